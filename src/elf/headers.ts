@@ -1,0 +1,204 @@
+/** Stage `init`: is this an ELF image whose header tables can be used, and which section is its symbol table? */
+import {
+  EI_CLASS,
+  EI_DATA,
+  ELF32,
+  ELF64,
+  ELFCLASS64,
+  ELFDATA2LSB,
+  type ElfFormat,
+  hasElfMagic,
+  machineName,
+  objectTypeName,
+  SHT_DYNSYM,
+  SHT_SYMTAB,
+} from './format.ts';
+import { describeTable, type Headers, type Recorded, type Table, type TableBytes, View } from './view.ts';
+
+/** The shortest image that is looked at at all: an ELF32 header. */
+export const MIN_IMAGE_BYTES = ELF32.elfHeader.size;
+
+/** How much of the image's start `locateHeaders` wants: the longer ELF header. */
+export const ELF_HEADER_BYTES = ELF64.elfHeader.size;
+
+/** The reference divides by the ELF32 size for both classes. */
+const SMALLEST_SECTION_HEADER_BYTES = ELF32.sectionHeader.size;
+
+/** What the ELF header says of itself and of the two header tables. */
+export interface LocatedHeaders extends Omit<Headers, 'programHeaders' | 'sectionHeaders'> {
+  readonly programHeaders: Table;
+  readonly sectionHeaders: Table;
+}
+
+/**
+ * Reads the ELF header far enough to tell which bytes stage `init` will look at.
+ * Nothing is recorded or judged here; tables that do not fit into the image come back empty, as `init` stops at them.
+ *
+ * @param start the first `ELF_HEADER_BYTES` of the image, or all of it when it is shorter
+ * @returns null when this is no ELF image
+ */
+export function locateHeaders(start: Uint8Array, imageSize: number): LocatedHeaders | null {
+  if (imageSize < MIN_IMAGE_BYTES || !hasElfMagic(start)) return null;
+  const format = start[EI_CLASS] === ELFCLASS64 ? ELF64 : ELF32;
+  const littleEndian = start[EI_DATA] === ELFDATA2LSB;
+  const padded = new Uint8Array(format.elfHeader.size);
+  padded.set(start.subarray(0, padded.length));
+  const elfHeader: TableBytes = {
+    ...describeTable('ELF header', format.elfHeader, 0n, 0, 1),
+    bytes: new DataView(padded.buffer),
+    pitch: 0,
+  };
+  const view = new View(imageSize, littleEndian);
+  const programHeaders = readProgramHeaderTable(view, format, elfHeader);
+  const sectionHeaders = readSectionHeaderTable(view, format, elfHeader);
+  return {
+    imageSize,
+    format,
+    littleEndian,
+    elfHeader,
+    programHeaders: fits(programHeaders, imageSize) ? programHeaders : { ...programHeaders, count: 0 },
+    sectionHeaders: fits(sectionHeaders, imageSize) ? sectionHeaders : { ...sectionHeaders, count: 0 },
+  };
+}
+
+/** Why a search for the symbol table ended without one. */
+export type NoSymbolTable = { readonly found: false } & (
+  | { readonly why: 'none'; readonly hasDynamicSymbols: boolean }
+  | { readonly why: 'headers-cut'; readonly index: number }
+  | { readonly why: 'bad-link'; readonly index: number; readonly link: number }
+);
+
+export interface SymbolTableRef {
+  readonly found: true;
+  /** Section index of the SYMTAB. */
+  readonly index: number;
+  /** Its `sh_link`: the section index of its string table, whose type nobody has looked at yet. */
+  readonly link: number;
+}
+
+/** An image that passed `init`. */
+export interface ElfImage {
+  readonly headers: Headers;
+  readonly view: View;
+  /** Section headers that the loader goes by: `e_shnum`, capped. */
+  readonly sectionCount: number;
+  readonly symbolTable: SymbolTableRef | NoSymbolTable;
+}
+
+/** `offset` and `length` tell where the table that does not fit would lie. */
+export interface InitFailure {
+  readonly code: 'phdr-overflow' | 'shdr-overflow';
+  readonly offset: bigint;
+  readonly length: bigint;
+  /** A reason recorded before. */
+  readonly recorded: Recorded | null;
+}
+
+export type Init =
+  | { readonly ok: true; readonly image: ElfImage }
+  | { readonly ok: false; readonly failure: InitFailure };
+
+/** Stage `init` of the loader; source: docs/loader.md. Never throws; works for any headers. */
+export function init(headers: Headers): Init {
+  const { format, elfHeader, imageSize } = headers;
+  const view = new View(imageSize, headers.littleEndian);
+  const fail = (code: InitFailure['code'], table: Table): Init => ({
+    ok: false,
+    failure: { code, offset: table.offset, length: span(table), recorded: view.recorded },
+  });
+
+  const programHeaders = readProgramHeaderTable(view, format, elfHeader);
+  if (!fits(programHeaders, imageSize)) return fail('phdr-overflow', programHeaders);
+  const sectionHeaders = readSectionHeaderTable(view, format, elfHeader);
+  if (!fits(sectionHeaders, imageSize)) return fail('shdr-overflow', sectionHeaders);
+
+  const sectionCount = sectionHeaders.count;
+  const sectionFields = format.sectionHeader.fields;
+  const nameTableIndex = view.u32(elfHeader, 0, format.elfHeader.fields.e_shstrndx);
+  if (nameTableIndex < sectionCount) view.u64(headers.sectionHeaders, nameTableIndex, sectionFields.sh_offset);
+
+  const symbolTable = findSymbolTable(view, headers, sectionCount);
+  if (symbolTable.found) view.u64(headers.sectionHeaders, symbolTable.link, sectionFields.sh_offset);
+  return { ok: true, image: { headers, view, sectionCount, symbolTable } };
+}
+
+/** The first SYMTAB from index 1 on decides, even when it is unusable and a later one would do. */
+function findSymbolTable(view: View, headers: Headers, count: number): SymbolTableRef | NoSymbolTable {
+  const table = headers.sectionHeaders;
+  const { sh_type, sh_link } = headers.format.sectionHeader.fields;
+  let hasDynamicSymbols = false;
+  for (let index = 1; index < count; index++) {
+    if (!view.hasEntry(table, index)) return { found: false, why: 'headers-cut', index };
+    const type = view.u32(table, index, sh_type);
+    if (type === SHT_DYNSYM) hasDynamicSymbols = true;
+    if (type !== SHT_SYMTAB) continue;
+    const link = view.u32(table, index, sh_link);
+    return link === 0 || link >= count ? { found: false, why: 'bad-link', index, link } : { found: true, index, link };
+  }
+  return { found: false, why: 'none', hasDynamicSymbols };
+}
+
+function readProgramHeaderTable(view: View, format: ElfFormat, elfHeader: TableBytes): Table {
+  const { e_phoff, e_phentsize, e_phnum } = format.elfHeader.fields;
+  return describeTable(
+    'program header',
+    format.programHeader,
+    view.u64(elfHeader, 0, e_phoff),
+    view.u32(elfHeader, 0, e_phentsize),
+    view.u32(elfHeader, 0, e_phnum),
+  );
+}
+
+/** The count is capped to what the image has room for; exceeding that is recorded. */
+function readSectionHeaderTable(view: View, format: ElfFormat, elfHeader: TableBytes): Table {
+  const { e_shoff, e_shentsize, e_shnum } = format.elfHeader.fields;
+  const claimed = view.u32(elfHeader, 0, e_shnum);
+  const room = Math.floor(view.imageSize / SMALLEST_SECTION_HEADER_BYTES);
+  if (claimed > room) {
+    view.record('too-many-section-headers', () => ({
+      what: 'e_shnum of the ELF header',
+      offset: BigInt(e_shnum.offset),
+      length: BigInt(e_shnum.width),
+      detail:
+        `The ELF header counts ${claimed} section headers, but an image of ${view.imageSize} bytes has room for ` +
+        `${room} at most. The file is probably cut short or its header damaged.`,
+    }));
+  }
+  return describeTable(
+    'section header',
+    format.sectionHeader,
+    view.u64(elfHeader, 0, e_shoff),
+    view.u32(elfHeader, 0, e_shentsize),
+    Math.min(claimed, room),
+  );
+}
+
+const span = (table: Table): bigint => BigInt(table.stride * table.count);
+
+/** Whether the table ends inside the image; as in the reference, the sum wraps at 2^64. */
+function fits(table: Table, imageSize: number): boolean {
+  return BigInt.asUintN(64, table.offset + span(table)) <= BigInt(imageSize);
+}
+
+/** What an answer or a log line tells of an image, taken from the ELF header as far as it is there. */
+export interface ImageIdentity {
+  readonly class: ElfFormat['class'];
+  readonly byteOrder: 'little-endian' | 'big-endian';
+  readonly type: string;
+  readonly machine: string;
+  readonly entry: bigint;
+}
+
+export function identify(headers: Pick<Headers, 'imageSize' | 'format' | 'littleEndian' | 'elfHeader'>): ImageIdentity {
+  const { format, elfHeader } = headers;
+  // A view of its own: what is read to describe an image must not become a reason against it.
+  const view = new View(headers.imageSize, headers.littleEndian);
+  const { e_type, e_machine, e_entry } = format.elfHeader.fields;
+  return {
+    class: format.class,
+    byteOrder: headers.littleEndian ? 'little-endian' : 'big-endian',
+    type: objectTypeName(view.u32(elfHeader, 0, e_type)),
+    machine: machineName(view.u32(elfHeader, 0, e_machine)),
+    entry: view.u64(elfHeader, 0, e_entry),
+  };
+}

@@ -1,0 +1,42 @@
+/** Where the bytes of an image live. The loader does not know; it is given headers and yields a plan. */
+
+/** An image that has arrived whole. */
+export interface ImageSource {
+  /** Bytes in the image. */
+  readonly size: number;
+
+  /**
+   * The bytes of a range that lies inside the image. The result may share memory with the image: do not write to it.
+   *
+   * @throws RangeError when the range is not inside
+   */
+  read(offset: number, length: number): Promise<Uint8Array>;
+
+  /** The same range piece by piece, without ever holding all of it. */
+  stream(offset: number, length: number): AsyncIterable<Uint8Array>;
+
+  /** Gives back what the image occupies. Idempotent; reads after it fail. */
+  close(): Promise<void>;
+}
+
+/** An image that is arriving. Exactly one of `finish` and `discard` ends it. */
+export interface ImageSink {
+  /** Bytes appended so far. */
+  readonly size: number;
+
+  /** Takes the next bytes, uncopied: the caller does not touch them again. Awaiting the result is the backpressure. */
+  append(chunk: Uint8Array): void | Promise<void>;
+
+  /** Ends the image. The source then owns what the sink occupied. */
+  finish(): Promise<ImageSource>;
+
+  /** Gives everything back. Idempotent. */
+  discard(): Promise<void>;
+}
+
+/** Throws unless the range is inside an image of `size` bytes. Sources call it before they touch a byte. */
+export function assertInside(offset: number, length: number, size: number): void {
+  if (offset < 0 || length < 0 || offset + length > size) {
+    throw new RangeError(`range ${offset}+${length} is outside an image of ${size} bytes`);
+  }
+}

@@ -1,0 +1,36 @@
+/** Stage `segments`: where the kernel lies in guest-physical memory. */
+import { PF_ANY, PT_LOAD } from '../elf/format.ts';
+import type { ElfImage } from '../elf/headers.ts';
+
+/** Guest-physical addresses. Without a loadable segment `pstart` is 2^64-1 and `pend` 0, as in the reference. */
+export interface KernelRange {
+  readonly pstart: bigint;
+  readonly pend: bigint;
+  /** The largest `p_align` of the loadable segments. */
+  readonly align: bigint;
+}
+
+const MAX_U64 = 2n ** 64n - 1n;
+
+/** Stage `segments` of the loader; source: docs/loader.md. `p_paddr + p_memsz` wraps at 2^64. */
+export function findKernelRange({ headers, view }: ElfImage): KernelRange {
+  view.stage = 'segments';
+  const table = headers.programHeaders;
+  const { p_type, p_flags, p_paddr, p_memsz, p_align } = headers.format.programHeader.fields;
+  let pstart = MAX_U64;
+  let pend = 0n;
+  let align = 0n;
+  for (let index = 0; index < table.count && view.hasEntry(table, index); index++) {
+    // Both are read for every header, as either read may be the one that is recorded.
+    const type = view.u32(table, index, p_type);
+    const flags = view.u32(table, index, p_flags);
+    if (type !== PT_LOAD || (flags & PF_ANY) === 0) continue;
+    const start = view.u64(table, index, p_paddr);
+    const end = BigInt.asUintN(64, start + view.u64(table, index, p_memsz));
+    const segmentAlign = view.u64(table, index, p_align);
+    if (start < pstart) pstart = start;
+    if (end > pend) pend = end;
+    if (segmentAlign > align) align = segmentAlign;
+  }
+  return { pstart, pend, align };
+}
