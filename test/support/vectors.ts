@@ -1,0 +1,47 @@
+/** The reference's measured answers, see `test/vectors`. Numbers that can pass 2^53 are hex strings there. */
+import { readFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
+
+export interface Range {
+  readonly pstart: string;
+  readonly pend: string;
+}
+
+export interface BsdsymsVector {
+  readonly name: string;
+  /** Null: the end of the kernel. */
+  readonly loadAddress: string | null;
+  /** Base64. */
+  readonly image: string;
+  readonly expect: {
+    readonly init: 'ok' | 'not-elf' | 'phdr-overflow' | 'shdr-overflow';
+    readonly kernel: Range | null;
+    /** As the reference reserves it. */
+    readonly region: Range | null;
+    readonly broken: { readonly stage: string; readonly reason: string } | null;
+    readonly blob: { readonly length: number; readonly sizeWord: number; readonly sha256: string } | null;
+  };
+}
+
+/** A vector's name is not unique: the same image is measured at several load addresses. */
+export const describeVector = ({ name, loadAddress }: Pick<BsdsymsVector, 'name' | 'loadAddress'>): string =>
+  `${name} at ${loadAddress ?? 'the end of the kernel'}`;
+
+export const imageOf = ({ image }: Pick<BsdsymsVector, 'image'>): Uint8Array =>
+  new Uint8Array(Buffer.from(image, 'base64'));
+
+export const loadAddressOf = ({ loadAddress }: Pick<BsdsymsVector, 'loadAddress'>): bigint | null =>
+  loadAddress === null ? null : BigInt(loadAddress);
+
+/** Addresses as the vectors write them. */
+export const hex = (value: bigint): string => `0x${value.toString(16)}`;
+
+export const readBsdsymsVectors = (): readonly BsdsymsVector[] => readLines('bsdsyms.ndjson.gz') as BsdsymsVector[];
+
+function readLines(file: string): unknown[] {
+  const lines = gunzipSync(readFileSync(new URL(`../vectors/${file}`, import.meta.url))).toString();
+  return lines
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as unknown);
+}
