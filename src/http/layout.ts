@@ -1,0 +1,48 @@
+/** The layout of a loaded image as JSON. */
+import { ELF32, ELF64 } from '../elf/format.ts';
+import type { ImageFacts, LoadedImage } from '../load.ts';
+import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/bsdsyms.ts';
+import { hex } from './hex.ts';
+import type { Layout } from './schemas.ts';
+
+export function toLayout({ image, kernel, plan, broken, warnings }: LoadedImage): Layout {
+  const { symbol } = image.identity?.class === 'ELF64' ? ELF64 : ELF32;
+  return {
+    image: describeImage(image),
+    kernel: { pstart: hex(kernel.pstart), pend: hex(kernel.pend), align: hex(kernel.align) },
+    bsdsyms: {
+      loader: plan.loader,
+      loadAddress: hex(plan.loadAddress),
+      pstart: hex(plan.pstart),
+      pend: hex(plan.pend),
+      size: plan.size,
+      sizeWord: plan.sizeWord,
+      xenReservedEnd: hex(plan.xenReservedEnd),
+      elfHeader:
+        plan.elfHeaderSize === null
+          ? null
+          : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.elfHeaderSize },
+      sections: [{ index: 0, type: 'NULL' }, ...plan.tables.map((table) => describeTable(plan, table, symbol.size))],
+    },
+    broken:
+      broken === null ? null : { code: broken.code, reason: broken.reason, stage: broken.stage, detail: broken.detail },
+    warnings: [...warnings],
+  };
+}
+
+function describeImage({ size, identity, buildId }: ImageFacts): Layout['image'] {
+  if (identity === null) throw new Error('an image without an ELF header has no layout');
+  return { size, ...identity, entry: hex(identity.entry), buildId, compression: null };
+}
+
+function describeTable(
+  plan: SymbolPlan,
+  table: PlannedTable,
+  symbolSize: number,
+): Layout['bsdsyms']['sections'][number] {
+  const { index, type, offset, size, shOffset, fileOffset } = table;
+  const section = { index, type, address: addressOf(plan, offset), offset, size, shOffset, fileOffset };
+  return type === 'SYMTAB' ? { ...section, entries: Math.floor(size / symbolSize), firstGlobal: table.info } : section;
+}
+
+const addressOf = (plan: SymbolPlan, offset: number): string => hex(plan.pstart + BigInt(offset));

@@ -1,0 +1,94 @@
+/** What is logged: one line per request, one per broken image. Never a byte of an image, a file name or a token. */
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { ImageFacts } from '../load.ts';
+import type { Broken } from '../xen/broken.ts';
+import type { Loader } from '../xen/bsdsyms.ts';
+import { hex } from './hex.ts';
+
+/** What a connection is busy with, for errors that happen below the routes, and for counting bytes. */
+export interface ConnectionState {
+  /** The response that is due, from request to close. */
+  response: ServerResponse | null;
+  /** The status of an answer that was written below the routes. */
+  status: number | null;
+  bytesRead: number;
+  bytesWritten: number;
+}
+
+const connections = new WeakMap<Socket, ConnectionState>();
+
+export function connectionState(socket: Socket): ConnectionState {
+  let state = connections.get(socket);
+  if (state === undefined) {
+    state = { response: null, status: null, bytesRead: 0, bytesWritten: 0 };
+    connections.set(socket, state);
+  }
+  return state;
+}
+
+/** Status of a request whose client went away; no answer carries it. */
+const CLIENT_GONE = 499;
+
+/**
+ * Logs one `request` line when a response is closed, be it finished or cut off. `bytesIn` and `bytesOut` are what went
+ * over the connection since the request before it, headers included.
+ */
+export function logRequests(app: FastifyInstance): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    const { socket } = request.raw;
+    const state = connectionState(socket);
+    state.response = reply.raw;
+    const started = performance.now();
+    reply.raw.once('close', () => {
+      const { bytesRead, bytesWritten } = socket;
+      request.log.info(
+        {
+          method: request.method,
+          route: request.routeOptions.url ?? null,
+          status: reply.raw.writableFinished ? reply.statusCode : (state.status ?? CLIENT_GONE),
+          bytesIn: bytesRead - state.bytesRead,
+          bytesOut: bytesWritten - state.bytesWritten,
+          durationMs: Math.round((performance.now() - started) * 1000) / 1000,
+        },
+        'request',
+      );
+      Object.assign(state, { response: null, status: null, bytesRead, bytesWritten });
+    });
+    done();
+  });
+}
+
+/** Logs the one line for an image that was not loaded cleanly. */
+export function logBroken(
+  request: FastifyRequest,
+  broken: Broken,
+  image: ImageFacts,
+  loader: Loader,
+  loadAddress: bigint | null,
+): void {
+  const { code, reason, stage, what, offset, length } = broken;
+  request.log.warn(
+    {
+      broken: { code, reason, stage, what, offset: toLogNumber(offset), length: toLogNumber(length) },
+      image: {
+        size: image.size,
+        class: image.identity?.class ?? null,
+        byteOrder: image.identity?.byteOrder ?? null,
+        type: image.identity?.type ?? null,
+        machine: image.identity?.machine ?? null,
+        buildId: image.buildId,
+      },
+      loader,
+      loadAddress: loadAddress === null ? null : hex(loadAddress),
+    },
+    'broken ELF',
+  );
+}
+
+/** A hostile offset may be beyond what a JSON number holds; such a one is logged in hex. */
+function toLogNumber(value: bigint | null): number | string | null {
+  if (value === null) return null;
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : hex(value);
+}

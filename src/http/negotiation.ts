@@ -1,0 +1,29 @@
+/** Proactive negotiation (RFC 9110, section 12): which representation the caller wants, and which digest. */
+import accepts from 'accepts';
+import type { FastifyRequest } from 'fastify';
+import { parseDictionary } from 'structured-headers';
+import { Problem } from './problem.ts';
+
+/**
+ * The media type that the Accept header prefers; the first one offered when it has no preference or is missing.
+ *
+ * @throws Problem not-acceptable
+ */
+export function negotiate<const T extends string>(request: FastifyRequest, offered: readonly [T, ...T[]]): T {
+  const chosen = accepts(request.raw).type([...offered]);
+  const type = offered.find((candidate) => candidate === chosen);
+  if (type === undefined) throw new Problem('not-acceptable', `This route answers with ${offered.join(' or ')}.`);
+  return type;
+}
+
+/** Whether Want-Repr-Digest (RFC 9530) asks for SHA-256. A header that cannot be parsed asks for nothing. */
+export function wantsSha256(request: FastifyRequest): boolean {
+  const header = request.headers['want-repr-digest'];
+  if (typeof header !== 'string') return false;
+  try {
+    const [preference] = parseDictionary(header).get('sha-256') ?? [0];
+    return typeof preference === 'number' && preference > 0;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,94 @@
+/** The parameters of an upload, from the query and the fields of a form, checked against their schema. */
+import type { Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { Problem } from './problem.ts';
+
+/** Longest value that is told back to the caller. */
+const MAX_ECHO_CHARS = 40;
+
+interface Checker {
+  readonly accepts: string;
+  check(value: string): boolean;
+}
+
+/** Gathers the parameters of one request. Each is checked when it arrives, so that a bad one is told before the body. */
+export class ParameterCollector {
+  readonly #checkers: ParameterCheckers;
+  readonly #values = new Map<string, string>();
+
+  constructor(checkers: ParameterCheckers) {
+    this.#checkers = checkers;
+  }
+
+  /** @throws Problem parameter-unknown, parameter-conflict or parameter-invalid */
+  addQuery(query: Readonly<Record<string, unknown>>): void {
+    for (const [name, value] of Object.entries(query)) {
+      if (!this.has(name)) {
+        throw new Problem('parameter-unknown', `${quote(name)} is not a parameter of this route. ${this.#known()}`);
+      }
+      if (Array.isArray(value)) throw new Problem('parameter-conflict', `${name} stands more than once in the query.`);
+      this.add(name, value);
+    }
+  }
+
+  has(name: string): boolean {
+    return this.#checkers.has(name);
+  }
+
+  /** @throws Problem parameter-conflict or parameter-invalid */
+  add(name: string, value: unknown): void {
+    const checker = this.#checkers.get(name);
+    if (checker === undefined || typeof value !== 'string' || !checker.check(value)) {
+      throw new Problem('parameter-invalid', `${name} is ${quote(value)}. ${checker?.accepts ?? ''}`);
+    }
+    const before = this.#values.get(name);
+    if (before !== undefined && before !== value) {
+      throw new Problem('parameter-conflict', `${name} was given as ${quote(before)} and as ${quote(value)}.`);
+    }
+    this.#values.set(name, value);
+  }
+
+  /** What was given under this name; it fits its schema. */
+  get(name: string): string | undefined {
+    return this.#values.get(name);
+  }
+
+  #known(): string {
+    return `Known are ${[...this.#checkers.keys()].join(', ')}.`;
+  }
+}
+
+export type ParameterCheckers = ReadonlyMap<string, Checker>;
+
+/**
+ * The checks of a schema's properties, to be made once.
+ *
+ * @param also what a value that fits its schema must pass besides
+ */
+export function compileParameters(
+  schema: Type.TObject,
+  also: Readonly<Record<string, (text: string) => boolean>> = {},
+): ParameterCheckers {
+  return new Map(
+    Object.entries(schema.properties).map(([name, property]) => {
+      const validator = Compile(property);
+      const passes = also[name] ?? (() => true);
+      return [name, { accepts: describe(property), check: (value) => validator.Check(value) && passes(value) }];
+    }),
+  );
+}
+
+function describe(property: Type.TSchema & { enum?: readonly string[]; description?: string }): string {
+  if (property.enum !== undefined) return `Accepted are ${property.enum.join(', ')}.`;
+  return property.description ?? '';
+}
+
+function quote(value: unknown): string {
+  if (typeof value !== 'string') return `a value of type ${typeof value}`;
+  return JSON.stringify(value.length > MAX_ECHO_CHARS ? `${value.slice(0, MAX_ECHO_CHARS)}…` : value);
+}
+
+const MAX_U64 = 2n ** 64n - 1n;
+
+/** Whether a number, `0x` hex or decimal, fits into 64 bits. */
+export const isAddress = (text: string): boolean => BigInt(text) <= MAX_U64;

@@ -1,0 +1,256 @@
+/** Failures as HTTP tells them: a closed list of codes, and the one place that turns an error into an answer. */
+import accepts from 'accepts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { ImageFacts } from '../load.ts';
+import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
+
+export interface ProblemKind {
+  readonly status: number;
+  readonly title: string;
+  /** For people: what it means and what to do. */
+  readonly explanation: string;
+}
+
+const HTTP_PROBLEM_KINDS = {
+  'bad-request': {
+    status: 400,
+    title: 'The request cannot be understood',
+    explanation: 'The request is not valid HTTP. Clients such as curl never cause this; look at what is in between.',
+  },
+  'body-truncated': {
+    status: 400,
+    title: 'The body ended too early',
+    explanation: 'The connection ended before the announced body was complete. Send the request again.',
+  },
+  'no-image': {
+    status: 400,
+    title: 'There is no image in the request',
+    explanation:
+      'Send the image as the raw body (curl --data-binary @vmlinux, or -T vmlinux) or as the file part `image` of a ' +
+      'form (curl -F image=@vmlinux).',
+  },
+  'image-repeated': {
+    status: 400,
+    title: 'There is more than one image in the request',
+    explanation: 'One request takes one image. Send one request for each.',
+  },
+  'field-unknown': {
+    status: 400,
+    title: 'The form has a field that is not known',
+    explanation: 'A form takes the file part `image` and the parameters of the route, nothing else.',
+  },
+  'multipart-malformed': {
+    status: 400,
+    title: 'The form cannot be parsed',
+    explanation:
+      'The body is not multipart/form-data as RFC 7578 has it. Most often the Content-Type was set by hand and lacks ' +
+      'the boundary: leave the header to the client (curl -F sets it).',
+  },
+  'multipart-in-body': {
+    status: 400,
+    title: 'The image is itself a multipart form',
+    explanation:
+      'What arrived as the image begins like a multipart form: the form was sent under another Content-Type, or was ' +
+      'wrapped twice. Send the form as multipart/form-data, or the file alone.',
+  },
+  'parameter-invalid': {
+    status: 400,
+    title: 'A parameter cannot be used',
+    explanation: 'The detail names the parameter, what was given and what is accepted.',
+  },
+  'parameter-unknown': {
+    status: 400,
+    title: 'A parameter is not known',
+    explanation: 'The query has a parameter that the route does not know. Names are case-sensitive.',
+  },
+  'parameter-conflict': {
+    status: 400,
+    title: 'A parameter was given more than once',
+    explanation:
+      'The same parameter stands in the query and in the form with different values, or twice in one of them.',
+  },
+  'not-found': {
+    status: 404,
+    title: 'There is nothing at this path',
+    explanation: 'GET /openapi.yaml describes all routes.',
+  },
+  'method-not-allowed': {
+    status: 405,
+    title: 'This path does not take this method',
+    explanation: 'The Allow header of the answer lists the methods that it takes.',
+  },
+  'not-acceptable': {
+    status: 406,
+    title: 'The answer is not available in an accepted type',
+    explanation: 'The Accept header excludes every type that the route can answer with. The detail lists them.',
+  },
+  'request-timeout': {
+    status: 408,
+    title: 'The request came too slowly',
+    explanation:
+      'The whole request has to arrive within BSDSYMS_UPLOAD_TIMEOUT_MS. Send it over a faster connection, or ask the ' +
+      'operator for more time.',
+  },
+  'image-too-large': {
+    status: 413,
+    title: 'The image is too large',
+    explanation:
+      'The image is larger than BSDSYMS_MAX_IMAGE_BYTES. Debug information is most of a large kernel and is not needed ' +
+      'here: `objcopy --strip-debug` keeps the symbol table.',
+  },
+  'uri-too-long': {
+    status: 414,
+    title: 'The path is too long',
+    explanation: 'No path of this service is that long.',
+  },
+  'media-type-unsupported': {
+    status: 415,
+    title: 'The content type is not supported',
+    explanation:
+      'Send a form as multipart/form-data or the image itself as application/octet-stream (or without a content type). ' +
+      'An image inside JSON or another text type is not taken.',
+  },
+  'coding-unsupported': {
+    status: 415,
+    title: 'The content coding is not supported',
+    explanation:
+      'The body has a Content-Encoding that this service does not undo. The detail lists those that it does.',
+  },
+  'client-gone': {
+    status: 499,
+    title: 'The client went away',
+    explanation: 'The connection was closed before the request was complete. This code is seen in logs only.',
+  },
+  'header-fields-too-large': {
+    status: 431,
+    title: 'The header fields are too large',
+    explanation: 'Request line and header fields together may be 16 KiB.',
+  },
+  'internal-error': {
+    status: 500,
+    title: 'Something is wrong with the service',
+    explanation: 'This is a defect of the service. Its log has the cause under the request id; please report it.',
+  },
+  'shutting-down': {
+    status: 503,
+    title: 'The service is shutting down',
+    explanation:
+      'Send the request again after the time in Retry-After; another instance or the restarted one takes it.',
+  },
+} as const satisfies Record<string, ProblemKind>;
+
+export type ProblemCode = keyof typeof HTTP_PROBLEM_KINDS | BrokenCode;
+
+const brokenKinds = Object.entries(BROKEN_KINDS).map(([code, { title, explanation }]) => [
+  code,
+  { status: 422, title, explanation },
+]);
+
+/** All codes that an answer can carry. */
+export const PROBLEM_KINDS: Readonly<Record<ProblemCode, ProblemKind>> = {
+  ...HTTP_PROBLEM_KINDS,
+  ...(Object.fromEntries(brokenKinds) as Record<BrokenCode, ProblemKind>),
+};
+
+export const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEM_KINDS, code);
+
+/** A failure to be answered. `message` is the detail, written for the caller; `cause` is for the log only. */
+export class Problem extends Error {
+  override readonly name = 'Problem';
+  readonly code: ProblemCode;
+  readonly headers: Readonly<Record<string, string>>;
+  /** What the answer tells of a broken image beside the code. */
+  readonly subject: { readonly broken: Broken; readonly image: ImageFacts } | null;
+
+  constructor(
+    code: ProblemCode,
+    detail: string,
+    options: {
+      readonly cause?: unknown;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly subject?: { readonly broken: Broken; readonly image: ImageFacts };
+    } = {},
+  ) {
+    super(detail, { cause: options.cause });
+    this.code = code;
+    this.headers = options.headers ?? {};
+    this.subject = options.subject ?? null;
+  }
+
+  get status(): number {
+    return PROBLEM_KINDS[this.code].status;
+  }
+}
+
+export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
+
+/** The members of RFC 9457, and this service's own. */
+export interface ProblemDocument {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly code: ProblemCode;
+  readonly instance: string;
+  readonly reason?: string | null;
+  readonly stage?: string;
+  readonly image?: { readonly size: number; readonly class?: string; readonly machine?: string };
+}
+
+export function problemDocument(problem: Problem, requestId: string): ProblemDocument {
+  const { status, title } = PROBLEM_KINDS[problem.code];
+  const document = { type: `/problems/${problem.code}`, title, status, detail: problem.message, code: problem.code };
+  if (problem.subject === null) return { ...document, instance: requestId };
+  const { broken, image } = problem.subject;
+  const identity = image.identity === null ? {} : { class: image.identity.class, machine: image.identity.machine };
+  return {
+    ...document,
+    reason: broken.reason,
+    stage: broken.stage,
+    instance: requestId,
+    image: { size: image.size, ...identity },
+  };
+}
+
+/** Fastify's and its plugins' own error codes; everything not listed here is a defect of this service. */
+const FRAMEWORK_ERRORS: Readonly<Record<string, ProblemCode>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'media-type-unsupported',
+  FST_ERR_CTP_EMPTY_TYPE: 'media-type-unsupported',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'bad-request',
+  FST_ERR_ROUTE_MISSING_CONTENT_TYPE: 'media-type-unsupported',
+  FST_ERR_BAD_URL: 'not-found',
+  FST_ERR_MAX_PARAM_LENGTH: 'not-found',
+  FST_PARTS_LIMIT: 'multipart-malformed',
+  FST_FILES_LIMIT: 'image-repeated',
+  FST_FIELDS_LIMIT: 'multipart-malformed',
+  FST_PROTO_VIOLATION: 'field-unknown',
+  FST_INVALID_JSON_FIELD_ERROR: 'parameter-invalid',
+};
+
+const codeOf = (error: unknown): string | undefined => {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : undefined;
+};
+
+/** Any thrown value as a problem. What is not known becomes a 500 that tells nothing of its cause. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  const code = FRAMEWORK_ERRORS[codeOf(error) ?? ''];
+  if (code !== undefined && error instanceof Error) {
+    return new Problem(code, `${error.message.replace(/\.$/, '')}. ${PROBLEM_KINDS[code].explanation}`);
+  }
+  return new Problem('internal-error', 'The request failed for a reason that is not yours. The log has the cause.', {
+    cause: error,
+  });
+}
+
+/** Answers with the problem, as `code: detail` for callers that prefer plain text. */
+export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (problem.code === 'internal-error') request.log.error({ err: problem.cause }, 'internal error');
+  reply.code(problem.status).headers(problem.headers).header('cache-control', 'no-store');
+  const type = accepts(request.raw).type([PROBLEM_MEDIA_TYPE, 'application/json', 'text/plain']);
+  if (type === 'text/plain')
+    return reply.type('text/plain; charset=utf-8').send(`${problem.code}: ${problem.message}\n`);
+  // As bytes: to a string Fastify would add a charset, which this media type does not have.
+  return reply.type(PROBLEM_MEDIA_TYPE).send(Buffer.from(JSON.stringify(problemDocument(problem, request.id))));
+}

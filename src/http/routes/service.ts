@@ -1,0 +1,76 @@
+/** What operators and tools ask of the service itself. None of it ever waits behind uploads. */
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import type { Lifecycle } from '../lifecycle.ts';
+import { problemResponse } from '../schemas.ts';
+
+const ok = (contentType: string, description: string) => ({
+  description,
+  content: { [contentType]: { schema: Type.String() } },
+});
+
+export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle): void {
+  app.get(
+    '/healthz',
+    {
+      schema: {
+        operationId: 'health',
+        summary: 'Whether the process is alive',
+        tags: ['service'],
+        response: { 200: ok('text/plain', 'It is.') },
+      },
+    },
+    (_request, reply) => reply.type('text/plain; charset=utf-8').send('ok\n'),
+  );
+
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        operationId: 'readiness',
+        summary: 'Whether uploads are taken',
+        tags: ['service'],
+        response: { 200: ok('text/plain', 'They are.'), 503: problemResponse('The service is shutting down.') },
+      },
+    },
+    (_request, reply) => {
+      if (lifecycle.draining) throw lifecycle.refusal();
+      return reply.type('text/plain; charset=utf-8').send('ready\n');
+    },
+  );
+
+  let yaml: string | undefined;
+  app.get(
+    '/openapi.yaml',
+    {
+      schema: {
+        operationId: 'openapiYaml',
+        summary: 'This document as YAML',
+        tags: ['service'],
+        response: { 200: ok('application/yaml', 'The document.') },
+      },
+    },
+    (_request, reply) => {
+      yaml ??= app.swagger({ yaml: true });
+      return reply.type('application/yaml').send(yaml);
+    },
+  );
+
+  app.get(
+    '/openapi.json',
+    {
+      schema: {
+        operationId: 'openapiJson',
+        summary: 'This document as JSON',
+        tags: ['service'],
+        response: {
+          200: {
+            description: 'The document.',
+            content: { 'application/json': { schema: { type: 'object', additionalProperties: true } } },
+          },
+        },
+      },
+    },
+    () => app.swagger(),
+  );
+}

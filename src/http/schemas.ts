@@ -1,0 +1,173 @@
+/** The shapes of the HTTP contract: types, serialisation and openapi.yaml all come from here. */
+import { Type } from 'typebox';
+import { DEFAULT_LOADER } from '../xen/bsdsyms.ts';
+import { WARNING_KINDS } from '../xen/warnings.ts';
+import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE } from './problem.ts';
+
+/** Guest-physical addresses do not fit into a JSON number. */
+const Address = (description: string) => Type.String({ pattern: '^0x[0-9a-f]{1,16}$', description });
+const Bytes = (description: string) => Type.Integer({ minimum: 0, description });
+const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+const enumeration = <const T extends string>(values: readonly T[], options: Type.TSchemaOptions = {}) =>
+  Type.Unsafe<T>({ type: 'string', enum: [...values], ...options });
+
+/** A reference to a schema that is a component of the API document. */
+const ref = <T extends Type.TSchema & { $id: string }>(schema: T) =>
+  Type.Unsafe<Type.Static<T>>({ $ref: `${schema.$id}#` });
+/** A schema that is a component of the API document. */
+const component = <T extends Type.TSchema, const Id extends string>($id: Id, schema: T): T & { $id: Id } => ({
+  ...schema,
+  $id,
+});
+
+export const ON_BROKEN = ['reject', 'load'] as const;
+export const LOADERS = ['xen-4.8'] as const;
+
+/** The parameters of an upload, in the query or as fields of the form. */
+export const LoadParameters = Type.Object(
+  {
+    loadAddress: Type.Optional(
+      Type.String({
+        pattern: '^(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})$',
+        description:
+          "Guest-physical address where the symbols may begin, 0 .. 2^64-1, decimal or 0x hex. Default: the kernel's pend.",
+        examples: ['0x400c5030'],
+      }),
+    ),
+    loader: Type.Optional(
+      enumeration(LOADERS, { default: DEFAULT_LOADER, description: 'Whose layout of the symbols is wanted.' }),
+    ),
+    onBroken: Type.Optional(
+      enumeration(ON_BROKEN, {
+        default: 'reject',
+        description:
+          'What to do with an image that a reason is recorded against: refuse it, or carry on as Xen does and name the reason.',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type LoadParameters = Type.Static<typeof LoadParameters>;
+
+export const Image = component(
+  'Image',
+  Type.Object({
+    size: Bytes('Bytes of the uncompressed image.'),
+    class: enumeration(['ELF32', 'ELF64']),
+    byteOrder: enumeration(['little-endian', 'big-endian']),
+    type: Type.String({ description: 'e_type by name, or in hex.', examples: ['EXEC'] }),
+    machine: Type.String({ description: 'e_machine by name, or in hex.', examples: ['x86-64'] }),
+    entry: Address('e_entry.'),
+    buildId: Nullable(Type.String({ description: 'GNU build ID in hex.' })),
+    compression: Nullable(enumeration(['gzip', 'zstd'], { description: 'How the uploaded image was compressed.' })),
+  }),
+);
+
+export const Kernel = component(
+  'Kernel',
+  Type.Object({
+    pstart: Address('Lowest p_paddr of the loadable segments.'),
+    pend: Address('Highest p_paddr + p_memsz of the loadable segments.'),
+    align: Address('Largest p_align of the loadable segments.'),
+  }),
+);
+
+const Section = Type.Object({
+  index: Type.Integer({ minimum: 0 }),
+  type: enumeration(['NULL', 'SYMTAB', 'STRTAB']),
+  address: Type.Optional(Address('Where the table lies in guest memory.')),
+  offset: Type.Optional(Bytes('The same, counted from the start of the blob.')),
+  size: Type.Optional(Bytes('Bytes in the table.')),
+  shOffset: Type.Optional(Bytes('The sh_offset that the guest finds, counted from the ELF header.')),
+  fileOffset: Type.Optional(Nullable(Bytes('Where the image has it; null when Xen skips the copy.'))),
+  entries: Type.Optional(Type.Integer({ minimum: 0, description: 'Symbols in the table, the null symbol included.' })),
+  firstGlobal: Type.Optional(Type.Integer({ minimum: 0, description: 'sh_info: index of the first global symbol.' })),
+});
+
+export const Bsdsyms = component(
+  'Bsdsyms',
+  Type.Object({
+    loader: enumeration(LOADERS),
+    loadAddress: Address('Where the symbols may begin.'),
+    pstart: Address('Where they do begin.'),
+    pend: Address('Their true end: pstart + size.'),
+    size: Bytes('Bytes in the blob.'),
+    sizeWord: Bytes('What the first four bytes of the blob say.'),
+    xenReservedEnd: Address('The end of the region that Xen reserves.'),
+    elfHeader: Nullable(
+      Type.Object({ address: Address('In guest memory.'), offset: Bytes('In the blob.'), size: Bytes('In bytes.') }),
+    ),
+    sections: Type.Array(Section),
+  }),
+);
+
+export const BrokenReason = component(
+  'BrokenReason',
+  Type.Object({
+    code: Type.String({ description: 'Stable; see /problems.' }),
+    reason: Nullable(Type.String({ description: "Xen's own words, where it has some." })),
+    stage: enumeration(['init', 'segments', 'parse', 'load']),
+    detail: Type.String(),
+  }),
+);
+
+export const WarningSchema = component(
+  'Warning',
+  Type.Object({
+    code: enumeration(Object.keys(WARNING_KINDS)),
+    detail: Type.String(),
+  }),
+);
+
+export const Layout = component(
+  'Layout',
+  Type.Object(
+    {
+      image: ref(Image),
+      kernel: ref(Kernel),
+      bsdsyms: ref(Bsdsyms),
+      broken: Nullable(ref(BrokenReason)),
+      warnings: Type.Array(ref(WarningSchema)),
+    },
+    { description: 'Where the symbols lie and what they consist of.' },
+  ),
+);
+export type Layout = Type.Static<typeof Layout>;
+
+export const ProblemSchema = component(
+  'Problem',
+  Type.Object(
+    {
+      type: Type.String({ description: 'URI reference of an explanation for people.' }),
+      title: Type.String(),
+      status: Type.Integer({ minimum: 400, maximum: 599 }),
+      detail: Type.String({ description: 'What was found where, and what to do.' }),
+      code: enumeration(Object.keys(PROBLEM_KINDS), { description: 'Stable; what callers match on.' }),
+      instance: Type.String({ description: 'The request id.' }),
+      reason: Type.Optional(Nullable(Type.String({ description: "Xen's own words, where it has some." }))),
+      stage: Type.Optional(enumeration(['init', 'segments', 'parse', 'load'])),
+      image: Type.Optional(
+        Type.Object({
+          size: Type.Integer({ minimum: 0 }),
+          class: Type.Optional(Type.String()),
+          machine: Type.Optional(Type.String()),
+        }),
+      ),
+    },
+    { description: 'RFC 9457 problem details.' },
+  ),
+);
+
+export const COMPONENTS = [Image, Kernel, Bsdsyms, BrokenReason, WarningSchema, Layout, ProblemSchema];
+
+export const layoutResponse = ref(Layout);
+export const binary = Type.Unsafe<string>({ type: 'string', format: 'binary' });
+
+/** An answer in problem details, or on one line of plain text. */
+export const problemResponse = (description: string) => ({
+  description,
+  content: {
+    [PROBLEM_MEDIA_TYPE]: { schema: ref(ProblemSchema) },
+    'text/plain': { schema: Type.String({ description: '`code: detail`' }) },
+  },
+});

@@ -1,0 +1,76 @@
+/** What an operator should know about a blob that was loaded without a reason against it. */
+import type { ElfFormat } from '../elf/format.ts';
+import type { ElfImage } from '../elf/headers.ts';
+import type { PlannedTable, SymbolPlan } from './bsdsyms.ts';
+
+export const WARNING_KINDS = {
+  'big-endian-mixed':
+    'The image is big-endian, but Xen writes the header fields that it replaces little-endian: the headers of the ' +
+    'blob mix both byte orders.',
+  'elf32-under-reserved':
+    'For ELF32 Xen reserves less than it writes: the string table ends beyond xenReservedEnd. pend is the true end.',
+  'entry-size-unusual':
+    'The sh_entsize of the symbol table is not the size of a symbol, which guests take for granted.',
+  'load-address-unaligned':
+    'The load address was rounded up; a guest that looks right behind its own end symbol will not find the symbols.',
+  'size-word-negative': 'The size word is above 2^31-1; NetBSD reads it as a signed number and ignores the symbols.',
+  'strtab-unterminated': 'The string table does not end with a NUL; a guest may read on behind it.',
+  'symbol-name-outside': 'The st_name of a symbol points behind the string table; guests do not check that.',
+} as const;
+
+export type WarningCode = keyof typeof WARNING_KINDS;
+
+export interface Warning {
+  readonly code: WarningCode;
+  /** What was found in this image. */
+  readonly detail: string;
+}
+
+const INT32_MAX = 2 ** 31 - 1;
+
+/** Warnings that follow from headers and plan alone. */
+export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[] {
+  const warnings: Warning[] = [];
+  const warn = (code: WarningCode, detail: string): void => {
+    warnings.push({ code, detail });
+  };
+  if (!headers.littleEndian) {
+    warn('big-endian-mixed', 'Replaced header fields are little-endian, all others big-endian as in the image.');
+  }
+  if (plan.pend > plan.xenReservedEnd) {
+    warn('elf32-under-reserved', `Xen writes ${plan.pend - plan.xenReservedEnd} bytes beyond the region it reserves.`);
+  }
+  const symtab = findTable(plan, 'SYMTAB');
+  if (symtab !== undefined && symtab.entrySize !== BigInt(headers.format.symbol.size)) {
+    warn('entry-size-unusual', `sh_entsize is ${symtab.entrySize}, not ${headers.format.symbol.size}.`);
+  }
+  if (plan.pstart !== plan.loadAddress) {
+    const [from, to] = [plan.loadAddress, plan.pstart].map((address) => `0x${address.toString(16)}`);
+    warn('load-address-unaligned', `The load address ${from} was rounded up to ${to}.`);
+  }
+  if (plan.sizeWord > INT32_MAX) warn('size-word-negative', `The size word is ${plan.sizeWord}.`);
+  return warnings;
+}
+
+export const findTable = (plan: SymbolPlan, type: PlannedTable['type']): PlannedTable | undefined =>
+  plan.tables.find((table) => table.type === type);
+
+/**
+ * The first symbol of a run of symbols whose name lies outside the string table, or -1.
+ *
+ * @param symbols whole symbols, native size, in the image's byte order
+ */
+export function findNameOutside(
+  symbols: Uint8Array,
+  { symbol }: ElfFormat,
+  littleEndian: boolean,
+  strtabSize: number,
+): number {
+  const data = new DataView(symbols.buffer, symbols.byteOffset, symbols.byteLength);
+  const nameAt = symbol.fields.st_name.offset;
+  const count = Math.floor(symbols.length / symbol.size);
+  for (let index = 0; index < count; index++) {
+    if (data.getUint32(index * symbol.size + nameAt, littleEndian) >= strtabSize) return index;
+  }
+  return -1;
+}
