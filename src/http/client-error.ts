@@ -20,13 +20,14 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
     return;
   }
   const code = CODES[error.code ?? ''] ?? 'bad-request';
-  const { status, title, explanation } = PROBLEM_KINDS[code];
+  const { status, explanation } = PROBLEM_KINDS[code];
   const requestId = String(state.response?.getHeader('x-request-id') ?? randomUUID());
   const body = JSON.stringify(problemDocument(new Problem(code, explanation), requestId));
-  state.status = status;
+  // Nearly always the peer is gone then; should it only have stopped sending, it can still read the answer.
+  state.status = code === 'body-truncated' ? PROBLEM_KINDS['client-gone'].status : status;
   socket.end(
     [
-      `HTTP/1.1 ${status} ${title}`,
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
       `Content-Type: ${PROBLEM_MEDIA_TYPE}`,
       `Content-Length: ${Buffer.byteLength(body)}`,
       `X-Request-Id: ${requestId}`,

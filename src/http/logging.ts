@@ -6,6 +6,7 @@ import type { ImageFacts } from '../load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/bsdsyms.ts';
 import { hex } from './hex.ts';
+import { PROBLEM_KINDS } from './problem.ts';
 
 /** What a connection is busy with, for errors that happen below the routes, and for counting bytes. */
 export interface ConnectionState {
@@ -28,9 +29,6 @@ export function connectionState(socket: Socket): ConnectionState {
   return state;
 }
 
-/** Status of a request whose client went away; no answer carries it. */
-const CLIENT_GONE = 499;
-
 /**
  * Logs one `request` line when a response is closed, be it finished or cut off. `bytesIn` and `bytesOut` are what went
  * over the connection since the request before it, headers included.
@@ -47,7 +45,7 @@ export function logRequests(app: FastifyInstance): void {
         {
           method: request.method,
           route: request.routeOptions.url ?? null,
-          status: reply.raw.writableFinished ? reply.statusCode : (state.status ?? CLIENT_GONE),
+          status: reply.raw.writableFinished ? reply.statusCode : (state.status ?? PROBLEM_KINDS['client-gone'].status),
           bytesIn: bytesRead - state.bytesRead,
           bytesOut: bytesWritten - state.bytesWritten,
           durationMs: Math.round((performance.now() - started) * 1000) / 1000,
