@@ -18,6 +18,8 @@ import { COMPONENTS } from './schemas.ts';
 const packageFile = new URL('../../package.json', import.meta.url);
 const { version, description } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
 
+/** Time for the header fields of a request to arrive. */
+const HEADERS_TIMEOUT_MS = 60_000;
 /** Timeouts are checked this often, so they fire at most this late. */
 const TIMEOUT_CHECK_MS = 1000;
 /** A request id of a caller is taken over only if it cannot do harm in a log or a header. */
@@ -48,7 +50,12 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
     },
     requestTimeout: config.uploadTimeoutMs,
     keepAliveTimeout: config.keepAliveTimeoutMs,
-    http: { connectionsCheckingInterval: TIMEOUT_CHECK_MS },
+    http: {
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+      // Node swaps the two timeouts when the one for headers is the longer.
+      headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.uploadTimeoutMs),
+      requestTimeout: config.uploadTimeoutMs,
+    },
     // Refusals while shutting down come from the lifecycle, as problems.
     return503OnClosing: false,
     clientErrorHandler: answerClientError,

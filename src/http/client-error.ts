@@ -1,6 +1,7 @@
 /** Answers what fails below the routes: bytes that are no HTTP, requests that never come to their end. */
 
 import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { connectionState } from './logging.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, Problem, type ProblemCode, problemDocument } from './problem.ts';
