@@ -136,7 +136,7 @@ export interface BuiltImage {
   readonly programHeadersAt: number;
   readonly programHeaderCount: number;
   /** @throws when there is no section of this name */
-  section(name: string): BuiltSection;
+  readonly section: (name: string) => BuiltSection;
 }
 
 /** Lays out and writes an image: ELF header, program headers, section data, section headers. */

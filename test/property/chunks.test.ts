@@ -1,0 +1,76 @@
+/** In which pieces an image arrives must not matter. */
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { MemorySink } from '../../src/image/memory.ts';
+import type { ImageSource } from '../../src/image/source.ts';
+import { anyKernel } from '../support/arbitraries.ts';
+import { collect, load } from '../support/load.ts';
+
+/** Sizes around those at which the sink treats chunks differently: single bytes, its 8 KiB and its 64 KiB. */
+const chunkSize = fc.oneof(
+  fc.integer({ min: 0, max: 3 }),
+  fc.integer({ min: 1, max: 300 }),
+  fc.integer({ min: 8 * 1024 - 2, max: 8 * 1024 + 2 }),
+  fc.integer({ min: 64 * 1024 - 2, max: 64 * 1024 + 2 }),
+);
+const chunkSizes = fc.array(chunkSize, { minLength: 1, maxLength: 20 });
+
+/** Sends the bytes in chunks of these sizes, and what is left as the last chunk. */
+async function arrive(bytes: Uint8Array, sizes: readonly number[]): Promise<ImageSource> {
+  const sink = new MemorySink();
+  let at = 0;
+  for (const size of [...sizes, bytes.length]) {
+    sink.append(bytes.slice(at, at + size));
+    at = Math.min(at + size, bytes.length);
+    expect(sink.size).toBe(at);
+  }
+  return sink.finish();
+}
+
+/** No two runs of 251 bytes are followed by the same, so a piece out of place shows. */
+const pattern = (length: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, index) => (index * 7 + (index >> 8)) % 251);
+
+describe('an image that arrives in chunks', () => {
+  test('is loaded as in one piece', async () => {
+    await fc.assert(
+      fc.asyncProperty(anyKernel, chunkSizes, async ({ bytes }, sizes) => {
+        expect(await load(await arrive(bytes, sizes))).toEqual(await load(bytes));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('is loaded as in one piece when each chunk is one byte', async () => {
+    await fc.assert(
+      fc.asyncProperty(anyKernel, async ({ bytes }) => {
+        expect(
+          await load(
+            await arrive(
+              bytes,
+              Array.from(bytes, () => 1),
+            ),
+          ),
+        ).toEqual(await load(bytes));
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test('reads back any range', async () => {
+    await fc.assert(
+      fc.asyncProperty(chunkSizes, fc.nat(), fc.nat(), async (sizes, from, length) => {
+        const total = sizes.reduce((sum, size) => sum + size, 0);
+        const bytes = pattern(total + 1);
+        const source = await arrive(bytes, sizes);
+        const offset = from % bytes.length;
+        const count = length % (bytes.length - offset + 1);
+        const expected = Buffer.from(bytes.subarray(offset, offset + count));
+        expect(source.size).toBe(bytes.length);
+        expect(expected.equals(await source.read(offset, count))).toBe(true);
+        expect(expected.equals(await collect(source.stream(offset, count)))).toBe(true);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});

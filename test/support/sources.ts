@@ -1,0 +1,42 @@
+/** Image sources for tests. */
+import { assertInside, type ImageSource } from '../../src/image/source.ts';
+
+export interface Read {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * An image that begins with `start` and is zeros from there on, of any size, and keeps account of what is read.
+ * As every source, it throws when a read is not inside.
+ */
+export class CountingSource implements ImageSource {
+  readonly size: number;
+  readonly reads: Read[] = [];
+  readonly #start: Uint8Array;
+
+  constructor(start: Uint8Array, size = start.length) {
+    this.#start = start;
+    this.size = size;
+  }
+
+  get bytesRead(): number {
+    return this.reads.reduce((sum, { length }) => sum + length, 0);
+  }
+
+  read(offset: number, length: number): Promise<Uint8Array> {
+    assertInside(offset, length, this.size);
+    this.reads.push({ offset, length });
+    const bytes = new Uint8Array(length);
+    bytes.set(this.#start.subarray(offset, offset + length));
+    return Promise.resolve(bytes);
+  }
+
+  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
+    yield await this.read(offset, length);
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
