@@ -1,4 +1,6 @@
 /** The settings: one table that reads the environment, validates it and makes the documentation. */
+import { tmpdir } from 'node:os';
+import { isAbsolute } from 'node:path';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -41,6 +43,11 @@ const host: Kind<string> = {
   parse: (text) => (/^[A-Za-z0-9.:_-]{1,253}$/.test(text) ? text : undefined),
 };
 
+const directory: Kind<string> = {
+  accepts: 'an absolute path',
+  parse: (text) => (isAbsolute(text) ? text : undefined),
+};
+
 const setting = <T>(name: string, kind: Kind<T>, fallback: T, purpose: string): Setting<T> => ({
   name,
   kind,
@@ -59,6 +66,18 @@ export const SETTINGS = {
   ),
   maxImageBytes: setting('BSDSYMS_MAX_IMAGE_BYTES', bytes(1), 2 * GiB, 'largest image'),
   maxBlobBytes: setting('BSDSYMS_MAX_BLOB_BYTES', bytes(1), 256 * MiB, 'largest symbol blob'),
+  memoryBudgetBytes: setting(
+    'BSDSYMS_MEMORY_BUDGET_BYTES',
+    bytes(0),
+    GiB,
+    'images held in memory, all requests together; what exceeds it is spooled',
+  ),
+  spoolDir: setting('BSDSYMS_SPOOL_DIR', directory, tmpdir(), 'where images are spooled'),
+  spoolBudgetBytes: setting('BSDSYMS_SPOOL_BUDGET_BYTES', bytes(0), 8 * GiB, 'images spooled, all requests together'),
+  maxUploads: setting('BSDSYMS_MAX_UPLOADS', integer(1, 10_000), 16, 'uploads under way at once'),
+  maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a place'),
+  queueTimeoutMs: setting('BSDSYMS_QUEUE_TIMEOUT_MS', milliseconds(0), 1000, 'how long they may wait'),
+  stallTimeoutMs: setting('BSDSYMS_STALL_TIMEOUT_MS', milliseconds(100), 30_000, 'how long a body may pause'),
   uploadTimeoutMs: setting(
     'BSDSYMS_UPLOAD_TIMEOUT_MS',
     milliseconds(100),

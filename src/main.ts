@@ -1,12 +1,13 @@
 /** Starts the service: settings, listening, signals. */
 import closeWithGrace from 'close-with-grace';
 import { pino } from 'pino';
-import { type Config, ConfigError, loadConfig } from './config.ts';
+import { ConfigError, loadConfig } from './config.ts';
 import { buildApp } from './http/app.ts';
 
-function readConfig(): Config {
+/** Runs a step of the start; a setting that cannot be used ends it with one line that names the setting. */
+async function start<T>(step: () => T | Promise<T>): Promise<T> {
   try {
-    return loadConfig(process.env);
+    return await step();
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`bsdsyms: ${error.message}\n`);
@@ -14,9 +15,9 @@ function readConfig(): Config {
   }
 }
 
-const config = readConfig();
+const config = await start(() => loadConfig(process.env));
 const logger = pino({ level: config.logLevel });
-const { server, lifecycle } = await buildApp(config, logger);
+const { server, lifecycle } = await start(() => buildApp(config, logger));
 
 closeWithGrace({ delay: config.shutdownGraceMs, logger }, async ({ signal, err }) => {
   if (err) logger.fatal({ err }, 'stopping after an error');

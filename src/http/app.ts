@@ -4,8 +4,13 @@ import { readFileSync } from 'node:fs';
 import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
-import type { Config } from '../config.ts';
+import { type Config, ConfigError, SETTINGS } from '../config.ts';
+import { Budget } from '../image/budget.ts';
+import { ImageError } from '../image/errors.ts';
+import { Spool } from '../image/spool.ts';
+import { Admission } from './admission.ts';
 import { answerClientError } from './client-error.ts';
+import { handleExpectations } from './expectation.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { logRequests } from './logging.ts';
 import { answerOtherMethods } from './methods.ts';
@@ -14,6 +19,7 @@ import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
 import { symbolRoutes } from './routes/symbols.ts';
 import { COMPONENTS } from './schemas.ts';
+import type { UploadOptions } from './upload.ts';
 
 const packageFile = new URL('../../package.json', import.meta.url);
 const { version, description } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
@@ -30,11 +36,26 @@ const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 export interface App {
   readonly server: FastifyInstance;
   readonly lifecycle: Lifecycle;
+  /** What uploads occupy, for tests and metrics. */
+  readonly upload: UploadOptions;
 }
 
-/** Builds the service without listening. */
+/**
+ * Builds the service without listening.
+ *
+ * @throws ConfigError when the spool directory cannot be used
+ */
 export async function buildApp(config: Config, logger: FastifyBaseLogger): Promise<App> {
   const lifecycle = new Lifecycle();
+  const upload: UploadOptions = {
+    store: {
+      maxImageBytes: config.maxImageBytes,
+      memory: new Budget(config.memoryBudgetBytes),
+      spool: await openSpool(config),
+    },
+    admission: new Admission(config),
+    stallTimeoutMs: config.stallTimeoutMs,
+  };
   const server = Fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -71,6 +92,7 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
     done();
   });
   logRequests(server);
+  handleExpectations(server);
 
   server.removeAllContentTypeParsers();
   // Any other body is left in the socket for the route to read; no parser ever gathers one.
@@ -98,7 +120,7 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
   for (const component of COMPONENTS) server.addSchema(component);
 
   const methods = answerOtherMethods(server);
-  symbolRoutes(server, config, lifecycle);
+  symbolRoutes(server, config, lifecycle, upload);
   problemRoutes(server);
   serviceRoutes(server, lifecycle);
   methods.close();
@@ -110,5 +132,15 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
     );
   });
   await server.ready();
-  return { server, lifecycle };
+  return { server, lifecycle, upload };
+}
+
+async function openSpool({ spoolDir, spoolBudgetBytes }: Config): Promise<Spool> {
+  try {
+    return await Spool.open(spoolDir, spoolBudgetBytes);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    const cause = error.cause instanceof Error ? error.cause.message : error.message;
+    throw new ConfigError(`${SETTINGS.spoolDir.name}: ${spoolDir} cannot be used (${cause})`);
+  }
 }

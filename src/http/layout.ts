@@ -1,14 +1,18 @@
 /** The layout of a loaded image as JSON. */
 import { ELF32, ELF64 } from '../elf/format.ts';
+import type { Compression } from '../image/decompress.ts';
 import type { ImageFacts, LoadedImage } from '../load.ts';
 import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/bsdsyms.ts';
 import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
 
-export function toLayout({ image, kernel, plan, broken, warnings }: LoadedImage): Layout {
+export function toLayout(
+  { image, kernel, plan, broken, warnings }: LoadedImage,
+  compression: Compression | null,
+): Layout {
   const { symbol } = image.identity?.class === 'ELF64' ? ELF64 : ELF32;
   return {
-    image: describeImage(image),
+    image: describeImage(image, compression),
     kernel: { pstart: hex(kernel.pstart), pend: hex(kernel.pend), align: hex(kernel.align) },
     bsdsyms: {
       loader: plan.loader,
@@ -30,9 +34,9 @@ export function toLayout({ image, kernel, plan, broken, warnings }: LoadedImage)
   };
 }
 
-function describeImage({ size, identity, buildId }: ImageFacts): Layout['image'] {
+function describeImage({ size, identity, buildId }: ImageFacts, compression: Compression | null): Layout['image'] {
   if (identity === null) throw new Error('an image without an ELF header has no layout');
-  return { size, ...identity, entry: hex(identity.entry), buildId, compression: null };
+  return { size, ...identity, entry: hex(identity.entry), buildId, compression };
 }
 
 function describeTable(

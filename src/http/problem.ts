@@ -1,8 +1,10 @@
 /** Failures as HTTP tells them: a closed list of codes, and the one place that turns an error into an answer. */
 import accepts from 'accepts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ImageError } from '../image/errors.ts';
 import type { ImageFacts } from '../load.ts';
 import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
+import { isWaiting } from './expectation.ts';
 
 export interface ProblemKind {
   readonly status: number;
@@ -46,6 +48,13 @@ const HTTP_PROBLEM_KINDS = {
       'The body is not multipart/form-data as RFC 7578 has it. Most often the Content-Type was set by hand and lacks ' +
       'the boundary: leave the header to the client (curl -F sets it).',
   },
+  'compressed-data-corrupt': {
+    status: 400,
+    title: 'The compressed data is damaged',
+    explanation:
+      'The image, or the body by its Content-Encoding, is compressed, and the compressed data is damaged or cut short. ' +
+      'Test it with gzip -t or zstd -t.',
+  },
   'multipart-in-body': {
     status: 400,
     title: 'The image is itself a multipart form',
@@ -88,8 +97,8 @@ const HTTP_PROBLEM_KINDS = {
     status: 408,
     title: 'The request came too slowly',
     explanation:
-      'The whole request has to arrive within BSDSYMS_UPLOAD_TIMEOUT_MS. Send it over a faster connection, or ask the ' +
-      'operator for more time.',
+      'The whole request has to arrive within BSDSYMS_UPLOAD_TIMEOUT_MS, and its body may not pause for longer than ' +
+      'BSDSYMS_STALL_TIMEOUT_MS. Send it over a faster connection, or ask the operator for more time.',
   },
   'image-too-large': {
     status: 413,
@@ -116,6 +125,13 @@ const HTTP_PROBLEM_KINDS = {
     explanation:
       'The body has a Content-Encoding that this service does not undo. The detail lists those that it does.',
   },
+  'compression-unsupported': {
+    status: 415,
+    title: 'The compression of the image is not supported',
+    explanation:
+      'Images compressed with gzip and zstd are unpacked on arrival. For xz, bzip2, lzma, lzo and lz4 unpack the image ' +
+      'before sending it.',
+  },
   'client-gone': {
     status: 499,
     title: 'The client went away',
@@ -130,6 +146,27 @@ const HTTP_PROBLEM_KINDS = {
     status: 500,
     title: 'Something is wrong with the service',
     explanation: 'This is a defect of the service. Its log has the cause under the request id; please report it.',
+  },
+  'too-busy': {
+    status: 503,
+    title: 'There is no room for another upload',
+    explanation:
+      'BSDSYMS_MAX_UPLOADS uploads are under way and the short queue behind them is full. Send the request again after ' +
+      'the time in Retry-After (curl --retry does).',
+  },
+  'spool-full': {
+    status: 503,
+    title: 'There is no room to spool the image',
+    explanation:
+      'The memory for images is in use, and the disk or BSDSYMS_SPOOL_BUDGET_BYTES has no room for more. Send the ' +
+      'request again after the time in Retry-After; if that does not help, the operator has to make room.',
+  },
+  'spool-unavailable': {
+    status: 503,
+    title: 'Images cannot be spooled',
+    explanation:
+      'The memory for images is in use, and BSDSYMS_SPOOL_DIR cannot be used. The log of the service has the cause; the ' +
+      'operator has to see to it.',
   },
   'shutting-down': {
     status: 503,
@@ -232,9 +269,16 @@ const codeOf = (error: unknown): string | undefined => {
   return typeof code === 'string' ? code : undefined;
 };
 
+/** What has to change before the same request can succeed takes a while. */
+const SPOOL_RETRY_AFTER = { 'Retry-After': '10' };
+
 /** Any thrown value as a problem. What is not known becomes a 500 that tells nothing of its cause. */
 export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
+  if (error instanceof ImageError) {
+    const headers = PROBLEM_KINDS[error.code].status === 503 ? SPOOL_RETRY_AFTER : {};
+    return new Problem(error.code, error.message, { cause: error.cause, headers });
+  }
   const code = FRAMEWORK_ERRORS[codeOf(error) ?? ''];
   if (code !== undefined && error instanceof Error) {
     return new Problem(code, `${error.message.replace(/\.$/, '')}. ${PROBLEM_KINDS[code].explanation}`);
@@ -246,7 +290,9 @@ export function toProblem(error: unknown): Problem {
 
 /** Answers with the problem, as `code: detail` for callers that prefer plain text. */
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (problem.code === 'internal-error') request.log.error({ err: problem.cause }, 'internal error');
+  if (problem.status >= 500 && problem.cause !== undefined) request.log.error({ err: problem.cause }, problem.code);
+  // The body that the client holds back will not be read; the connection could not be used again.
+  if (isWaiting(request)) reply.header('connection', 'close');
   reply.code(problem.status).headers(problem.headers).header('cache-control', 'no-store');
   const type = accepts(request.raw).type([PROBLEM_MEDIA_TYPE, 'application/json', 'text/plain']);
   if (type === 'text/plain')

@@ -1,10 +1,16 @@
 /** Receives an image: as the raw body or as the file part of a form, without ever gathering it. */
 import type { IncomingMessage } from 'node:http';
-import type { Readable } from 'node:stream';
+import type { Readable, Transform } from 'node:stream';
 import type { Multipart, MultipartFile } from '@fastify/multipart';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Compression, UnpackingSink } from '../image/decompress.ts';
+import { ImageError } from '../image/errors.ts';
 import { looksLikeMultipart, RECOGNISED_BYTES } from '../image/recognise.ts';
-import type { ImageSink, ImageSource } from '../image/source.ts';
+import type { ImageSource } from '../image/source.ts';
+import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
+import type { Admission } from './admission.ts';
+import { contentDecoders, decodeBody } from './coding.ts';
+import { continueUpload } from './expectation.ts';
 import type { ParameterCollector } from './parameters.ts';
 import { Problem } from './problem.ts';
 
@@ -17,19 +23,35 @@ const MAX_FIELDS = 32;
 const MAX_FORM_OVERHEAD_BYTES = 64 * 1024;
 
 export interface UploadOptions {
-  readonly maxImageBytes: number;
-  openSink(): ImageSink;
+  readonly store: ImageStore;
+  readonly admission: Admission;
+  /** How long a body may pause. */
+  readonly stallTimeoutMs: number;
+}
+
+/** An image that has arrived whole. */
+export interface Upload {
+  /** Closed with the response. */
+  readonly source: ImageSource;
+  readonly compression: Compression | null;
 }
 
 /** Media types beside `text/*` whose bodies are no images. */
 const TEXTUAL = /^application\/(?:json|xml|yaml|javascript|graphql|[a-z0-9.+-]*\+(?:json|xml|yaml))$/;
 
+/** What the header fields of an upload say, found usable. */
+interface Announced {
+  readonly decoders: readonly (() => Transform)[];
+  /** What the body may have at most, once its content codings are undone. */
+  readonly maxBodyBytes: number;
+}
+
 /**
- * Refuses, before a byte of the body is read, what the headers already show to be unusable.
+ * Refuses, before a byte of the body is read, what the header fields already show to be unusable.
  *
  * @throws Problem media-type-unsupported, coding-unsupported or image-too-large
  */
-export function checkUploadHeaders(request: FastifyRequest, { maxImageBytes }: UploadOptions): void {
+function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announced {
   const mediaType = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
   if (mediaType.startsWith('text/') || TEXTUAL.test(mediaType)) {
     throw new Problem(
@@ -38,65 +60,130 @@ export function checkUploadHeaders(request: FastifyRequest, { maxImageBytes }: U
         '(application/octet-stream or no content type, curl -T vmlinux).',
     );
   }
-  const coding = (request.headers['content-encoding'] ?? 'identity').trim().toLowerCase();
-  if (coding !== 'identity') {
-    throw new Problem(
-      'coding-unsupported',
-      `The Content-Encoding ${coding} is not supported. Send the body as it is.`,
-      {
-        headers: { 'accept-encoding': 'identity' },
-      },
-    );
-  }
+  const decoders = contentDecoders(request.headers['content-encoding']);
+  const maxBodyBytes = store.maxImageBytes + (request.isMultipart() ? MAX_FORM_OVERHEAD_BYTES : 0);
   const announced = Number(request.headers['content-length'] ?? 0);
-  const allowed = request.isMultipart() ? maxImageBytes + MAX_FORM_OVERHEAD_BYTES : maxImageBytes;
-  if (announced > allowed) throw tooLarge(maxImageBytes, `The body is announced with ${announced} bytes`);
+  if (announced > maxBodyBytes) {
+    throw imageTooLarge(store.maxImageBytes, `The body is announced with ${announced} bytes`);
+  }
+  return { decoders, maxBodyBytes };
 }
 
 /**
  * Receives the image of a request, and its parameters where they are fields of the form.
  *
- * What the image occupies is given back when the response is closed, however that comes about.
+ * The image and the place among the uploads are given back when the response is closed, however that comes about.
  *
- * @throws Problem for everything that is wrong with the request; the rest of the body is then read and dropped
+ * @throws Problem or ImageError for everything that is wrong; the rest of the body is then read and dropped
  */
 export async function receiveImage(
   request: FastifyRequest,
   reply: FastifyReply,
   parameters: ParameterCollector,
   options: UploadOptions,
-): Promise<ImageSource> {
-  const sink = options.openSink();
-  let occupied: { close(): Promise<void> } = { close: () => sink.discard() };
-  const release = (): void => {
-    occupied.close().catch((error: unknown) => request.log.error({ err: error }, 'an image could not be released'));
-  };
-  if (reply.raw.destroyed) release();
-  else reply.raw.once('close', release);
+): Promise<Upload> {
+  const { decoders, maxBodyBytes } = checkHeaders(request, options);
+  const release = releaseWith(reply);
+  release.add(await options.admission.enter(release.signal));
+  const sink = new UnpackingSink(new StoredSink(options.store));
+  release.add(() => sink.discard());
 
+  continueUpload(request, reply);
+  const body = decodeBody(request.raw, decoders);
+  const watch = watchBody(request.raw, body, options.stallTimeoutMs, maxBodyBytes, options.store.maxImageBytes);
   try {
-    if (request.isMultipart()) await receiveForm(request, sink, parameters, options);
-    else await receiveBody(request.raw, sink, options);
+    const receive = request.isMultipart() ? receiveForm(request, body, sink, parameters) : receiveBody(body, sink);
+    await Promise.race([receive, watch.failed]);
     const source = await sink.finish();
-    occupied = source;
-    if (reply.raw.destroyed) throw new Problem('client-gone', 'The connection was closed.');
-    if (looksLikeMultipart(await source.read(0, Math.min(source.size, RECOGNISED_BYTES)))) {
-      throw new Problem(
-        'multipart-in-body',
-        'What arrived as the image begins like a multipart form. Either the form was sent without the Content-Type ' +
-          'multipart/form-data, or it was wrapped twice (curl -F needs @ before a file name, and no --data-binary).',
-      );
-    }
-    return source;
+    release.add(() => source.close());
+    if (release.signal.aborted) throw new Problem('client-gone', 'The connection was closed.');
+    await refuseForms(source);
+    return { source, compression: sink.compression };
   } catch (error) {
+    if (body !== request.raw) body.destroy();
     drain(request.raw);
-    throw error;
+    throw toUploadProblem(error, body);
+  } finally {
+    watch.stop();
   }
 }
 
-async function receiveBody(body: IncomingMessage, sink: ImageSink, options: UploadOptions): Promise<void> {
-  await consume(body, (chunk) => append(sink, chunk, options));
-  if (sink.size === 0) {
+/** Collects what is to be given back when the response is closed. What comes later is given back at once. */
+function releaseWith(reply: FastifyReply): {
+  readonly signal: AbortSignal;
+  add(release: () => void | Promise<void>): void;
+} {
+  const closed = new AbortController();
+  if (reply.raw.destroyed) closed.abort();
+  else reply.raw.once('close', () => closed.abort());
+  const { signal } = closed;
+  return {
+    signal,
+    add(release) {
+      const run = async (): Promise<void> => {
+        try {
+          await release();
+        } catch (error) {
+          reply.log.error({ err: error }, 'an upload could not be released');
+        }
+      };
+      if (signal.aborted) void run();
+      else signal.addEventListener('abort', () => void run(), { once: true });
+    },
+  };
+}
+
+/** Fails when the body pauses for too long or is larger than it may be, whoever reads it. */
+function watchBody(
+  request: IncomingMessage,
+  body: Readable,
+  stallTimeoutMs: number,
+  maxBodyBytes: number,
+  maxImageBytes: number,
+): { readonly failed: Promise<never>; stop(): void } {
+  const { promise: failed, reject: fail } = Promise.withResolvers<never>();
+  // Nobody may be waiting any more when it comes.
+  failed.catch(() => {});
+
+  const stalled = setTimeout(() => {
+    // Paused by us: it is the disk that is slow, not the sender.
+    if (request.isPaused()) stalled.refresh();
+    else
+      fail(
+        new Problem(
+          'request-timeout',
+          `Nothing of the body arrived for ${stallTimeoutMs} ms (BSDSYMS_STALL_TIMEOUT_MS).`,
+          { headers: { Connection: 'close' } },
+        ),
+      );
+  }, stallTimeoutMs);
+  let received = 0;
+  const onArrival = (): void => {
+    stalled.refresh();
+  };
+  const onData = (chunk: Buffer): void => {
+    received += chunk.length;
+    if (received > maxBodyBytes) fail(imageTooLarge(maxImageBytes, 'The body is larger'));
+  };
+  request.on('data', onArrival);
+  body.on('data', onData);
+  return {
+    failed,
+    stop() {
+      clearTimeout(stalled);
+      request.off('data', onArrival);
+      body.off('data', onData);
+    },
+  };
+}
+
+async function receiveBody(body: Readable, sink: UnpackingSink): Promise<void> {
+  let empty = true;
+  await consume(body, (chunk) => {
+    empty = false;
+    return sink.append(chunk);
+  });
+  if (empty) {
     throw new Problem(
       'no-image',
       'The body is empty. Send the image as the body (curl -T vmlinux) or as a form (curl -F image=@vmlinux).',
@@ -106,12 +193,32 @@ async function receiveBody(body: IncomingMessage, sink: ImageSink, options: Uplo
 
 async function receiveForm(
   request: FastifyRequest,
-  sink: ImageSink,
+  body: Readable,
+  sink: UnpackingSink,
   parameters: ParameterCollector,
-  options: UploadOptions,
 ): Promise<void> {
   let received = false;
-  const parts = request.parts({
+  for await (const part of formParts(request, body)) {
+    if (part.type === 'field') {
+      takeField(part, parameters);
+      continue;
+    }
+    checkFile(part, received);
+    received = true;
+    await consume(part.file, (chunk) => sink.append(chunk));
+  }
+  if (!received) {
+    throw new Problem('no-image', `The form has no file part named ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`);
+  }
+}
+
+function formParts(request: FastifyRequest, body: Readable): AsyncIterableIterator<Multipart> {
+  // The form parser reads the raw request; one whose content codings were undone takes its place.
+  const form: FastifyRequest =
+    body === request.raw
+      ? request
+      : Object.create(request, { raw: { value: Object.assign(body, { headers: request.raw.headers }) } });
+  return form.parts({
     limits: {
       fileSize: Number.POSITIVE_INFINITY,
       fieldSize: MAX_FIELD_BYTES,
@@ -121,22 +228,16 @@ async function receiveForm(
       headerPairs: 32,
     },
   });
-  try {
-    for await (const part of parts) {
-      if (part.type === 'field') {
-        takeField(part, parameters);
-        continue;
-      }
-      checkFile(part, received);
-      received = true;
-      await consume(part.file, (chunk) => append(sink, chunk, options));
-    }
-  } catch (error) {
-    throw toUploadProblem(error, request.raw);
-  }
-  if (!received) {
-    throw new Problem('no-image', `The form has no file part named ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`);
-  }
+}
+
+/** @throws Problem multipart-in-body */
+async function refuseForms(source: ImageSource): Promise<void> {
+  if (!looksLikeMultipart(await source.read(0, Math.min(source.size, RECOGNISED_BYTES)))) return;
+  throw new Problem(
+    'multipart-in-body',
+    'What arrived as the image begins like a multipart form. Either the form was sent without the Content-Type ' +
+      'multipart/form-data, or it was wrapped twice (curl -F needs @ before a file name, and no --data-binary).',
+  );
 }
 
 function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector): void {
@@ -166,19 +267,6 @@ function checkFile(part: MultipartFile, received: boolean): void {
 }
 
 const quoteName = (name: string): string => JSON.stringify(name.slice(0, 40));
-
-function append(sink: ImageSink, chunk: Uint8Array, { maxImageBytes }: UploadOptions): void | Promise<void> {
-  if (sink.size + chunk.length > maxImageBytes) throw tooLarge(maxImageBytes, 'The image is longer');
-  return sink.append(chunk);
-}
-
-function tooLarge(maxImageBytes: number, what: string): Problem {
-  return new Problem(
-    'image-too-large',
-    `${what}; this service takes images of at most ${maxImageBytes} bytes (BSDSYMS_MAX_IMAGE_BYTES). ` +
-      'Debug information is not needed here: objcopy --strip-debug keeps the symbol table.',
-  );
-}
 
 /**
  * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
@@ -215,13 +303,19 @@ function consume(stream: Readable, take: (chunk: Buffer) => void | Promise<void>
 
 /** What a stream or the form parser fails with is the request's fault: it was cut off, or is no form. */
 function toUploadProblem(error: unknown, stream: Readable): unknown {
-  if (error instanceof Problem) return error;
-  if (!(error instanceof Error)) return error;
+  if (error instanceof Problem || error instanceof ImageError || !(error instanceof Error)) return error;
   const code = 'code' in error ? error.code : undefined;
   if (code === 'ECONNRESET' || code === 'FST_MP_PREMATURE_CLOSE' || stream.destroyed) {
     return new Problem('client-gone', 'The connection was closed.', { cause: error });
   }
   if (typeof code === 'string' && code.startsWith('FST_')) return error;
+  if (typeof code === 'string' && /^(Z|ZSTD|ERR__?(BROTLI|ZLIB|ZSTD))_/.test(code)) {
+    return new ImageError(
+      'compressed-data-corrupt',
+      'The body is damaged or cut short inside its Content-Encoding.',
+      error,
+    );
+  }
   return new Problem('multipart-malformed', `The form cannot be parsed: ${error.message}.`, { cause: error });
 }
 

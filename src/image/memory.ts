@@ -1,65 +1,17 @@
 /** An image held in memory, as the chunks in which it arrived. */
-import { assertInside, type ImageSink, type ImageSource } from './source.ts';
-
-/**
- * Chunks shorter than this are gathered into slabs. A sender of tiny chunks would otherwise make every byte cost an
- * object and keep alive the network buffer it is a slice of.
- */
-const SMALL_CHUNK_BYTES = 8 * 1024;
-const SLAB_BYTES = 64 * 1024;
-
-export class MemorySink implements ImageSink {
-  readonly #chunks: Uint8Array[] = [];
-  /** The slab being filled is the last chunk, cut to what is used; this is the whole of it. */
-  #slab: Uint8Array | null = null;
-  #slabUsed = 0;
-  #size = 0;
-
-  get size(): number {
-    return this.#size;
-  }
-
-  append(chunk: Uint8Array): void {
-    this.#size += chunk.length;
-    if (chunk.length >= SMALL_CHUNK_BYTES) {
-      this.#slab = null;
-      this.#chunks.push(chunk);
-      return;
-    }
-    let rest = chunk;
-    while (rest.length > 0) {
-      if (this.#slab === null || this.#slabUsed === SLAB_BYTES) {
-        this.#slab = new Uint8Array(SLAB_BYTES);
-        this.#slabUsed = 0;
-        this.#chunks.push(this.#slab.subarray(0, 0));
-      }
-      const part = rest.subarray(0, SLAB_BYTES - this.#slabUsed);
-      this.#slab.set(part, this.#slabUsed);
-      this.#slabUsed += part.length;
-      this.#chunks[this.#chunks.length - 1] = this.#slab.subarray(0, this.#slabUsed);
-      rest = rest.subarray(part.length);
-    }
-  }
-
-  finish(): Promise<ImageSource> {
-    return Promise.resolve(new MemorySource(this.#chunks));
-  }
-
-  discard(): Promise<void> {
-    this.#chunks.length = 0;
-    this.#slab = null;
-    return Promise.resolve();
-  }
-}
+import { assertInside, type ImageSource } from './source.ts';
 
 export class MemorySource implements ImageSource {
   readonly size: number;
   #chunks: readonly Uint8Array[];
   /** `#starts[i]` is the image offset of the first byte of chunk i. */
   readonly #starts: Float64Array;
+  #release: () => void;
 
-  constructor(chunks: readonly Uint8Array[]) {
+  /** @param release called once, when the source is closed */
+  constructor(chunks: readonly Uint8Array[], release: () => void = () => {}) {
     this.#chunks = chunks;
+    this.#release = release;
     this.#starts = new Float64Array(chunks.length);
     let size = 0;
     chunks.forEach((chunk, index) => {
@@ -88,6 +40,8 @@ export class MemorySource implements ImageSource {
 
   close(): Promise<void> {
     this.#chunks = [];
+    this.#release();
+    this.#release = () => {};
     return Promise.resolve();
   }
 

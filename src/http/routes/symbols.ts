@@ -4,8 +4,8 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify';
 import { Type } from 'typebox';
 import type { Config } from '../../config.ts';
+import type { Compression } from '../../image/decompress.ts';
 import { streamExtents } from '../../image/extents.ts';
-import { MemorySink } from '../../image/memory.ts';
 import type { ImageSource } from '../../image/source.ts';
 import { type LoadedImage, type LoadRequest, loadImage } from '../../load.ts';
 import { DEFAULT_LOADER } from '../../xen/bsdsyms.ts';
@@ -17,7 +17,7 @@ import { negotiate, wantsSha256 } from '../negotiation.ts';
 import { compileParameters, isAddress, ParameterCollector } from '../parameters.ts';
 import { Problem } from '../problem.ts';
 import { binary, LOADERS, LoadParameters, layoutResponse, problemResponse } from '../schemas.ts';
-import { checkUploadHeaders, receiveImage, type UploadOptions } from '../upload.ts';
+import { receiveImage, type UploadOptions } from '../upload.ts';
 
 const BLOB = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
@@ -26,19 +26,17 @@ const PARAMETERS = compileParameters(LoadParameters, { loadAddress: isAddress })
 
 interface Loaded {
   readonly source: ImageSource;
+  readonly compression: Compression | null;
   readonly loaded: LoadedImage;
 }
 
-export function symbolRoutes(app: FastifyInstance, config: Config, lifecycle: Lifecycle): void {
-  const upload: UploadOptions = { maxImageBytes: config.maxImageBytes, openSink: () => new MemorySink() };
-
+export function symbolRoutes(app: FastifyInstance, config: Config, lifecycle: Lifecycle, upload: UploadOptions): void {
   /** Everything that both routes do: check, receive, load. */
   async function load(request: FastifyRequest, reply: FastifyReply): Promise<Loaded> {
     if (lifecycle.draining) throw lifecycle.refusal();
     const parameters = new ParameterCollector(PARAMETERS);
     parameters.addQuery(request.query as Record<string, unknown>);
-    checkUploadHeaders(request, upload);
-    const source = await receiveImage(request, reply, parameters, upload);
+    const { source, compression } = await receiveImage(request, reply, parameters, upload);
     const wanted = toLoadRequest(parameters, config);
     const result = await loadImage(source, wanted);
     if (result.broken !== null) {
@@ -49,18 +47,18 @@ export function symbolRoutes(app: FastifyInstance, config: Config, lifecycle: Li
       }
     }
     if (!result.ok) throw new Error('an image was refused without a reason');
-    return { source, loaded: result };
+    return { source, compression, loaded: result };
   }
 
   app.post('/bsdsyms', { ...documentation(SYMBOLS_DOC), ...acceptAnyBody }, async (request, reply) => {
     const type = negotiate(request, [BLOB, JSON_TYPE]);
-    const { source, loaded } = await load(request, reply);
-    return type === JSON_TYPE ? toLayout(loaded) : sendBlob(request, reply, source, loaded);
+    const { source, compression, loaded } = await load(request, reply);
+    return type === JSON_TYPE ? toLayout(loaded, compression) : sendBlob(request, reply, source, loaded);
   });
 
   app.post('/layout', { ...documentation(LAYOUT_DOC), ...acceptAnyBody }, async (request, reply) => {
-    const { loaded } = await load(request, reply);
-    return toLayout(loaded);
+    const { compression, loaded } = await load(request, reply);
+    return toLayout(loaded, compression);
   });
 }
 
@@ -151,7 +149,7 @@ function documentation({ ok, problems, ...rest }: typeof SYMBOLS_DOC | typeof LA
         415: problemResponse('The content type or coding is not supported.'),
         422: problemResponse('The image is broken, or has no usable symbols.'),
         500: problemResponse('A defect of the service.'),
-        503: problemResponse('The service is shutting down.'),
+        503: problemResponse('There is no room for another upload, or the service is shutting down.'),
       },
     },
   };

@@ -1,0 +1,157 @@
+/** Unpacks compressed images as they arrive, as Xen's domain builder does. */
+import type { Transform } from 'node:stream';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { ImageError } from './errors.ts';
+import type { ImageSink, ImageSource } from './source.ts';
+
+export type Compression = 'gzip' | 'zstd';
+
+/** Large pieces, as every one of them is a round trip to the thread pool. */
+const PIECE_BYTES = 256 * 1024;
+
+const UNPACKERS: Readonly<Record<Compression, () => Transform>> = {
+  gzip: () => createGunzip({ chunkSize: PIECE_BYTES }),
+  zstd: () => createZstdDecompress({ chunkSize: PIECE_BYTES }),
+};
+
+/** How compressed files begin. Kernels come in all of these; two of them are unpacked. */
+const SIGNATURES: readonly { readonly name: string; readonly unpack: Compression | null; readonly bytes: number[] }[] =
+  [
+    { name: 'gzip', unpack: 'gzip', bytes: [0x1f, 0x8b] },
+    { name: 'zstd', unpack: 'zstd', bytes: [0x28, 0xb5, 0x2f, 0xfd] },
+    { name: 'xz', unpack: null, bytes: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00] },
+    { name: 'bzip2', unpack: null, bytes: [0x42, 0x5a, 0x68] },
+    { name: 'lzma', unpack: null, bytes: [0x5d, 0x00, 0x00] },
+    { name: 'lzo', unpack: null, bytes: [0x89, 0x4c, 0x5a, 0x4f, 0x00] },
+    { name: 'lz4', unpack: null, bytes: [0x04, 0x22, 0x4d, 0x18] },
+    { name: 'lz4', unpack: null, bytes: [0x02, 0x21, 0x4c, 0x18] },
+  ];
+const LONGEST_SIGNATURE = Math.max(...SIGNATURES.map(({ bytes }) => bytes.length));
+
+/** Looks at the first bytes of an image and unpacks it on its way to the sink behind. Anything else passes untouched. */
+export class UnpackingSink {
+  readonly #sink: ImageSink;
+  /** The first bytes, as long as they are too few to tell. */
+  #start: Uint8Array | null = new Uint8Array(0);
+  #unpacker: Unpacker | null = null;
+  #compression: Compression | null = null;
+
+  constructor(sink: ImageSink) {
+    this.#sink = sink;
+  }
+
+  /** Known once the image has been finished. */
+  get compression(): Compression | null {
+    return this.#compression;
+  }
+
+  /**
+   * Takes the next bytes as they are on the wire. A returned promise must be awaited before more is appended.
+   *
+   * @throws ImageError compression-unsupported, compressed-data-corrupt, and what the sink behind throws
+   */
+  append(chunk: Uint8Array): void | Promise<void> {
+    if (this.#start === null) return this.#pass(chunk);
+    const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
+    if (start.length < LONGEST_SIGNATURE) {
+      this.#start = start;
+      return;
+    }
+    return this.#decide(start);
+  }
+
+  /** @throws as `append` does */
+  async finish(): Promise<ImageSource> {
+    if (this.#start !== null && this.#start.length > 0) await this.#decide(this.#start);
+    await this.#unpacker?.finish();
+    return this.#sink.finish();
+  }
+
+  async discard(): Promise<void> {
+    this.#unpacker?.destroy();
+    await this.#sink.discard();
+  }
+
+  #decide(start: Uint8Array): void | Promise<void> {
+    this.#start = null;
+    const signature = SIGNATURES.find(({ bytes }) => bytes.every((byte, index) => start[index] === byte));
+    if (signature !== undefined) {
+      if (signature.unpack === null) {
+        throw new ImageError(
+          'compression-unsupported',
+          `The image is compressed with ${signature.name}, which is not unpacked here. Send it uncompressed, or with gzip or zstd.`,
+        );
+      }
+      this.#compression = signature.unpack;
+      this.#unpacker = new Unpacker(signature.unpack, this.#sink);
+    }
+    return this.#pass(start);
+  }
+
+  #pass(chunk: Uint8Array): void | Promise<void> {
+    return this.#unpacker === null ? this.#sink.append(chunk) : this.#unpacker.append(chunk);
+  }
+}
+
+/** Feeds a decompressing stream, and its output to a sink, holding each back for the other. */
+class Unpacker {
+  readonly #stream: Transform;
+  readonly #name: Compression;
+  readonly #ended: Promise<void>;
+  #failure: unknown = null;
+
+  constructor(name: Compression, sink: ImageSink) {
+    this.#name = name;
+    const stream = UNPACKERS[name]();
+    this.#stream = stream;
+    stream.on('data', (piece: Uint8Array) => {
+      try {
+        const taken = sink.append(piece);
+        if (taken === undefined) return;
+        stream.pause();
+        taken.then(
+          () => stream.resume(),
+          (error: Error) => stream.destroy(error),
+        );
+      } catch (error) {
+        stream.destroy(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+    this.#ended = new Promise((resolve, reject) => {
+      stream.once('end', resolve);
+      stream.once('error', (error) => {
+        this.#failure = this.#explain(error);
+        reject(this.#failure);
+      });
+    });
+    // Told by `append` or `finish`, whichever is waited for.
+    this.#ended.catch(() => {});
+  }
+
+  append(chunk: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#stream.write(chunk, (error) => {
+        if (error) reject(this.#failure ?? this.#explain(error));
+        else resolve();
+      });
+    });
+  }
+
+  finish(): Promise<void> {
+    this.#stream.end();
+    return this.#ended;
+  }
+
+  destroy(): void {
+    this.#stream.destroy();
+  }
+
+  #explain(error: unknown): unknown {
+    if (error instanceof ImageError) return error;
+    return new ImageError(
+      'compressed-data-corrupt',
+      `The image is compressed with ${this.#name}, and the compressed data is damaged or cut short.`,
+      error,
+    );
+  }
+}

@@ -1,0 +1,18 @@
+/** What can go wrong with an image on its way in; `http/problem.ts` has an answer to each. */
+export type ImageErrorCode =
+  | 'image-too-large'
+  | 'compression-unsupported'
+  | 'compressed-data-corrupt'
+  | 'spool-full'
+  | 'spool-unavailable';
+
+/** `message` is written for the sender of the image; `cause` is for the log. */
+export class ImageError extends Error {
+  override readonly name = 'ImageError';
+  readonly code: ImageErrorCode;
+
+  constructor(code: ImageErrorCode, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.code = code;
+  }
+}

@@ -1,0 +1,199 @@
+/** Images in temporary files that no directory lists: the system takes them back with the process, however it ends. */
+import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { access, type FileHandle, open, readdir, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Budget } from './budget.ts';
+import { ChunkList } from './chunks.ts';
+import { ImageError } from './errors.ts';
+import { assertInside, type ImageSource } from './source.ts';
+
+/** What is written at once. One batch is filled while the one before is written. */
+const WRITE_BATCH_BYTES = 1024 * 1024;
+const READ_PIECE_BYTES = 256 * 1024;
+
+/** `bsdsyms-<pid>-<uuid>.spool`; the pid tells leftovers of a dead process from files about to be unlinked. */
+const LEFTOVER = /^bsdsyms-(\d+)-[0-9a-f-]{36}\.spool$/;
+
+/** A directory for spooled images, and how much of it may be used. */
+export class Spool {
+  readonly budget: Budget;
+  readonly #directory: string;
+
+  private constructor(directory: string, budgetBytes: number) {
+    this.#directory = directory;
+    this.budget = new Budget(budgetBytes);
+  }
+
+  /**
+   * Checks that the directory can be used, and removes what a killed process left between creating and unlinking.
+   *
+   * @throws ImageError spool-unavailable
+   */
+  static async open(directory: string, budgetBytes: number): Promise<Spool> {
+    const spool = new Spool(directory, budgetBytes);
+    try {
+      await access(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+      for (const name of await readdir(directory)) {
+        const pid = LEFTOVER.exec(name)?.[1];
+        if (pid !== undefined && !isAlive(Number(pid))) await unlink(join(directory, name));
+      }
+    } catch (error) {
+      throw spoolError(error);
+    }
+    await (await spool.#createFile()).close();
+    return spool;
+  }
+
+  /** @throws ImageError spool-full or spool-unavailable */
+  async createWriter(): Promise<SpoolWriter> {
+    return new SpoolWriter(await this.#createFile(), this.budget);
+  }
+
+  async #createFile(): Promise<FileHandle> {
+    const path = join(this.#directory, `bsdsyms-${process.pid}-${randomUUID()}.spool`);
+    try {
+      const file = await open(path, 'wx+', 0o600);
+      try {
+        await unlink(path);
+      } catch (error) {
+        await file.close();
+        throw error;
+      }
+      return file;
+    } catch (error) {
+      throw spoolError(error);
+    }
+  }
+}
+
+/** Writes an image to a spool file, in batches, overlapping with its arrival. */
+export class SpoolWriter {
+  readonly #file: FileHandle;
+  readonly #budget: Budget;
+  readonly #batch = new ChunkList();
+  #size = 0;
+  #written = 0;
+  #writing: Promise<void> | null = null;
+
+  constructor(file: FileHandle, budget: Budget) {
+    this.#file = file;
+    this.#budget = budget;
+  }
+
+  /**
+   * Takes the next bytes. A returned promise must be awaited before more is appended.
+   *
+   * @throws ImageError spool-full or spool-unavailable
+   */
+  append(chunk: Uint8Array): void | Promise<void> {
+    if (!this.#budget.take(chunk.length)) {
+      throw new ImageError(
+        'spool-full',
+        `The spooled images of all requests would exceed ${this.#budget.limit} bytes (BSDSYMS_SPOOL_BUDGET_BYTES). Send it again later.`,
+      );
+    }
+    this.#size += chunk.length;
+    this.#batch.push(chunk);
+    if (this.#batch.bytes >= WRITE_BATCH_BYTES) return this.#flush();
+  }
+
+  async finish(): Promise<ImageSource> {
+    await this.#flush();
+    await this.#writing;
+    return new SpooledSource(this.#file, this.#size, () => this.#budget.give(this.#size));
+  }
+
+  async discard(): Promise<void> {
+    // Closing a FileHandle waits for what is under way on it.
+    await this.#file.close().finally(() => this.#budget.give(this.#size));
+  }
+
+  /** Waits for the batch before and starts to write this one. */
+  async #flush(): Promise<void> {
+    await this.#writing;
+    const writing = this.#write(this.#batch.take());
+    // Whoever waits for it next gets the error; until then it must not count as unhandled.
+    writing.catch(() => {});
+    this.#writing = writing;
+  }
+
+  async #write(chunks: readonly Uint8Array[]): Promise<void> {
+    let rest = [...chunks];
+    try {
+      while (rest.length > 0) {
+        const { bytesWritten } = await this.#file.writev(rest, this.#written);
+        this.#written += bytesWritten;
+        rest = dropBytes(rest, bytesWritten);
+      }
+    } catch (error) {
+      throw spoolError(error);
+    }
+  }
+}
+
+/** What is left of the chunks without their first `bytes`. */
+function dropBytes(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let left = bytes;
+  return chunks.flatMap((chunk) => {
+    const dropped = Math.min(left, chunk.length);
+    left -= dropped;
+    return dropped === chunk.length ? [] : [chunk.subarray(dropped)];
+  });
+}
+
+class SpooledSource implements ImageSource {
+  readonly size: number;
+  readonly #file: FileHandle;
+  readonly #release: () => void;
+  #closed: Promise<void> | null = null;
+
+  constructor(file: FileHandle, size: number, release: () => void) {
+    this.#file = file;
+    this.size = size;
+    this.#release = release;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    assertInside(offset, length, this.size);
+    if (this.#closed !== null) throw new Error('the image was closed');
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await this.#file.read(bytes, done, length - done, offset + done);
+      if (bytesRead === 0) throw new Error('a spool file ended early');
+      done += bytesRead;
+    }
+    return bytes;
+  }
+
+  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
+    assertInside(offset, length, this.size);
+    for (let done = 0; done < length; done += READ_PIECE_BYTES) {
+      yield await this.read(offset + done, Math.min(READ_PIECE_BYTES, length - done));
+    }
+  }
+
+  close(): Promise<void> {
+    // Closing a FileHandle waits for what is under way on it.
+    this.#closed ??= this.#file.close().finally(() => this.#release());
+    return this.#closed;
+  }
+}
+
+function spoolError(error: unknown): ImageError {
+  if (error instanceof ImageError) return error;
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new ImageError('spool-full', 'The disk for spooled images is full. Send it again later.', error);
+  }
+  return new ImageError('spool-unavailable', 'The directory for spooled images cannot be used.', error);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+}

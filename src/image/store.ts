@@ -1,0 +1,85 @@
+/** Where arriving images go: memory while the budget that all requests share lasts, then a spool file. */
+import type { Budget } from './budget.ts';
+import { ChunkList } from './chunks.ts';
+import { ImageError } from './errors.ts';
+import { MemorySource } from './memory.ts';
+import type { ImageSink, ImageSource } from './source.ts';
+import type { Spool, SpoolWriter } from './spool.ts';
+
+export interface ImageStore {
+  readonly memory: Budget;
+  readonly spool: Spool;
+  readonly maxImageBytes: number;
+}
+
+/**
+ * Takes an image of at most `maxImageBytes`. It is held as the chunks that arrived; when the memory budget is used up,
+ * all of it moves to a spool file, so that others can use the memory.
+ */
+export class StoredSink implements ImageSink {
+  readonly #store: ImageStore;
+  readonly #chunks = new ChunkList();
+  #writer: SpoolWriter | null = null;
+  #size = 0;
+  #ended = false;
+  /** An append under way, so that discarding waits for it. */
+  #moving: Promise<void> | null = null;
+
+  constructor(store: ImageStore) {
+    this.#store = store;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  append(chunk: Uint8Array): void | Promise<void> {
+    if (this.#ended) return;
+    const { memory, maxImageBytes } = this.#store;
+    if (this.#size + chunk.length > maxImageBytes) throw imageTooLarge(maxImageBytes, 'The image is larger');
+    this.#size += chunk.length;
+    if (this.#writer !== null) return this.#writer.append(chunk);
+    if (memory.take(chunk.length)) {
+      this.#chunks.push(chunk);
+      return;
+    }
+    this.#moving = this.#moveToSpool(chunk);
+    return this.#moving;
+  }
+
+  async finish(): Promise<ImageSource> {
+    if (this.#ended) throw new Error('the image was discarded');
+    this.#ended = true;
+    if (this.#writer !== null) return this.#writer.finish();
+    const size = this.#size;
+    return new MemorySource(this.#chunks.take(), () => this.#store.memory.give(size));
+  }
+
+  async discard(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    await this.#moving?.catch(() => {});
+    this.#store.memory.give(this.#chunks.bytes);
+    this.#chunks.take();
+    await this.#writer?.discard();
+  }
+
+  async #moveToSpool(chunk: Uint8Array): Promise<void> {
+    const writer = await this.#store.spool.createWriter();
+    this.#writer = writer;
+    const held = this.#chunks.bytes;
+    try {
+      for (const part of [...this.#chunks.take(), chunk]) await writer.append(part);
+    } finally {
+      this.#store.memory.give(held);
+    }
+  }
+}
+
+export function imageTooLarge(maxImageBytes: number, what: string): ImageError {
+  return new ImageError(
+    'image-too-large',
+    `${what}; this service takes images of at most ${maxImageBytes} bytes (BSDSYMS_MAX_IMAGE_BYTES). ` +
+      'Debug information is not needed here: objcopy --strip-debug keeps the symbol table.',
+  );
+}
