@@ -1,0 +1,22 @@
+/** Writes the table of settings into docs/configuration.md; with --check only tells whether it is up to date. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { describeSettings } from '../src/config.ts';
+
+const BEGIN = '<!-- settings: written by `npm run docs` -->';
+const END = '<!-- end of settings -->';
+
+const file = new URL('../docs/configuration.md', import.meta.url);
+const committed = await readFile(file, 'utf8');
+const [before, rest] = committed.split(BEGIN);
+const after = rest?.split(END)[1];
+if (before === undefined || after === undefined) throw new Error(`docs/configuration.md lacks ${BEGIN} or ${END}`);
+const document = `${before}${BEGIN}\n\n${describeSettings()}\n\n${END}${after}`;
+
+if (process.argv.includes('--check')) {
+  if (committed !== document) {
+    process.stderr.write('docs/configuration.md is not what src/config.ts says; run `npm run docs` and commit it.\n');
+    process.exit(1);
+  }
+} else {
+  await writeFile(file, document);
+}
