@@ -1,8 +1,11 @@
 /** In which pieces an image arrives must not matter. */
+import { tmpdir } from 'node:os';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { MemorySink } from '../../src/image/memory.ts';
+import { Budget } from '../../src/image/budget.ts';
 import type { ImageSource } from '../../src/image/source.ts';
+import { Spool } from '../../src/image/spool.ts';
+import { StoredSink } from '../../src/image/store.ts';
 import { anyKernel } from '../support/arbitraries.ts';
 import { collect, load } from '../support/load.ts';
 
@@ -15,12 +18,16 @@ const chunkSize = fc.oneof(
 );
 const chunkSizes = fc.array(chunkSize, { minLength: 1, maxLength: 20 });
 
-/** Sends the bytes in chunks of these sizes, and what is left as the last chunk. */
-async function arrive(bytes: Uint8Array, sizes: readonly number[]): Promise<ImageSource> {
-  const sink = new MemorySink();
+/** More than any image here takes. */
+const PLENTY_BYTES = 2 * 1024 ** 2;
+
+/** Sends the bytes in chunks of these sizes, and what is left as the last chunk. Beyond the budget they are spooled. */
+async function arrive(bytes: Uint8Array, sizes: readonly number[], memoryBudget = PLENTY_BYTES): Promise<ImageSource> {
+  const spool = await Spool.open(tmpdir(), PLENTY_BYTES);
+  const sink = new StoredSink({ memory: new Budget(memoryBudget), spool, maxImageBytes: PLENTY_BYTES });
   let at = 0;
   for (const size of [...sizes, bytes.length]) {
-    sink.append(bytes.slice(at, at + size));
+    await sink.append(bytes.slice(at, at + size));
     at = Math.min(at + size, bytes.length);
     expect(sink.size).toBe(at);
   }
@@ -38,6 +45,18 @@ describe('an image that arrives in chunks', () => {
         expect(await load(await arrive(bytes, sizes))).toEqual(await load(bytes));
       }),
       { numRuns: 300 },
+    );
+  });
+
+  test('is loaded as in one piece when memory runs out on the way', async () => {
+    await fc.assert(
+      fc.asyncProperty(anyKernel, chunkSizes, fc.nat(2000), async ({ bytes }, sizes, memoryBudget) => {
+        const source = await arrive(bytes, sizes, memoryBudget);
+        const result = await load(source);
+        await source.close();
+        expect(result).toEqual(await load(bytes));
+      }),
+      { numRuns: 150 },
     );
   });
 
@@ -59,16 +78,17 @@ describe('an image that arrives in chunks', () => {
 
   test('reads back any range', async () => {
     await fc.assert(
-      fc.asyncProperty(chunkSizes, fc.nat(), fc.nat(), async (sizes, from, length) => {
+      fc.asyncProperty(chunkSizes, fc.nat(), fc.nat(), fc.boolean(), async (sizes, from, length, spooled) => {
         const total = sizes.reduce((sum, size) => sum + size, 0);
         const bytes = pattern(total + 1);
-        const source = await arrive(bytes, sizes);
+        const source = await arrive(bytes, sizes, spooled ? 0 : PLENTY_BYTES);
         const offset = from % bytes.length;
         const count = length % (bytes.length - offset + 1);
         const expected = Buffer.from(bytes.subarray(offset, offset + count));
         expect(source.size).toBe(bytes.length);
         expect(expected.equals(await source.read(offset, count))).toBe(true);
         expect(expected.equals(await collect(source.stream(offset, count)))).toBe(true);
+        await source.close();
       }),
       { numRuns: 200 },
     );

@@ -101,7 +101,7 @@ describe('an image with 65,535 headers in either table', () => {
 });
 
 /** A table that lies in an image of `size` bytes, or wraps into it. */
-const table = (size: number) =>
+const anyTable = (size: number) =>
   fc.record({
     at: fc.oneof(fc.bigInt({ min: 0n, max: BigInt(size) }), fc.bigInt({ min: MAX_U64 - 3000n, max: MAX_U64 })),
     stride: fc.oneof(fc.nat(130), fc.nat(65_535)),
@@ -116,8 +116,8 @@ describe('a header that was read ahead', () => {
         format: fc.constant(format),
         littleEndian: fc.constant(littleEndian),
         noise: fc.constant(noise),
-        programHeaders: table(noise.length),
-        sectionHeaders: table(noise.length),
+        programHeaders: anyTable(noise.length),
+        sectionHeaders: anyTable(noise.length),
       }),
     );
 

@@ -152,7 +152,10 @@ export function buildImage(spec: ImageSpec = {}): BuiltImage {
 
   const phStride = placement.programHeaderStride ?? format.programHeader.size;
   const programHeadersAt = placement.programHeaders ?? format.elfHeader.size;
-  let end = Math.max(format.elfHeader.size, programHeadersAt + phStride * segments.length);
+  let end = Math.max(
+    format.elfHeader.size,
+    programHeadersAt + tableBytes(segments.length, phStride, format.programHeader.size),
+  );
   const placed = specs.map((section) => {
     const data = section.name === '.shstrtab' ? names.bytes : (section.data ?? new Uint8Array());
     const offset = section.offset ?? alignUp(end, section.align ?? 1);
@@ -165,8 +168,8 @@ export function buildImage(spec: ImageSpec = {}): BuiltImage {
   const sectionCount = placed.length + 1;
   const tablesEnd = Math.max(
     end,
-    segments.length === 0 ? 0 : programHeadersAt + phStride * (segments.length - 1) + format.programHeader.size,
-    sectionHeadersAt + shStride * (sectionCount - 1) + format.sectionHeader.size,
+    programHeadersAt + tableBytes(segments.length, phStride, format.programHeader.size),
+    sectionHeadersAt + tableBytes(sectionCount, shStride, format.sectionHeader.size),
   );
   const whole = new Uint8Array(Math.max(tablesEnd, placement.imageSize ?? 0));
   const write = <Name extends string>(struct: Struct<Name>, at: number, values: Lies<Name>): void =>
@@ -381,6 +384,9 @@ function writeStruct<Name extends string>(
 
 const formatOf = (spec: Pick<ImageSpec, 'class'>): ElfFormat => (spec.class === 'ELF32' ? ELF32 : ELF64);
 const isLittleEndian = (spec: Pick<ImageSpec, 'byteOrder'>): boolean => spec.byteOrder !== 'big';
+/** What a table takes: the loader counts whole strides, and the last header may be longer than one. */
+const tableBytes = (count: number, stride: number, entrySize: number): number =>
+  count === 0 ? 0 : Math.max(stride * count, stride * (count - 1) + entrySize);
 const alignUp = (value: number, align: number): number => Math.ceil(value / align) * align;
 
 const withNameTable = (sections: readonly SectionSpec[]): readonly SectionSpec[] =>
