@@ -8,16 +8,21 @@ export interface AdmissionLimits {
   readonly queueTimeoutMs: number;
 }
 
-interface Waiting {
-  readonly admit: () => void;
-  readonly timer: NodeJS.Timeout;
+/** A place among the uploads, or a wait for one. */
+export interface Place {
+  /** @throws Problem too-busy */
+  readonly entered: Promise<void>;
+  /** Gives the place back, or stops waiting for it. */
+  leave(): void;
 }
 
 const RETRY_AFTER_SECONDS = 1;
+const ENTERED = Promise.resolve();
 
 export class Admission {
   readonly #limits: AdmissionLimits;
-  readonly #queue = new Set<Waiting>();
+  /** Those who wait, longest first; called when a place is theirs. */
+  readonly #queue = new Set<() => void>();
   #running = 0;
 
   constructor(limits: AdmissionLimits) {
@@ -32,48 +37,41 @@ export class Admission {
     return this.#queue.size;
   }
 
-  /**
-   * Waits for a place.
-   *
-   * @param gone aborted when the caller is no longer interested
-   * @returns gives the place back; to be called exactly once
-   * @throws Problem too-busy
-   */
-  enter(gone: AbortSignal): Promise<() => void> {
+  enter(): Place {
     if (this.#running < this.#limits.maxUploads) {
       this.#running += 1;
-      return Promise.resolve(() => this.#leave());
+      return { entered: ENTERED, leave: () => this.#leave() };
     }
-    if (this.#queue.size >= this.#limits.maxQueuedUploads || this.#limits.queueTimeoutMs === 0) {
-      return Promise.reject(tooBusy(this.#limits));
+    if (this.#queue.size >= this.#limits.maxQueuedUploads) {
+      return { entered: Promise.reject(tooBusy(this.#limits)), leave: () => {} };
     }
-    return new Promise((resolve, reject) => {
-      const refuse = (): void => {
-        settle();
-        reject(tooBusy(this.#limits));
-      };
-      const waiting: Waiting = {
-        admit: () => {
-          settle();
-          resolve(() => this.#leave());
-        },
-        timer: setTimeout(refuse, this.#limits.queueTimeoutMs),
-      };
-      const settle = (): void => {
-        clearTimeout(waiting.timer);
-        gone.removeEventListener('abort', refuse);
-        this.#queue.delete(waiting);
-      };
-      gone.addEventListener('abort', refuse);
-      this.#queue.add(waiting);
-    });
+    return this.#wait();
+  }
+
+  #wait(): Place {
+    const { promise: entered, resolve, reject } = Promise.withResolvers<void>();
+    let leave = (): void => {
+      clearTimeout(timer);
+      this.#queue.delete(admit);
+    };
+    const timer = setTimeout(() => {
+      leave();
+      reject(tooBusy(this.#limits));
+    }, this.#limits.queueTimeoutMs);
+    const admit = (): void => {
+      leave();
+      leave = () => this.#leave();
+      resolve();
+    };
+    this.#queue.add(admit);
+    return { entered, leave: () => leave() };
   }
 
   /** Hands the place to whoever has waited longest. */
   #leave(): void {
     const [next] = this.#queue;
     if (next === undefined) this.#running -= 1;
-    else next.admit();
+    else next();
   }
 }
 

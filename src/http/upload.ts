@@ -83,10 +83,12 @@ export async function receiveImage(
   options: UploadOptions,
 ): Promise<Upload> {
   const { decoders, maxBodyBytes } = checkHeaders(request, options);
-  const release = releaseWith(reply);
-  release.add(await options.admission.enter(release.signal));
+  const releases = new Releases(reply);
+  const place = options.admission.enter();
+  releases.add(() => place.leave());
+  await place.entered;
   const sink = new UnpackingSink(new StoredSink(options.store));
-  release.add(() => sink.discard());
+  releases.add(() => sink.discard());
 
   continueUpload(request, reply);
   const body = decodeBody(request.raw, decoders);
@@ -95,8 +97,8 @@ export async function receiveImage(
     const receive = request.isMultipart() ? receiveForm(request, body, sink, parameters) : receiveBody(body, sink);
     await Promise.race([receive, watch.failed]);
     const source = await sink.finish();
-    release.add(() => source.close());
-    if (release.signal.aborted) throw new Problem('client-gone', 'The connection was closed.');
+    releases.add(() => source.close());
+    if (releases.closed) throw new Problem('client-gone', 'The connection was closed.');
     await refuseForms(source);
     return { source, compression: sink.compression };
   } catch (error) {
@@ -108,29 +110,40 @@ export async function receiveImage(
   }
 }
 
-/** Collects what is to be given back when the response is closed. What comes later is given back at once. */
-function releaseWith(reply: FastifyReply): {
-  readonly signal: AbortSignal;
-  add(release: () => void | Promise<void>): void;
-} {
-  const closed = new AbortController();
-  if (reply.raw.destroyed) closed.abort();
-  else reply.raw.once('close', () => closed.abort());
-  const { signal } = closed;
-  return {
-    signal,
-    add(release) {
-      const run = async (): Promise<void> => {
-        try {
-          await release();
-        } catch (error) {
-          reply.log.error({ err: error }, 'an upload could not be released');
-        }
-      };
-      if (signal.aborted) void run();
-      else signal.addEventListener('abort', () => void run(), { once: true });
-    },
-  };
+/** What is to be given back when the response is closed; what is added after that is given back at once. */
+class Releases {
+  readonly #log: FastifyReply['log'];
+  #releases: (() => void | Promise<void>)[] = [];
+  #closed: boolean;
+
+  constructor(reply: FastifyReply) {
+    this.#log = reply.log;
+    this.#closed = reply.raw.destroyed;
+    if (!this.#closed) reply.raw.once('close', () => this.#close());
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  add(release: () => void | Promise<void>): void {
+    if (this.#closed) void this.#run(release);
+    else this.#releases.push(release);
+  }
+
+  #close(): void {
+    this.#closed = true;
+    for (const release of this.#releases) void this.#run(release);
+    this.#releases = [];
+  }
+
+  async #run(release: () => void | Promise<void>): Promise<void> {
+    try {
+      await release();
+    } catch (error) {
+      this.#log.error({ err: error }, 'an upload could not be released');
+    }
+  }
 }
 
 /** Fails when the body pauses for too long or is larger than it may be, whoever reads it. */

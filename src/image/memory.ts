@@ -22,12 +22,14 @@ export class MemorySource implements ImageSource {
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
-    const pieces = [...this.#pieces(offset, length)];
-    const [only] = pieces;
-    if (pieces.length === 1 && only !== undefined) return only;
+    assertInside(offset, length, this.size);
+    const index = this.#chunkAt(offset);
+    const chunk = this.#chunks[index];
+    const start = offset - (this.#starts[index] ?? 0);
+    if (chunk !== undefined && start + length <= chunk.length) return chunk.subarray(start, start + length);
     const bytes = new Uint8Array(length);
     let at = 0;
-    for (const piece of pieces) {
+    for (const piece of this.#pieces(offset, length)) {
       bytes.set(piece, at);
       at += piece.length;
     }

@@ -55,5 +55,7 @@ export function recogniseContent(start: Uint8Array): string {
 
 /** True for a body that is a multipart form, where an image was expected. */
 export function looksLikeMultipart(start: Uint8Array): boolean {
+  // Nearly everything that is sent is told apart here.
+  if (start[0] !== 0x2d && start[0] !== 0x0d) return false;
   return /^(\r\n)?--[^\r\n]{1,200}\r\n(?:[^\r\n]+\r\n)*?content-disposition:/i.test(ascii(start, 0, 512));
 }

@@ -73,6 +73,8 @@ export class SpoolWriter {
   readonly #budget: Budget;
   readonly #batch = new ChunkList();
   #size = 0;
+  /** What is to be given back to the budget. */
+  #taken = 0;
   #written = 0;
   #writing: Promise<void> | null = null;
 
@@ -93,6 +95,7 @@ export class SpoolWriter {
         `The spooled images of all requests would exceed ${this.#budget.limit} bytes (BSDSYMS_SPOOL_BUDGET_BYTES). Send it again later.`,
       );
     }
+    this.#taken += chunk.length;
     this.#size += chunk.length;
     this.#batch.push(chunk);
     if (this.#batch.bytes >= WRITE_BATCH_BYTES) return this.#flush();
@@ -101,12 +104,18 @@ export class SpoolWriter {
   async finish(): Promise<ImageSource> {
     await this.#flush();
     await this.#writing;
-    return new SpooledSource(this.#file, this.#size, () => this.#budget.give(this.#size));
+    return new SpooledSource(this.#file, this.#size, () => this.#release());
   }
 
+  /** Idempotent, and harmless while or after the image is finished: whoever comes first gives the budget back. */
   async discard(): Promise<void> {
     // Closing a FileHandle waits for what is under way on it.
-    await this.#file.close().finally(() => this.#budget.give(this.#size));
+    await this.#file.close().finally(() => this.#release());
+  }
+
+  #release(): void {
+    this.#budget.give(this.#taken);
+    this.#taken = 0;
   }
 
   /** Waits for the batch before and starts to write this one. */

@@ -49,8 +49,12 @@ export class StoredSink implements ImageSink {
 
   async finish(): Promise<ImageSource> {
     if (this.#ended) throw new Error('the image was discarded');
+    if (this.#writer !== null) {
+      const source = await this.#writer.finish();
+      this.#ended = true;
+      return source;
+    }
     this.#ended = true;
-    if (this.#writer !== null) return this.#writer.finish();
     const size = this.#size;
     return new MemorySource(this.#chunks.take(), () => this.#store.memory.give(size));
   }

@@ -1,0 +1,70 @@
+/** Programs under measurement run as processes of their own, so that the client's work and memory do not count. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+
+const MiB = 1024 * 1024;
+
+export interface Server {
+  readonly port: number;
+  /** Memory in use now, in MiB; after a collection when `collected` is asked for. */
+  memory(collected?: boolean): Promise<number>;
+  /** From now on the peak is counted anew. */
+  resetPeak(): void;
+  /** Highest memory since then, in MiB. */
+  peak(): number;
+  stop(): Promise<void>;
+}
+
+type Message = { port: number } | { collected: true } | { seconds: number };
+
+export async function startServer(name: string, env: Record<string, string> = {}): Promise<Server> {
+  const child = fork(new URL(`./servers/${name}.ts`, import.meta.url), {
+    env: { ...process.env, LOG_LEVEL: 'info', ...env },
+    execArgv: ['--expose-gc'],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const started = await message(child);
+  if (!('port' in started)) throw new Error(`${name} did not start`);
+  return {
+    port: started.port,
+    async memory(collected = false) {
+      if (collected) {
+        child.send('gc');
+        await message(child);
+      }
+      return readStatus(child, 'VmRSS');
+    },
+    resetPeak: () => writeFileSync(`/proc/${child.pid}/clear_refs`, '5'),
+    peak: () => readStatus(child, 'VmHWM'),
+    async stop() {
+      child.kill();
+      await once(child, 'exit');
+    },
+  };
+}
+
+/** Runs baseline (e). @returns seconds */
+export async function runWriter(directory: string, bytes: number): Promise<number> {
+  const child = fork(new URL('./servers/writer.ts', import.meta.url), [directory, String(bytes)]);
+  const result = await message(child);
+  await once(child, 'exit');
+  if (!('seconds' in result)) throw new Error('the writer told no time');
+  return result.seconds;
+}
+
+async function message(child: ChildProcess): Promise<Message> {
+  const ended = new AbortController();
+  const exit = once(child, 'exit', { signal: ended.signal }).then(([code]) => {
+    throw new Error(`a program under measurement ended with ${code}`);
+  });
+  exit.catch(() => {});
+  const [received] = await Promise.race([once(child, 'message'), exit]);
+  ended.abort();
+  return received as Message;
+}
+
+function readStatus(child: ChildProcess, field: string): number {
+  const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
+  return (Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024) / MiB;
+}

@@ -1,0 +1,250 @@
+/**
+ * Uploads against baselines measured in the same run: throughput, requests per second, memory, latency.
+ *
+ *   node bench/upload.ts [--rounds N] [--seconds N] [--json FILE]
+ */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Connection, load, multipartRequest, type Request, rawRequest, timeRequest } from './client.ts';
+import { makeKernel } from './image.ts';
+import { runWriter, type Server, startServer } from './process.ts';
+
+const MiB = 1024 * 1024;
+const GiB = 1024 * MiB;
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '3' },
+    json: { type: 'string' },
+  },
+});
+const rounds = Number(values.rounds);
+const seconds = Number(values.seconds);
+
+interface Row {
+  readonly what: string;
+  readonly measured: number;
+  readonly unit: string;
+  readonly target: string;
+  readonly met: boolean;
+  readonly figures: Readonly<Record<string, number>>;
+}
+const rows: Row[] = [];
+const round = (value: number): number => Math.round(value * 1000) / 1000;
+
+function report(
+  what: string,
+  measured: number,
+  unit: string,
+  target: string,
+  met: boolean,
+  figures: Record<string, number>,
+): void {
+  const rounded = Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, round(value)]));
+  rows.push({ what, measured: round(measured), unit, target, met, figures: rounded });
+  process.stderr.write(`${what}: ${round(measured)} ${unit} (target ${target}) ${JSON.stringify(rounded)}\n`);
+}
+
+const median = (numbers: readonly number[]): number =>
+  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
+
+/** Runs all in turn, several rounds after a warm-up. @returns the median seconds of each */
+async function interleave<Name extends string>(
+  runs: Record<Name, () => Promise<number>>,
+): Promise<Record<Name, number>> {
+  const names = Object.keys(runs) as Name[];
+  const times = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
+  for (let turn = 0; turn <= rounds; turn++) {
+    for (const name of names) {
+      const time = await runs[name]();
+      if (turn > 0) times[name].push(time);
+    }
+  }
+  return Object.fromEntries(names.map((name) => [name, median(times[name])])) as Record<Name, number>;
+}
+
+const spoolDir = await mkdtemp(join(tmpdir(), 'bsdsyms-bench-'));
+const ROOMY = { BSDSYMS_SPOOL_DIR: spoolDir, BSDSYMS_MEMORY_BUDGET_BYTES: String(4 * GiB) };
+const TIGHT = {
+  BSDSYMS_SPOOL_DIR: spoolDir,
+  BSDSYMS_MEMORY_BUDGET_BYTES: String(64 * MiB),
+  BSDSYMS_SPOOL_BUDGET_BYTES: String(16 * GiB),
+};
+
+const send = (server: Server, request: Request) => () => timeRequest(server.port, request);
+
+async function throughput(): Promise<void> {
+  const servers = {
+    drain: await startServer('drain'),
+    fastify: await startServer('fastify-drain'),
+    obvious: await startServer('obvious'),
+    held: await startServer('bsdsyms', ROOMY),
+    spooled: await startServer('bsdsyms', TIGHT),
+  };
+  for (const [name, size] of [
+    ['256 MiB', 256 * MiB],
+    ['590 MB', 590_000_000],
+  ] as const) {
+    const image = makeKernel(size, 119_000);
+    const raw = rawRequest(image);
+    const form = multipartRequest(image);
+    const time = await interleave({
+      a: send(servers.drain, raw),
+      heldRaw: send(servers.held, raw),
+      b: send(servers.fastify, form),
+      heldForm: send(servers.held, form),
+      cRaw: send(servers.obvious, raw),
+      cForm: send(servers.obvious, form),
+      spooled: send(servers.spooled, raw),
+      e: () => runWriter(spoolDir, size),
+    });
+    const ratio = (what: string, base: number, own: number, target: number, figures: Record<string, number>): void =>
+      report(`${name}: ${what}`, base / own, 'x', `>= ${target}`, base / own >= target, figures);
+    ratio('raw, held, against draining (a)', time.a, time.heldRaw, 0.9, { baseline: time.a, own: time.heldRaw });
+    ratio('raw, spooled, against the slower of (a) and (e)', Math.max(time.a, time.e), time.spooled, 0.6, {
+      a: time.a,
+      e: time.e,
+      own: time.spooled,
+    });
+    ratio('multipart, held, against (b)', time.b, time.heldForm, 0.9, { baseline: time.b, own: time.heldForm });
+    ratio('raw, held, against the obvious (c)', time.cRaw, time.heldRaw, 2, { baseline: time.cRaw, own: time.heldRaw });
+    ratio('multipart, held, against the obvious (c)', time.cForm, time.heldForm, 2, {
+      baseline: time.cForm,
+      own: time.heldForm,
+    });
+  }
+  await Promise.all(Object.values(servers).map((server) => server.stop()));
+}
+
+async function memory(): Promise<void> {
+  const raw = rawRequest(makeKernel(590_000_000, 119_000));
+  for (const uploads of [1, 8]) {
+    const peak = async (name: string, env: Record<string, string>): Promise<number> => {
+      const server = await startServer(name, env);
+      // One small request first: what is loaded on first use is not the upload's.
+      await timeRequest(server.port, rawRequest(makeKernel(100_000, 100)));
+      const idle = await server.memory(true);
+      server.resetPeak();
+      await Promise.all(Array.from({ length: uploads }, () => timeRequest(server.port, raw)));
+      const over = server.peak() - idle;
+      await server.stop();
+      return over;
+    };
+    const a: number[] = [];
+    const own: number[] = [];
+    for (let turn = 0; turn < 3; turn++) {
+      a.push(await peak('drain', {}));
+      own.push(await peak('bsdsyms', TIGHT));
+    }
+    const allowed = 64 + median(a) + 32;
+    report(
+      `590 MB x ${uploads}, spooled: peak memory over idle`,
+      median(own),
+      'MiB',
+      `<= ${round(allowed)}`,
+      median(own) <= allowed,
+      { a: median(a), own: median(own) },
+    );
+  }
+  const server = await startServer('bsdsyms', ROOMY);
+  await timeRequest(server.port, rawRequest(makeKernel(100_000, 100)));
+  const idle = await server.memory(true);
+  const large = rawRequest(makeKernel(256 * MiB, 119_000));
+  for (let upload = 0; upload < 50; upload++) await timeRequest(server.port, large);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const after = await server.memory(true);
+  report(
+    'memory after 50 uploads of 256 MiB, held, collected, over idle',
+    after - idle,
+    'MiB',
+    '<= 32',
+    after - idle <= 32,
+    { idle, after },
+  );
+  await server.stop();
+}
+
+async function smallImages(): Promise<void> {
+  const own = await startServer('bsdsyms', ROOMY);
+  const bare = await startServer('fastify-drain');
+  for (const [name, size, symbols] of [
+    ['4 KB', 4096, 60],
+    ['100 KB', 100_000, 1500],
+  ] as const) {
+    const image = makeKernel(size, symbols);
+    const probe = await Connection.open(own.port);
+    const { bodyBytes } = await probe.send(multipartRequest(image));
+    probe.close();
+    const results: Record<'own' | 'bare', { perSecond: number; p50: number; p99: number }[]> = { own: [], bare: [] };
+    for (let turn = 0; turn <= rounds; turn++) {
+      const b = await load(bare.port, multipartRequest(image, `/bsdsyms?answer=${bodyBytes}`), 16, seconds);
+      const o = await load(own.port, multipartRequest(image), 16, seconds);
+      if (turn > 0) {
+        results.bare.push(b);
+        results.own.push(o);
+      }
+    }
+    const mid = (of: 'own' | 'bare', what: 'perSecond' | 'p50' | 'p99'): number =>
+      median(results[of].map((result) => result[what]));
+    const ratio = mid('own', 'perSecond') / mid('bare', 'perSecond');
+    report(`${name} images, requests per second against a bare Fastify route`, ratio, 'x', '>= 0.85', ratio >= 0.85, {
+      own: mid('own', 'perSecond'),
+      bare: mid('bare', 'perSecond'),
+      ownP50: mid('own', 'p50'),
+      ownP99: mid('own', 'p99'),
+      bareP50: mid('bare', 'p50'),
+      bareP99: mid('bare', 'p99'),
+    });
+  }
+  await Promise.all([own.stop(), bare.stop()]);
+}
+
+/** The last byte is held back until all others have certainly been read. */
+async function firstByte(): Promise<void> {
+  const image = makeKernel(590_000_000, 119_000);
+  for (const [name, env] of [
+    ['held', ROOMY],
+    ['spooled', TIGHT],
+  ] as const) {
+    const server = await startServer('bsdsyms', env);
+    const times: number[] = [];
+    for (let turn = 0; turn <= rounds; turn++) {
+      const { head, body } = rawRequest(image);
+      const connection = await Connection.open(server.port);
+      const answered = connection.answer();
+      await connection.write(head);
+      for (let at = 0; at < body.length - 1; at += MiB)
+        await connection.write(body.subarray(at, Math.min(at + MiB, body.length - 1)));
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      const sent = performance.now();
+      connection.onFirstByte = () => times.push(performance.now() - sent);
+      await connection.write(body.subarray(body.length - 1));
+      await answered;
+      connection.close();
+    }
+    const time = median(times.slice(1));
+    report(`590 MB, ${name}: last byte received to first byte sent`, time, 'ms', '<= 10', time <= 10, {
+      max: Math.max(...times),
+    });
+    await server.stop();
+  }
+}
+
+try {
+  await smallImages();
+  await firstByte();
+  await throughput();
+  await memory();
+} finally {
+  await rm(spoolDir, { recursive: true, force: true });
+}
+process.stdout.write(
+  [
+    '| what | measured | target | met |',
+    '|---|---|---|---|',
+    ...rows.map((row) => `| ${row.what} | ${row.measured} ${row.unit} | ${row.target} | ${row.met ? 'yes' : 'no'} |`),
+  ].join('\n') + '\n',
+);
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(rows, null, 2)}\n`);
