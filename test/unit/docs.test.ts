@@ -1,0 +1,130 @@
+/** The documents say what the code does, and what they lead to exists. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { SETTINGS } from '../../src/config.ts';
+import { BROKEN_KINDS } from '../../src/xen/broken.ts';
+import { WARNING_KINDS } from '../../src/xen/warnings.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const DOCUMENTS = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'CHANGELOG.md',
+  'docs/configuration.md',
+  'docs/design.md',
+  'docs/loader.md',
+];
+const read = (path: string): string => readFileSync(resolve(ROOT, path), 'utf8');
+const manifest = JSON.parse(read('package.json')) as {
+  readonly scripts: Record<string, string>;
+  readonly dependencies: Record<string, string>;
+  readonly devDependencies: Record<string, string>;
+};
+
+/** What the group of a pattern matches, everywhere in the text. */
+const matches = (text: string, pattern: RegExp): string[] =>
+  [...text.matchAll(pattern)].map(([, group]) => group ?? '');
+/** The part of a document under a heading. */
+const section = (text: string, heading: string): string =>
+  text.split(new RegExp(`^#+ ${heading}$`, 'm'))[1]?.split(/^#/m)[0] ?? '';
+
+describe('docs/configuration.md', () => {
+  test('has the table of settings', () => {
+    // Compares it with describeSettings().
+    const check = spawnSync(process.execPath, [resolve(ROOT, 'scripts/docs.ts'), '--check'], { encoding: 'utf8' });
+    expect([check.status, check.stderr]).toEqual([0, '']);
+  });
+});
+
+describe('README.md', () => {
+  test('fits on one screen', () => {
+    expect(read('README.md').split('\n').length).toBeLessThanOrEqual(70);
+  });
+
+  test('names settings that exist, with their defaults', () => {
+    const table = section(read('README.md'), 'Configuration');
+    const rows = table.split('\n').filter((line) => line.startsWith('| `'));
+    const defaults = new Map<string, string>(
+      Object.values(SETTINGS).map(({ name, fallback }) => [name, String(fallback)]),
+    );
+    expect(rows).not.toEqual([]);
+    for (const row of rows) {
+      const [names, values] = row
+        .split('|')
+        .slice(1, 3)
+        .map((cell) => matches(cell, /`([^`]+)`/g));
+      expect(names?.map((name) => defaults.get(name))).toEqual(values);
+    }
+    expect(matches(table, /(BSDSYMS_\w+)/g).filter((name) => !defaults.has(name))).toEqual([]);
+  });
+});
+
+describe('docs/loader.md', () => {
+  const loader = read('docs/loader.md');
+
+  test('has every reason with the words of the reference', () => {
+    const reasons = section(loader, 'Reasons');
+    for (const [code, { reason }] of Object.entries(BROKEN_KINDS)) {
+      expect(reasons).toContain(`\`${code}\``);
+      expect(reasons.replaceAll('\n', ' ')).toContain(reason ?? 'none');
+    }
+    const known = new Set([...Object.keys(BROKEN_KINDS), 'init', 'parse', 'load']);
+    expect(matches(reasons, /`([^`]+)`/g).filter((code) => !known.has(code))).toEqual([]);
+  });
+
+  test('has every warning', () => {
+    const rows = matches(section(loader, 'Warnings'), /^\| `([^`]+)` \|/gm);
+    expect(rows.sort()).toEqual(Object.keys(WARNING_KINDS).sort());
+  });
+});
+
+describe('docs/design.md', () => {
+  test('has every dependency', () => {
+    const rows = matches(section(read('docs/design.md'), 'Dependencies'), /^\| (\S+) \|/gm);
+    expect(rows.filter((name) => /^[@a-z]/.test(name) && name !== 'package').sort()).toEqual(
+      Object.keys(manifest.dependencies).sort(),
+    );
+  });
+});
+
+describe.each(DOCUMENTS)('%s', (document) => {
+  const text = read(document);
+
+  test('links to files that exist', () => {
+    const links = matches(text, /\]\(([^)#]+)\)/g).filter((link) => !link.startsWith('https://'));
+    expect(links.filter((link) => !existsSync(resolve(ROOT, dirname(document), link)))).toEqual([]);
+  });
+
+  test('names files that exist', () => {
+    const paths = matches(text, /`((?:src|test|docs|scripts|bench)\/[\w./-]+\.\w+)`/g);
+    expect(paths.filter((path) => !existsSync(resolve(ROOT, path)))).toEqual([]);
+  });
+
+  test('names npm scripts that exist', () => {
+    const scripts = matches(text, /npm (start|test|run [a-z:]+)/g);
+    const unknown = scripts.filter((name) => manifest.scripts[name.replace('run ', '')] === undefined);
+    expect(unknown).toEqual([]);
+  });
+});
+
+describe('Dockerfile', () => {
+  const dockerfile = read('Dockerfile');
+
+  test('has the version of Node that everybody runs', () => {
+    const minor = manifest.devDependencies['node']?.split('.').slice(0, 2).join('.');
+    const images = matches(dockerfile, /^FROM (\S+)/gm);
+    expect(images).toEqual([`node:${minor}-slim`, `node:${minor}-slim`]);
+  });
+
+  test('copies files that exist and that .dockerignore lets through', () => {
+    const allowed = matches(read('.dockerignore'), /^!(.+)$/gm);
+    const copied = matches(dockerfile, /^COPY (?!--from)(.+) \S+$/gm).flatMap((files) => files.split(' '));
+    const names = [...new Set(copied.map((name) => name.replace(/^\.\//, '')))];
+    expect(names.filter((name) => !existsSync(resolve(ROOT, name)))).toEqual([]);
+    expect(names.sort()).toEqual(allowed.sort());
+  });
+});
