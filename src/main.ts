@@ -1,4 +1,5 @@
 /** Starts the service: settings, listening, signals. */
+import './heap.ts';
 import closeWithGrace from 'close-with-grace';
 import { pino } from 'pino';
 import { ConfigError, loadConfig } from './config.ts';

@@ -1,4 +1,5 @@
 /** (d): this service, as `npm start` runs it, except that it tells its port and collects garbage when asked to. */
+import '../../src/heap.ts';
 import type { AddressInfo } from 'node:net';
 import { pino } from 'pino';
 import { loadConfig } from '../../src/config.ts';

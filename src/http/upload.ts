@@ -57,7 +57,7 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
     throw new Problem(
       'media-type-unsupported',
       `${mediaType} is not taken. Send a form (multipart/form-data, curl -F image=@vmlinux) or the image itself ` +
-        '(application/octet-stream or no content type, curl -T vmlinux).',
+        '(application/octet-stream or no content type, curl -X POST -T vmlinux).',
     );
   }
   const decoders = contentDecoders(request.headers['content-encoding']);
@@ -199,7 +199,7 @@ async function receiveBody(body: Readable, sink: UnpackingSink): Promise<void> {
   if (empty) {
     throw new Problem(
       'no-image',
-      'The body is empty. Send the image as the body (curl -T vmlinux) or as a form (curl -F image=@vmlinux).',
+      'The body is empty. Send the image as the body (curl -X POST -T vmlinux) or as a form (curl -F image=@vmlinux).',
     );
   }
 }

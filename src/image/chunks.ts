@@ -13,9 +13,11 @@ export class ChunkList {
   #chunks: Uint8Array[] = [];
   #bytes = 0;
   #smallChunks = 0;
-  /** The slab being filled; what is used of it is the last chunk. */
+  /** The slab that small chunks go to, and how much of it is used. */
   #slab: Uint8Array | null = null;
   #slabUsed = 0;
+  /** Whether the last chunk ends where the used part of the slab does, so that it can grow. */
+  #growing = false;
 
   get bytes(): number {
     return this.#bytes;
@@ -23,20 +25,15 @@ export class ChunkList {
 
   push(chunk: Uint8Array): void {
     this.#bytes += chunk.length;
-    if (chunk.length >= SMALL_CHUNK_BYTES || this.#smallChunks < MAX_SMALL_CHUNKS) {
-      if (chunk.length < SMALL_CHUNK_BYTES) this.#smallChunks += 1;
-      this.#slab = null;
-      this.#chunks.push(chunk);
-      return;
+    if (chunk.length < SMALL_CHUNK_BYTES) {
+      this.#smallChunks += 1;
+      if (this.#smallChunks > MAX_SMALL_CHUNKS) {
+        this.#gather(chunk);
+        return;
+      }
     }
-    for (let rest = chunk; rest.length > 0; ) {
-      const slab = this.#openSlab();
-      const part = rest.subarray(0, SLAB_BYTES - this.#slabUsed);
-      slab.set(part, this.#slabUsed);
-      this.#slabUsed += part.length;
-      this.#chunks[this.#chunks.length - 1] = slab.subarray(0, this.#slabUsed);
-      rest = rest.subarray(part.length);
-    }
+    this.#chunks.push(chunk);
+    this.#growing = false;
   }
 
   /** Hands the chunks over and starts anew. */
@@ -46,15 +43,23 @@ export class ChunkList {
     this.#bytes = 0;
     this.#smallChunks = 0;
     this.#slab = null;
+    this.#growing = false;
     return chunks;
   }
 
-  #openSlab(): Uint8Array {
-    if (this.#slab === null || this.#slabUsed === SLAB_BYTES) {
+  #gather(chunk: Uint8Array): void {
+    if (this.#slab === null || this.#slabUsed + chunk.length > SLAB_BYTES) {
       this.#slab = new Uint8Array(SLAB_BYTES);
       this.#slabUsed = 0;
-      this.#chunks.push(this.#slab.subarray(0, 0));
+      this.#growing = false;
     }
-    return this.#slab;
+    const slab = this.#slab;
+    const from = this.#growing ? this.#slabUsed - (this.#chunks.at(-1)?.length ?? 0) : this.#slabUsed;
+    slab.set(chunk, this.#slabUsed);
+    this.#slabUsed += chunk.length;
+    const gathered = slab.subarray(from, this.#slabUsed);
+    if (this.#growing) this.#chunks[this.#chunks.length - 1] = gathered;
+    else this.#chunks.push(gathered);
+    this.#growing = true;
   }
 }
