@@ -28,7 +28,7 @@ const HTTP_PROBLEM_KINDS = {
     status: 400,
     title: 'There is no image in the request',
     explanation:
-      'Send the image as the raw body (curl --data-binary @vmlinux, or -T vmlinux) or as the file part `image` of a ' +
+      'Send the image as the raw body (curl --data-binary @vmlinux, or -X POST -T vmlinux) or as the file part `image` of a ' +
       'form (curl -F image=@vmlinux).',
   },
   'image-repeated': {
