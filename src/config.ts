@@ -1,5 +1,6 @@
 /** The settings: one table that reads the environment, validates it and makes the documentation. */
-import { tmpdir } from 'node:os';
+import { isIP } from 'node:net';
+import { availableParallelism, tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
 
 const KiB = 1024;
@@ -48,6 +49,31 @@ const directory: Kind<string> = {
   parse: (text) => (isAbsolute(text) ? text : undefined),
 };
 
+const optionalFile: Kind<string | null> = {
+  accepts: 'an absolute path of a file',
+  parse: (text) => directory.parse(text),
+};
+
+const workers: Kind<number> = {
+  accepts: '`auto` for one a core, or a whole number from 1 to 256',
+  parse: (text) => (text === 'auto' ? availableParallelism() : integer(1, 256).parse(text)),
+};
+
+const addresses: Kind<readonly string[]> = {
+  accepts: 'IP addresses and CIDR ranges, separated by commas',
+  parse(text) {
+    const list = text.split(',').map((address) => address.trim());
+    return list.every(isAddressOrRange) ? list : undefined;
+  },
+};
+
+function isAddressOrRange(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || rest.length > 0) return false;
+  return bits === undefined || integer(0, version === 4 ? 32 : 128).parse(bits) !== undefined;
+}
+
 const setting = <T>(name: string, kind: Kind<T>, fallback: T, purpose: string): Setting<T> => ({
   name,
   kind,
@@ -94,8 +120,31 @@ export const SETTINGS = {
     'BSDSYMS_SHUTDOWN_GRACE_MS',
     milliseconds(0),
     10_000,
-    'time that running requests have to finish after SIGTERM',
+    'time that running requests then have to finish',
   ),
+  shutdownDelayMs: setting(
+    'BSDSYMS_SHUTDOWN_DELAY_MS',
+    milliseconds(0),
+    0,
+    'time after SIGTERM in which connections are still taken, so that balancers can see that readiness is gone',
+  ),
+  workers: setting('BSDSYMS_WORKERS', workers, 1, 'processes that share port and budgets'),
+  tokensFile: setting(
+    'BSDSYMS_TOKENS_FILE',
+    optionalFile,
+    null,
+    'bearer tokens for uploads, one a line; read again on change',
+  ),
+  metricsTokensFile: setting('BSDSYMS_METRICS_TOKENS_FILE', optionalFile, null, 'the same for /metrics'),
+  rateLimitPerMinute: setting(
+    'BSDSYMS_RATE_LIMIT_PER_MINUTE',
+    integer(0, 1_000_000),
+    0,
+    'uploads a minute that one client address may start; 0 for no limit',
+  ),
+  trustProxy: setting('BSDSYMS_TRUST_PROXY', addresses, [], 'proxies whose X-Forwarded-* header fields are believed'),
+  tlsCertFile: setting('BSDSYMS_TLS_CERT_FILE', optionalFile, null, 'certificate chain (PEM); read again on change'),
+  tlsKeyFile: setting('BSDSYMS_TLS_KEY_FILE', optionalFile, null, 'its private key (PEM)'),
 } as const satisfies Record<string, Setting<unknown>>;
 
 /** The settings in use. */
@@ -105,6 +154,9 @@ export type Config = Readonly<{ [Key in keyof typeof SETTINGS]: (typeof SETTINGS
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
+
+/** The exit status of a process that cannot start with its settings. */
+export const EXIT_BAD_CONFIG = 2;
 
 const PREFIX = 'BSDSYMS_';
 
@@ -128,10 +180,15 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   return Object.freeze(Object.fromEntries(entries) as Config);
 }
 
+function display(fallback: string | number | readonly string[] | null): string {
+  const isUnset = fallback === null || (Array.isArray(fallback) && fallback.length === 0);
+  return isUnset ? 'unset' : `\`${String(fallback)}\``;
+}
+
 /** The settings as the rows of a Markdown table. */
 export function describeSettings(): string {
   const rows = Object.values(SETTINGS).map(
-    ({ name, kind, fallback, purpose }) => `| \`${name}\` | \`${fallback}\` | ${purpose}; ${kind.accepts} |`,
+    ({ name, kind, fallback, purpose }) => `| \`${name}\` | ${display(fallback)} | ${purpose}; ${kind.accepts} |`,
   );
   return ['| variable | default | meaning |', '|---|---|---|', ...rows].join('\n');
 }

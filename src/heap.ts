@@ -1,5 +1,5 @@
 /**
- * Tunes the collector for images held outside the JavaScript heap. To be imported before anything else.
+ * Tunes the collector for images, which are held outside the JavaScript heap.
  *
  * By default V8 collects whenever buffers have grown by 64 MiB, and each time marks the whole heap without finding
  * anything: for a large image that costs a third of its throughput (docs/performance.md). With this flag buffers count
@@ -7,4 +7,7 @@
  */
 import { setFlagsFromString } from 'node:v8';
 
-setFlagsFromString('--external-memory-accounted-in-global-limit');
+/** To be called before there is anything to collect. */
+export function tuneHeap(): void {
+  setFlagsFromString('--external-memory-accounted-in-global-limit');
+}

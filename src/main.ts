@@ -1,35 +1,20 @@
-/** Starts the service: settings, listening, signals. */
-import './heap.ts';
-import closeWithGrace from 'close-with-grace';
+/** Starts the service: settings, then one serving process or several. */
+import cluster from 'node:cluster';
 import { pino } from 'pino';
-import { ConfigError, loadConfig } from './config.ts';
-import { buildApp } from './http/app.ts';
+import { ConfigError, EXIT_BAD_CONFIG, loadConfig } from './config.ts';
+import { tuneHeap } from './heap.ts';
+import { serve } from './serve.ts';
+import { shareConfig, supervise } from './supervise.ts';
 
-/** Runs a step of the start; a setting that cannot be used ends it with one line that names the setting. */
-async function start<T>(step: () => T | Promise<T>): Promise<T> {
-  try {
-    return await step();
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`bsdsyms: ${error.message}\n`);
-    process.exit(2);
-  }
-}
-
-const config = await start(() => loadConfig(process.env));
-const logger = pino({ level: config.logLevel });
-const { server, lifecycle } = await start(() => buildApp(config, logger));
-
-closeWithGrace({ delay: config.shutdownGraceMs, logger }, async ({ signal, err }) => {
-  if (err) logger.fatal({ err }, 'stopping after an error');
-  else logger.info({ signal }, 'shutting down');
-  lifecycle.drain();
-  await server.close();
-});
-
+tuneHeap();
 try {
-  await server.listen({ port: config.port, host: config.host });
+  const config = loadConfig(process.env);
+  const logger = pino({ level: config.logLevel });
+  if (config.workers === 1) await serve(config, logger);
+  else if (cluster.isWorker) await serve(shareConfig(config), logger);
+  else supervise(config, logger);
 } catch (error) {
-  logger.fatal({ err: error }, 'cannot listen');
-  process.exit(1);
+  if (!(error instanceof ConfigError)) throw error;
+  process.stderr.write(`bsdsyms: ${error.message}\n`);
+  process.exit(EXIT_BAD_CONFIG);
 }

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import multipart from '@fastify/multipart';
+import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { type Config, ConfigError, SETTINGS } from '../config.ts';
@@ -12,22 +13,23 @@ import { Admission } from './admission.ts';
 import { answerClientError } from './client-error.ts';
 import { handleExpectations } from './expectation.ts';
 import { Lifecycle } from './lifecycle.ts';
+import { createListener } from './listener.ts';
 import { logRequests } from './logging.ts';
 import { answerOtherMethods } from './methods.ts';
+import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
+import { metricsRoute } from './routes/metrics.ts';
 import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
-import { symbolRoutes } from './routes/symbols.ts';
+import { type Guard, symbolRoutes } from './routes/symbols.ts';
 import { COMPONENTS } from './schemas.ts';
+import { Tokens } from './tokens.ts';
 import type { UploadOptions } from './upload.ts';
 
 const packageFile = new URL('../../package.json', import.meta.url);
 const { version, description } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
 
-/** Time for the header fields of a request to arrive. */
-const HEADERS_TIMEOUT_MS = 60_000;
-/** Timeouts are checked this often, so they fire at most this late. */
-const TIMEOUT_CHECK_MS = 1000;
+const RATE_WINDOW_MS = 60_000;
 /** A request id of a caller is taken over only if it cannot do harm in a log or a header. */
 const PLAIN_ID = /^[\w.:-]{1,64}$/;
 /** W3C Trace Context, section 3.2. */
@@ -38,14 +40,20 @@ export interface App {
   readonly lifecycle: Lifecycle;
   /** What uploads occupy, for tests and metrics. */
   readonly upload: UploadOptions;
+  readonly metrics: Metrics;
 }
 
 /**
  * Builds the service without listening.
  *
- * @throws ConfigError when the spool directory cannot be used
+ * @param collectMetrics where the text of /metrics comes from, when this is one process of several
+ * @throws ConfigError when the spool directory, a token file or the certificate cannot be used
  */
-export async function buildApp(config: Config, logger: FastifyBaseLogger): Promise<App> {
+export async function buildApp(
+  config: Config,
+  logger: FastifyBaseLogger,
+  collectMetrics?: () => Promise<string>,
+): Promise<App> {
   const lifecycle = new Lifecycle();
   const upload: UploadOptions = {
     store: {
@@ -56,6 +64,7 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
     admission: new Admission(config),
     stallTimeoutMs: config.stallTimeoutMs,
   };
+  const metrics = new Metrics(upload);
   const server = Fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -69,14 +78,8 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
       const given = headers['x-request-id'];
       return typeof given === 'string' && PLAIN_ID.test(given) ? given : randomUUID();
     },
-    requestTimeout: config.uploadTimeoutMs,
-    keepAliveTimeout: config.keepAliveTimeoutMs,
-    http: {
-      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
-      // Node swaps the two timeouts when the one for headers is the longer.
-      headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.uploadTimeoutMs),
-      requestTimeout: config.uploadTimeoutMs,
-    },
+    trustProxy: config.trustProxy.length > 0 ? [...config.trustProxy] : false,
+    serverFactory: (handler) => named(SETTINGS.tlsCertFile, () => createListener(config, logger, handler)),
     // Refusals while shutting down come from the lifecycle, as problems.
     return503OnClosing: false,
     clientErrorHandler: answerClientError,
@@ -88,10 +91,10 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
   // Before any plugin, so that their hooks and answers are covered.
   server.setErrorHandler((error, request, reply) => sendProblem(toProblem(error), request, reply));
   server.addHook('onRequest', (request, reply, done) => {
-    reply.header('X-Request-Id', request.id);
+    reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
     done();
   });
-  logRequests(server);
+  logRequests(server, metrics);
   handleExpectations(server);
 
   server.removeAllContentTypeParsers();
@@ -109,6 +112,7 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
       },
       servers: [{ url: '/' }],
       security: [],
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
       tags: [
         { name: 'symbols', description: 'Symbols of an image' },
         { name: 'problems', description: 'What the codes of problems mean' },
@@ -119,10 +123,17 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
   });
   for (const component of COMPONENTS) server.addSchema(component);
 
+  const guard = await guardUploads(server, config);
+
   const methods = answerOtherMethods(server);
-  symbolRoutes(server, config, lifecycle, upload);
+  symbolRoutes(server, { config, lifecycle, upload, metrics, guard });
   problemRoutes(server);
   serviceRoutes(server, lifecycle);
+  metricsRoute(
+    server,
+    collectMetrics ?? (() => metrics.registry.metrics()),
+    openTokens(config, 'metricsTokensFile', logger),
+  );
   methods.close();
   server.setNotFoundHandler((request) => {
     const path = request.url.split('?', 1)[0]?.slice(0, 100);
@@ -132,7 +143,7 @@ export async function buildApp(config: Config, logger: FastifyBaseLogger): Promi
     );
   });
   await server.ready();
-  return { server, lifecycle, upload };
+  return { server, lifecycle, upload, metrics };
 }
 
 async function openSpool({ spoolDir, spoolBudgetBytes }: Config): Promise<Spool> {
@@ -143,4 +154,42 @@ async function openSpool({ spoolDir, spoolBudgetBytes }: Config): Promise<Spool>
     const cause = error.cause instanceof Error ? error.cause.message : error.message;
     throw new ConfigError(`${SETTINGS.spoolDir.name}: ${spoolDir} cannot be used (${cause})`);
   }
+}
+
+/** Runs a step of the start whose failure is that of a setting. */
+function named<T>({ name }: { readonly name: string }, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    throw new ConfigError(`${name}: cannot be used (${error instanceof Error ? error.message : String(error)})`);
+  }
+}
+
+function openTokens(config: Config, key: 'tokensFile' | 'metricsTokensFile', logger: FastifyBaseLogger): Tokens | null {
+  const path = config[key];
+  return path === null ? null : named(SETTINGS[key], () => Tokens.open(path, logger));
+}
+
+/** What an upload passes before anything else: the rate limit of its client, then the tokens. */
+async function guardUploads(server: FastifyInstance, config: Config): Promise<Guard[]> {
+  const tokens = openTokens(config, 'tokensFile', server.log);
+  const guards: Guard[] = [];
+  if (config.rateLimitPerMinute > 0) {
+    await server.register(rateLimit, {
+      global: false,
+      max: config.rateLimitPerMinute,
+      timeWindow: RATE_WINDOW_MS,
+      enableDraftSpec: true,
+      errorResponseBuilder: (_request, { max, ttl }) =>
+        new Problem('rate-limited', `This address may start ${max} uploads a minute. Wait ${Math.ceil(ttl / 1000)} s.`),
+    });
+    guards.push(server.rateLimit());
+  }
+  if (tokens !== null) {
+    guards.push((request, _reply, done) => {
+      tokens.require(request);
+      done();
+    });
+  }
+  return guards;
 }

@@ -6,6 +6,7 @@ import type { ImageFacts } from '../load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/bsdsyms.ts';
 import { hex } from './hex.ts';
+import type { Metrics } from './metrics.ts';
 import { PROBLEM_KINDS } from './problem.ts';
 
 /** What a connection is busy with, for errors that happen below the routes, and for counting bytes. */
@@ -30,10 +31,10 @@ export function connectionState(socket: Socket): ConnectionState {
 }
 
 /**
- * Logs one `request` line when a response is closed, be it finished or cut off. `bytesIn` and `bytesOut` are what went
+ * Logs and counts: one `request` line when a response is closed, be it finished or cut off. `bytesIn` and `bytesOut` are what went
  * over the connection since the request before it, headers included.
  */
-export function logRequests(app: FastifyInstance): void {
+export function logRequests(app: FastifyInstance, metrics: Metrics): void {
   app.addHook('onRequest', (request, reply, done) => {
     const { socket } = request.raw;
     const state = connectionState(socket);
@@ -41,17 +42,24 @@ export function logRequests(app: FastifyInstance): void {
     const started = performance.now();
     reply.raw.once('close', () => {
       const { bytesRead, bytesWritten } = socket;
+      const { method } = request;
+      const route = request.routeOptions.url ?? null;
+      const status = reply.raw.writableFinished
+        ? reply.statusCode
+        : (state.status ?? PROBLEM_KINDS['client-gone'].status);
+      const elapsedMs = performance.now() - started;
       request.log.info(
         {
-          method: request.method,
-          route: request.routeOptions.url ?? null,
-          status: reply.raw.writableFinished ? reply.statusCode : (state.status ?? PROBLEM_KINDS['client-gone'].status),
+          method,
+          route,
+          status,
           bytesIn: bytesRead - state.bytesRead,
           bytesOut: bytesWritten - state.bytesWritten,
-          durationMs: Math.round((performance.now() - started) * 1000) / 1000,
+          durationMs: Math.round(elapsedMs * 1000) / 1000,
         },
         'request',
       );
+      metrics.request(route, method, status, elapsedMs / 1000);
       Object.assign(state, { response: null, status: null, bytesRead, bytesWritten });
     });
     done();

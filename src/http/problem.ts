@@ -78,6 +78,13 @@ const HTTP_PROBLEM_KINDS = {
     explanation:
       'The same parameter stands in the query and in the form with different values, or twice in one of them.',
   },
+  unauthorized: {
+    status: 401,
+    title: 'A bearer token is needed',
+    explanation:
+      'This service takes uploads only with a token (Authorization: Bearer TOKEN, curl -H "Authorization: Bearer $TOKEN"). ' +
+      'Ask its operator for one.',
+  },
   'not-found': {
     status: 404,
     title: 'There is nothing at this path',
@@ -136,6 +143,13 @@ const HTTP_PROBLEM_KINDS = {
     status: 499,
     title: 'The client went away',
     explanation: 'The connection was closed before the request was complete. This code is seen in logs only.',
+  },
+  'rate-limited': {
+    status: 429,
+    title: 'Too many uploads from this address',
+    explanation:
+      'Within a minute this address started more uploads than BSDSYMS_RATE_LIMIT_PER_MINUTE. Send the request again ' +
+      'after the time in Retry-After (curl --retry does).',
   },
   'header-fields-too-large': {
     status: 431,

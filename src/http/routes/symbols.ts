@@ -1,7 +1,14 @@
 /** `POST /bsdsyms` and `POST /layout`: an image in, its symbol blob or the layout of it out. */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify';
+import type {
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  onRequestAsyncHookHandler,
+  onRequestHookHandler,
+  RouteShorthandOptions,
+} from 'fastify';
 import { Type } from 'typebox';
 import type { Config } from '../../config.ts';
 import type { Compression } from '../../image/decompress.ts';
@@ -13,11 +20,12 @@ import { hex } from '../hex.ts';
 import { toLayout } from '../layout.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import { logBroken } from '../logging.ts';
+import type { Metrics } from '../metrics.ts';
 import { negotiate, wantsSha256 } from '../negotiation.ts';
 import { compileParameters, isAddress, ParameterCollector } from '../parameters.ts';
-import { Problem } from '../problem.ts';
+import { Problem, toProblem } from '../problem.ts';
 import { binary, LOADERS, LoadParameters, layoutResponse, problemResponse } from '../schemas.ts';
-import { receiveImage, type UploadOptions } from '../upload.ts';
+import { receiveImage, type Upload, type UploadOptions } from '../upload.ts';
 
 const BLOB = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
@@ -33,33 +41,67 @@ interface Loaded {
   readonly loaded: LoadedImage;
 }
 
-export function symbolRoutes(app: FastifyInstance, config: Config, lifecycle: Lifecycle, upload: UploadOptions): void {
+export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
+
+/** What the upload routes work with. */
+export interface UploadServices {
+  readonly config: Config;
+  readonly lifecycle: Lifecycle;
+  readonly upload: UploadOptions;
+  readonly metrics: Metrics;
+  /** Hooks that every upload passes first. */
+  readonly guard: Guard[];
+}
+
+export function symbolRoutes(app: FastifyInstance, services: UploadServices): void {
+  const { config, lifecycle, upload, metrics, guard } = services;
+
+  async function receive(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    parameters: ParameterCollector,
+  ): Promise<Upload> {
+    try {
+      if (lifecycle.draining) throw lifecycle.refusal();
+      parameters.addQuery(request.query as Record<string, unknown>);
+      return await receiveImage(request, reply, parameters, upload);
+    } catch (error) {
+      metrics.refused(toProblem(error).code);
+      throw error;
+    }
+  }
+
   /** Everything that both routes do: check, receive, load. */
   async function load(request: FastifyRequest, reply: FastifyReply): Promise<Loaded> {
-    if (lifecycle.draining) throw lifecycle.refusal();
     const parameters = new ParameterCollector(PARAMETERS);
-    parameters.addQuery(request.query as Record<string, unknown>);
-    const { source, compression } = await receiveImage(request, reply, parameters, upload);
+    const { source, compression } = await receive(request, reply, parameters);
     const wanted = toLoadRequest(parameters, config);
     const result = await loadImage(source, wanted);
+    metrics.image(result.image, compression);
     if (result.broken !== null) {
       const loadAddress = result.ok ? result.plan.loadAddress : result.loadAddress;
+      metrics.broken(result.broken);
       logBroken(request, result.broken, result.image, wanted.loader, loadAddress);
       if (!result.ok || parameters.get('onBroken') !== 'load') {
         throw new Problem(result.broken.code, result.broken.detail, { subject: { ...result, broken: result.broken } });
       }
     }
     if (!result.ok) throw new Error('an image was refused without a reason');
+    metrics.blob(result.plan.size);
     return { source, compression, loaded: result };
   }
 
-  app.post('/bsdsyms', { ...documentation(SYMBOLS_DOC), ...acceptAnyBody }, async (request, reply) => {
-    const type = negotiate(request, [BLOB, JSON_TYPE]);
-    const { source, compression, loaded } = await load(request, reply);
-    return type === JSON_TYPE ? toLayout(loaded, compression) : sendBlob(request, reply, source, loaded);
-  });
+  app.post(
+    '/bsdsyms',
+    { ...documentation(SYMBOLS_DOC), ...acceptAnyBody, onRequest: guard },
+    async (request, reply) => {
+      const type = negotiate(request, [BLOB, JSON_TYPE]);
+      const { source, compression, loaded } = await load(request, reply);
+      return type === JSON_TYPE ? toLayout(loaded, compression) : sendBlob(request, reply, source, loaded);
+    },
+  );
 
-  app.post('/layout', { ...documentation(LAYOUT_DOC), ...acceptAnyBody }, async (request, reply) => {
+  app.post('/layout', { ...documentation(LAYOUT_DOC), ...acceptAnyBody, onRequest: guard }, async (request, reply) => {
     const { compression, loaded } = await load(request, reply);
     return toLayout(loaded, compression);
   });
@@ -133,11 +175,15 @@ const SYMBOLS_DOC = {
   problems: { 406: problemResponse('Neither type is acceptable.') },
 };
 
+/** Tokens are an option of the operator's, so both without and with one. */
+const UPLOAD_SECURITY: { readonly [scheme: string]: readonly string[] }[] = [{}, { token: [] }];
+
 function documentation({ ok, problems, ...rest }: typeof SYMBOLS_DOC | typeof LAYOUT_DOC): RouteShorthandOptions {
   return {
     schema: {
       ...rest,
       tags: ['symbols'],
+      security: UPLOAD_SECURITY,
       querystring: LoadParameters,
       body: {
         content: {
@@ -150,11 +196,13 @@ function documentation({ ok, problems, ...rest }: typeof SYMBOLS_DOC | typeof LA
       response: {
         200: ok,
         400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
+        401: problemResponse('The service wants a bearer token.'),
         ...problems,
         408: problemResponse('The request came too slowly.'),
         413: problemResponse('The image is too large.'),
         415: problemResponse('The content type or coding is not supported.'),
         422: problemResponse('The image is broken, or has no usable symbols.'),
+        429: problemResponse('Too many uploads from this address.'),
         500: problemResponse('A defect of the service.'),
         503: problemResponse('There is no room for another upload, or the service is shutting down.'),
       },

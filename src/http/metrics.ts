@@ -1,0 +1,135 @@
+/** What operators can watch (Prometheus). Labels have few values: codes, routes, names from closed lists. */
+import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Compression } from '../image/decompress.ts';
+import type { ImageFacts } from '../load.ts';
+import type { Broken } from '../xen/broken.ts';
+import type { ProblemCode } from './problem.ts';
+import type { UploadOptions } from './upload.ts';
+
+const KiB = 1024;
+const SIZE_BUCKETS = [
+  4 * KiB,
+  64 * KiB,
+  KiB ** 2,
+  4 * KiB ** 2,
+  16 * KiB ** 2,
+  64 * KiB ** 2,
+  256 * KiB ** 2,
+  KiB ** 3,
+];
+const DURATION_BUCKETS = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+
+export class Metrics {
+  readonly registry = new Registry();
+  readonly #requests: Counter<'route' | 'method' | 'status'>;
+  readonly #durations: Histogram<'route'>;
+  readonly #imageBytes: Histogram;
+  readonly #blobBytes: Histogram;
+  readonly #images: Counter<'class' | 'machine' | 'compression'>;
+  readonly #broken: Counter<'code' | 'stage'>;
+  readonly #refused: Counter<'code'>;
+
+  constructor({ admission, store }: UploadOptions) {
+    const registers = [this.registry];
+    collectDefaultMetrics({ register: this.registry });
+    const gauge = (name: string, help: string, read: () => number): void => {
+      this.registry.registerMetric(
+        new Gauge({
+          name,
+          help,
+          registers: [],
+          collect() {
+            this.set(read());
+          },
+        }),
+      );
+    };
+
+    this.#requests = new Counter({
+      name: 'bsdsyms_http_requests_total',
+      help: 'Requests by route, method and status; 499 is a client that went away',
+      labelNames: ['route', 'method', 'status'],
+      registers,
+    });
+    this.#durations = new Histogram({
+      name: 'bsdsyms_http_request_duration_seconds',
+      help: 'Time from the head of a request to the end of its response',
+      labelNames: ['route'],
+      buckets: DURATION_BUCKETS,
+      registers,
+    });
+    this.#imageBytes = new Histogram({
+      name: 'bsdsyms_image_bytes',
+      help: 'Uncompressed sizes of the images that arrived whole',
+      buckets: SIZE_BUCKETS,
+      registers,
+    });
+    this.#blobBytes = new Histogram({
+      name: 'bsdsyms_blob_bytes',
+      help: 'Sizes of the symbol blobs that were planned',
+      buckets: SIZE_BUCKETS,
+      registers,
+    });
+    this.#images = new Counter({
+      name: 'bsdsyms_images_total',
+      help: 'Images that arrived whole, by class, machine and compression',
+      labelNames: ['class', 'machine', 'compression'],
+      registers,
+    });
+    this.#broken = new Counter({
+      name: 'bsdsyms_broken_images_total',
+      help: 'Images that did not load cleanly, by code and stage',
+      labelNames: ['code', 'stage'],
+      registers,
+    });
+    this.#refused = new Counter({
+      name: 'bsdsyms_uploads_refused_total',
+      help: 'Uploads that failed before the image was looked at, by code',
+      labelNames: ['code'],
+      registers,
+    });
+    gauge('bsdsyms_uploads_in_flight', 'Uploads under way', () => admission.running);
+    gauge('bsdsyms_uploads_queued', 'Uploads that wait for a place', () => admission.queued);
+    gauge('bsdsyms_memory_budget_used_bytes', 'Images held in memory', () => store.memory.used);
+    gauge('bsdsyms_memory_budget_limit_bytes', 'BSDSYMS_MEMORY_BUDGET_BYTES', () => store.memory.limit);
+    gauge('bsdsyms_spool_budget_used_bytes', 'Images in spool files', () => store.spool.budget.used);
+    gauge('bsdsyms_spool_budget_limit_bytes', 'BSDSYMS_SPOOL_BUDGET_BYTES', () => store.spool.budget.limit);
+  }
+
+  /** Lets a supervising process collect these metrics, to sum them over its workers. */
+  share(): AggregatorRegistry<typeof AggregatorRegistry.PROMETHEUS_CONTENT_TYPE> {
+    AggregatorRegistry.setRegistries(this.registry);
+    // It is its making that lets this process answer.
+    return new AggregatorRegistry();
+  }
+
+  /** @param route the pattern of the route, null when there is none */
+  request(route: string | null, method: string, status: number, seconds: number): void {
+    const label = route ?? 'none';
+    this.#requests.inc({ route: label, method, status });
+    this.#durations.observe({ route: label }, seconds);
+  }
+
+  image({ size, identity }: ImageFacts, compression: Compression | null): void {
+    this.#imageBytes.observe(size);
+    const machine = identity?.machine ?? 'none';
+    this.#images.inc({
+      class: identity?.class ?? 'none',
+      // A machine without a name is told by its number, of which there are 65,536.
+      machine: machine.startsWith('0x') ? 'other' : machine,
+      compression: compression ?? 'none',
+    });
+  }
+
+  blob(bytes: number): void {
+    this.#blobBytes.observe(bytes);
+  }
+
+  broken({ code, stage }: Broken): void {
+    this.#broken.inc({ code, stage });
+  }
+
+  refused(code: ProblemCode): void {
+    this.#refused.inc({ code });
+  }
+}

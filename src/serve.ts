@@ -1,0 +1,44 @@
+/** One serving process: listens, and on a signal finishes what it has accepted. */
+import cluster from 'node:cluster';
+import { setTimeout } from 'node:timers/promises';
+import closeWithGrace from 'close-with-grace';
+import type { Logger } from 'pino';
+import type { Config } from './config.ts';
+import { buildApp } from './http/app.ts';
+import { isLoopback } from './loopback.ts';
+import { askSupervisor, SHUTDOWN } from './supervise.ts';
+
+/** @throws ConfigError when a setting turns out to be unusable */
+export async function serve(config: Config, logger: Logger): Promise<void> {
+  const supervised = cluster.isWorker;
+  const { server, lifecycle, metrics } = await buildApp(config, logger, supervised ? askSupervisor : undefined);
+
+  const grace = closeWithGrace(
+    { delay: config.shutdownDelayMs + config.shutdownGraceMs, logger },
+    async ({ signal, err }) => {
+      if (err) logger.fatal({ err }, 'stopping after an error');
+      else logger.info({ signal }, 'shutting down');
+      lifecycle.drain();
+      // Until the listener closes, whoever comes is told in words to go elsewhere.
+      await setTimeout(config.shutdownDelayMs);
+      await server.close();
+      logger.info('stopped');
+    },
+  );
+  if (supervised) {
+    metrics.share();
+    process.on('message', (message) => {
+      if (message === SHUTDOWN && !lifecycle.draining) grace.close();
+    });
+  }
+
+  if (!isLoopback(config.host) && config.tokensFile === null) {
+    logger.warn({ host: config.host }, 'listening on a public address without BSDSYMS_TOKENS_FILE: anyone may upload');
+  }
+  try {
+    await server.listen({ port: config.port, host: config.host });
+  } catch (error) {
+    logger.fatal({ err: error }, 'cannot listen');
+    process.exit(1);
+  }
+}
