@@ -45,6 +45,10 @@ export function shareConfig(config: Config): Config {
 
 const liveWorkers = (): Worker[] => Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
 
+const killAll = (): void => {
+  for (const worker of liveWorkers()) worker.process.kill('SIGKILL');
+};
+
 /** Runs in the first process and never serves itself. */
 export function supervise(config: Config, logger: Logger): void {
   const metrics = new AggregatorRegistry();
@@ -82,9 +86,6 @@ export function supervise(config: Config, logger: Logger): void {
     if (worker.isConnected()) worker.send({ metricsOf, text } satisfies MetricsAnswer);
   };
 
-  const killAll = (): void => {
-    for (const worker of liveWorkers()) worker.process.kill('SIGKILL');
-  };
   closeWithGrace(
     {
       delay: config.shutdownDelayMs + config.shutdownGraceMs + MARGIN_MS,
