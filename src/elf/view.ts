@@ -143,11 +143,17 @@ export class View {
   /**
    * The range as image offsets when it is wholly inside the image; otherwise null, and `what` is recorded.
    * A range of length 0 beyond the end is outside too.
+   *
+   * @param what called only then
    */
-  range(what: string, offset: bigint, length: bigint): { readonly offset: number; readonly length: number } | null {
+  range(
+    what: string | (() => string),
+    offset: bigint,
+    length: bigint,
+  ): { readonly offset: number; readonly length: number } | null {
     const size = BigInt(this.imageSize);
     if (offset > size || length > size - offset) {
-      this.#recordOutside(() => ({ what, offset, length }));
+      this.#recordOutside(() => ({ what: typeof what === 'string' ? what : what(), offset, length }));
       return null;
     }
     return { offset: Number(offset), length: Number(length) };

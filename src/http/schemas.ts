@@ -21,7 +21,7 @@ const component = <T extends Type.TSchema, const Id extends string>($id: Id, sch
 });
 
 export const ON_BROKEN = ['reject', 'load'] as const;
-export const LOADERS = ['xen-4.8'] as const;
+export const LOADERS = ['xen-4.8', 'xen-4.7', 'xen-4.6', 'libxc-4.6'] as const;
 
 /** The parameters of an upload, in the query or as fields of the form. */
 export const LoadParameters = Type.Object(

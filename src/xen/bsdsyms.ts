@@ -32,7 +32,6 @@ const RULES = {
 } as const satisfies Record<string, LoaderRules>;
 
 export type Loader = keyof typeof RULES;
-export const LOADERS = Object.keys(RULES) as readonly Loader[];
 export const DEFAULT_LOADER: Loader = 'xen-4.8';
 
 const U64_END = 2n ** 64n;
@@ -140,7 +139,10 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
       xenReservedEnd: region.pend,
       elfHeaderSize: written.elfHeaderSize,
       tables: written.tables.map(toPlannedTable),
-      extents: fillGaps(markUnreserved(written.placed(), Number(reservedSize)), size),
+      extents: fillGaps(
+        needed > reservedSize ? markUnreserved(written.placed(), Number(reservedSize)) : written.placed(),
+        size,
+      ),
     },
   };
 }

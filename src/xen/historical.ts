@@ -101,29 +101,29 @@ function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSiz
   const linked = new Set<number>();
   for (let index = 0; index < sectionCount; index++) {
     copies.set(index, view.entry(sectionHeaders, index));
-    if (copies.get(index, sh_type) === BigInt(SHT_SYMTAB)) linked.add(Number(copies.get(index, sh_link)));
+    if (copies.u32(index, sh_type) === SHT_SYMTAB) linked.add(copies.u32(index, sh_link));
   }
 
   const tables: Table[] = [];
   let end = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
-    const type = tableType(Number(copies.get(index, sh_type)));
+    const type = tableType(copies.u32(index, sh_type));
     if (tidies && type === 'STRTAB' && !linked.has(index)) {
       copies.put(index, sh_offset, 0n);
       continue;
     }
     if (tidies) copies.put(index, sh_name, 0n);
     if (type === null) continue;
-    const size = copies.get(index, sh_size);
+    const size = copies.u64(index, sh_size);
     tables.push({
       type,
       index,
       offset: end,
       size,
-      source: view.range(`section ${index} (${type})`, copies.get(index, sh_offset), size),
-      link: Number(copies.get(index, sh_link)),
-      info: Number(copies.get(index, sh_info)),
-      entrySize: copies.get(index, sh_entsize),
+      source: view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size),
+      link: copies.u32(index, sh_link),
+      info: copies.u32(index, sh_info),
+      entrySize: copies.u64(index, sh_entsize),
       listed: true,
     });
     copies.put(index, sh_offset, end - BigInt(SIZE_WORD_BYTES));

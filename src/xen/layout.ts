@@ -87,7 +87,13 @@ export class HeaderCopies {
     if (source !== null) this.bytes.set(source, index * this.#size);
   }
 
-  get(index: number, { offset, width }: Field): bigint {
+  /** A field of 32 bits. */
+  u32(index: number, { offset }: Field): number {
+    return this.#data.getUint32(index * this.#size + offset, this.#littleEndian);
+  }
+
+  /** A field of 32 or 64 bits. */
+  u64(index: number, { offset, width }: Field): bigint {
     const at = index * this.#size + offset;
     return width === 8
       ? this.#data.getBigUint64(at, this.#littleEndian)

@@ -13,9 +13,10 @@ export interface Placed {
 }
 
 export const bytesExtent = (bytes: Uint8Array): Extent => ({ kind: 'bytes', length: bytes.length, bytes });
-export const copyExtent = (range: { readonly offset: number; readonly length: number }): Extent => ({
+export const copyExtent = ({ offset, length }: { readonly offset: number; readonly length: number }): Extent => ({
   kind: 'copy',
-  ...range,
+  length,
+  offset,
 });
 
 export const fillExtent = (length: number, byte = 0): Extent => ({ kind: 'fill', length, byte });

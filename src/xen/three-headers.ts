@@ -77,8 +77,8 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
   const copyHeader = (slot: number, index: number): void =>
     copies.set(slot, index < image.sectionCount ? view.entry(sectionHeaders, index) : null);
   const copyTable = (slot: number, type: Table['type'], index: number, at: bigint): Omit<Table, 'listed'> => {
-    const size = copies.get(slot, fields.sh_size);
-    const source = view.range(`section ${index} (${type})`, copies.get(slot, fields.sh_offset), size);
+    const size = copies.u64(slot, fields.sh_size);
+    const source = view.range(`section ${index} (${type})`, copies.u64(slot, fields.sh_offset), size);
     copies.put(slot, fields.sh_offset, at - BigInt(SIZE_WORD_BYTES));
     return {
       type,
@@ -86,19 +86,19 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
       offset: at,
       size,
       source,
-      link: slot === SYMTAB_INDEX ? STRTAB_INDEX : Number(copies.get(slot, fields.sh_link)),
-      info: Number(copies.get(slot, fields.sh_info)),
-      entrySize: copies.get(slot, fields.sh_entsize),
+      link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.u32(slot, fields.sh_link),
+      info: copies.u32(slot, fields.sh_info),
+      entrySize: copies.u64(slot, fields.sh_entsize),
     };
   };
 
   copyHeader(SYMTAB_INDEX, symbolTable.index);
-  const link = Number(copies.get(SYMTAB_INDEX, fields.sh_link));
+  const link = copies.u32(SYMTAB_INDEX, fields.sh_link);
   const symtab = copyTable(SYMTAB_INDEX, 'SYMTAB', symbolTable.index, tablesAt(format));
   copies.put(SYMTAB_INDEX, fields.sh_link, BigInt(STRTAB_INDEX));
 
   copyHeader(STRTAB_INDEX, link);
-  if (Number(copies.get(STRTAB_INDEX, fields.sh_type)) !== SHT_STRTAB) {
+  if (copies.u32(STRTAB_INDEX, fields.sh_type) !== SHT_STRTAB) {
     view.record('strtab-not-found', () => ({
       what: `section ${link}`,
       offset: null,
