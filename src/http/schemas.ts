@@ -106,7 +106,7 @@ export const BrokenReason = component(
   Type.Object({
     code: Type.String({ description: 'Stable; see /problems.' }),
     reason: Nullable(Type.String({ description: "Xen's own words, where it has some." })),
-    stage: enumeration(['init', 'segments', 'parse', 'load']),
+    stage: enumeration(['init', 'segments', 'notes', 'parse', 'load']),
     detail: Type.String(),
   }),
 );
@@ -145,7 +145,7 @@ export const ProblemSchema = component(
       code: enumeration(Object.keys(PROBLEM_KINDS), { description: 'Stable; what callers match on.' }),
       instance: Type.String({ description: 'The request id.' }),
       reason: Type.Optional(Nullable(Type.String({ description: "Xen's own words, where it has some." }))),
-      stage: Type.Optional(enumeration(['init', 'segments', 'parse', 'load'])),
+      stage: Type.Optional(enumeration(['init', 'segments', 'notes', 'parse', 'load'])),
       image: Type.Optional(
         Type.Object({
           size: Type.Integer({ minimum: 0 }),
