@@ -93,6 +93,17 @@ export function regionWraps(pstart: bigint, size: bigint): Failure {
   };
 }
 
+export function regionTooLow(pstart: bigint, kernelStart: bigint): Failure {
+  return {
+    code: 'load-address-unusable',
+    finding: finding(
+      'load address',
+      `The symbols would begin at 0x${pstart.toString(16)}, in front of the kernel at 0x${kernelStart.toString(16)}. ` +
+        'Give a higher loadAddress.',
+    ),
+  };
+}
+
 export function regionTooLarge(
   tables: readonly { readonly type: string; readonly size: bigint }[],
   size: bigint,
