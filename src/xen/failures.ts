@@ -1,7 +1,7 @@
 /** Why no symbols can be loaded, in sentences that say what was found where and what to do about it. */
 import { type ElfClass, SHT_STRTAB, sectionTypeName } from '../elf/format.ts';
 import type { ElfImage, NoSymbolTable, SymbolTableRef, SymbolTableSearch } from '../elf/headers.ts';
-import type { Finding, Recorded } from '../elf/view.ts';
+import type { Finding, Recorded, Stage } from '../elf/view.ts';
 import { type Broken, type BrokenCode, broken } from './broken.ts';
 
 export interface Failure {
@@ -20,9 +20,9 @@ const finding = (what: string, detail: string, length: bigint | null = null): Fi
 });
 
 /** The first reason recorded wins as the code; what ended the work is then told in the detail. */
-export function reported(failure: Failure, recorded: Recorded | null): Broken {
+export function reported(failure: Failure, recorded: Recorded | null, stage: Stage = 'parse'): Broken {
   if (recorded === null || recorded.code === failure.code) {
-    return broken(failure.code, recorded?.stage ?? 'parse', failure.finding);
+    return broken(failure.code, recorded?.stage ?? stage, failure.finding);
   }
   return broken(recorded.code, recorded.stage, {
     ...recorded,

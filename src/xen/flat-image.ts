@@ -48,10 +48,10 @@ export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }
   const size = pend - pstart;
   if (size < 0n || size > BigInt(maxFlatBytes)) {
     const finding = tooLarge(kernel, size, maxFlatBytes);
-    return { ok: false, broken: reported({ code: 'segments-too-large', finding }, view.recorded) };
+    return { ok: false, broken: reported({ code: 'segments-too-large', finding }, view.recorded, view.stage) };
   }
   if (symbols !== null && symbols.pstart < pstart) {
-    return { ok: false, broken: reported(regionTooLow(symbols.pstart, pstart), view.recorded) };
+    return { ok: false, broken: reported(regionTooLow(symbols.pstart, pstart), view.recorded, view.stage) };
   }
 
   const written = writeSegments(image, pstart, size);

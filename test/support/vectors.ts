@@ -32,6 +32,33 @@ export interface HistoricalVector extends Pick<BsdsymsVector, 'name' | 'loadAddr
   };
 }
 
+/** Addresses are hex strings, strings are themselves. */
+export type GuestVector = Readonly<Record<string, unknown>> & {
+  readonly ok: boolean;
+  readonly error: string | null;
+  /** In the reference's words. */
+  readonly broken: string | null;
+};
+
+export interface NotesVector {
+  readonly name: string;
+  readonly image: string;
+  readonly brokenAtInit: string | null;
+  readonly expect: { readonly pv: GuestVector; readonly hvm: GuestVector };
+}
+
+export interface FlatImageVector {
+  readonly name: string;
+  readonly image: string;
+  readonly expect: {
+    readonly pstart: string;
+    readonly length: number;
+    readonly sha256: string;
+    /** Whether the symbols are part of it. */
+    readonly bsdSymtab: boolean;
+  };
+}
+
 /** A vector's name is not unique: the same image is measured at several load addresses. */
 export const describeVector = ({ name, loadAddress }: Pick<BsdsymsVector, 'name' | 'loadAddress'>): string =>
   `${name} at ${loadAddress ?? 'the end of the kernel'}`;
@@ -49,6 +76,11 @@ export const readBsdsymsVectors = (): readonly BsdsymsVector[] => readLines('bsd
 
 export const readHistoricalVectors = (): readonly HistoricalVector[] =>
   readLines('historical.ndjson.gz') as HistoricalVector[];
+
+export const readNotesVectors = (): readonly NotesVector[] => readLines('xen-notes.ndjson.gz') as NotesVector[];
+
+export const readFlatImageVectors = (): readonly FlatImageVector[] =>
+  readLines('flat-image.ndjson.gz') as FlatImageVector[];
 
 function readLines(file: string): unknown[] {
   const lines = gunzipSync(readFileSync(new URL(`../vectors/${file}`, import.meta.url))).toString();
