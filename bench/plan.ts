@@ -17,7 +17,7 @@ import { readHeaders } from '../src/image/headers.ts';
 import { MemorySource } from '../src/image/memory.ts';
 import { assertInside, type ImageSource } from '../src/image/source.ts';
 import { loadImage } from '../src/load.ts';
-import { loadSymbols, type SymbolLoad } from '../src/xen/bsdsyms.ts';
+import { DEFAULT_LOADER, loadSymbols, type SymbolLoad } from '../src/xen/bsdsyms.ts';
 import { findKernelRange } from '../src/xen/kernel.ts';
 import { planWarnings } from '../src/xen/warnings.ts';
 import { buildImage, type SectionSpec, writeField } from '../test/support/elf-builder.ts';
@@ -38,7 +38,7 @@ function plan(headers: Headers): SymbolLoad | null {
   const started = init(headers);
   if (!started.ok) return null;
   const loadAddress = findKernelRange(started.image).pend;
-  const loaded = loadSymbols(started.image, { loadAddress, maxBlobBytes: MAX_BLOB_BYTES });
+  const loaded = loadSymbols(started.image, { loader: DEFAULT_LOADER, loadAddress, maxBlobBytes: MAX_BLOB_BYTES });
   if (loaded.ok) planWarnings(started.image, loaded.plan);
   return loaded;
 }

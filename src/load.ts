@@ -69,7 +69,8 @@ export async function loadImage(source: ImageSource, request: LoadRequest): Prom
 
   const kernel = findKernelRange(started.image);
   const loadAddress = request.loadAddress ?? kernel.pend;
-  const loaded = loadSymbols(started.image, { loadAddress, maxBlobBytes: request.maxBlobBytes });
+  const { loader, maxBlobBytes } = request;
+  const loaded = loadSymbols(started.image, { loader, loadAddress, maxBlobBytes });
   if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
 
   const { plan, recorded } = loaded;

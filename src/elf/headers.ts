@@ -68,6 +68,19 @@ export type NoSymbolTable = { readonly found: false } & (
   | { readonly why: 'bad-link'; readonly index: number; readonly link: number }
 );
 
+/** How a loader looks for the symbol table. */
+export interface SymbolTableSearch {
+  /** The first section that is considered. */
+  readonly from: 0 | 1;
+  /** The lowest `sh_link` that counts as one. */
+  readonly lowestLink: 0 | 1;
+  /** Whether a SYMTAB with an unusable `sh_link` ends the search instead of being passed over. */
+  readonly firstDecides: boolean;
+}
+
+/** The search of stage `init`. */
+export const INIT_SEARCH: SymbolTableSearch = { from: 1, lowestLink: 1, firstDecides: true };
+
 export interface SymbolTableRef {
   readonly found: true;
   /** Section index of the SYMTAB. */
@@ -117,25 +130,36 @@ export function init(headers: Headers): Init {
   const nameTableIndex = view.u32(elfHeader, 0, format.elfHeader.fields.e_shstrndx);
   if (nameTableIndex < sectionCount) view.u64(headers.sectionHeaders, nameTableIndex, sectionFields.sh_offset);
 
-  const symbolTable = findSymbolTable(view, headers, sectionCount);
+  const symbolTable = findSymbolTable(view, headers, sectionCount, INIT_SEARCH);
   if (symbolTable.found) view.u64(headers.sectionHeaders, symbolTable.link, sectionFields.sh_offset);
   return { ok: true, image: { headers, view, sectionCount, symbolTable } };
 }
 
-/** The first SYMTAB from index 1 on decides, even when it is unusable and a later one would do. */
-function findSymbolTable(view: View, headers: Headers, count: number): SymbolTableRef | NoSymbolTable {
+/**
+ * Looks for the symbol table among the first `count` section headers.
+ * What is found is not looked at further; the type of the linked section may be any.
+ */
+export function findSymbolTable(
+  view: View,
+  headers: Headers,
+  count: number,
+  { from, lowestLink, firstDecides }: SymbolTableSearch,
+): SymbolTableRef | NoSymbolTable {
   const table = headers.sectionHeaders;
   const { sh_type, sh_link } = headers.format.sectionHeader.fields;
   let hasDynamicSymbols = false;
-  for (let index = 1; index < count; index++) {
+  let badLink: NoSymbolTable | null = null;
+  for (let index = from; index < count; index++) {
     if (!view.hasEntry(table, index)) return { found: false, why: 'headers-cut', index };
     const type = view.u32(table, index, sh_type);
     if (type === SHT_DYNSYM) hasDynamicSymbols = true;
     if (type !== SHT_SYMTAB) continue;
     const link = view.u32(table, index, sh_link);
-    return link === 0 || link >= count ? { found: false, why: 'bad-link', index, link } : { found: true, index, link };
+    if (link >= lowestLink && link < count) return { found: true, index, link };
+    badLink ??= { found: false, why: 'bad-link', index, link };
+    if (firstDecides) break;
   }
-  return { found: false, why: 'none', hasDynamicSymbols };
+  return badLink ?? { found: false, why: 'none', hasDynamicSymbols };
 }
 
 function readProgramHeaderTable(view: View, format: ElfFormat, elfHeader: TableBytes): Table {

@@ -7,7 +7,7 @@
 import type { ElfFormat, Field, Struct } from './format.ts';
 
 /** Where in the loader's work something was found. */
-export type Stage = 'init' | 'segments' | 'parse' | 'load';
+export type Stage = 'init' | 'segments' | 'notes' | 'parse' | 'load';
 
 /** Reasons that the reference records while it goes on. `xen/broken.ts` has their wording. */
 export type RecordedCode =
@@ -103,7 +103,16 @@ export class View {
     this.#recorded ??= { code, stage: this.stage, ...describe() };
   }
 
-  #recordOutside(describe: () => Omit<Finding, 'detail'>): void {
+  /** A view that goes on from here: what it records is not recorded here. */
+  fork(): View {
+    const fork = new View(this.imageSize, this.littleEndian);
+    fork.stage = this.stage;
+    fork.#recorded = this.#recorded;
+    return fork;
+  }
+
+  /** Records a range that is not inside the image. */
+  recordOutside(describe: () => Omit<Finding, 'detail'>): void {
     this.record('out-of-range-access', () => {
       const finding = describe();
       return { ...finding, detail: outsideDetail(finding, this.imageSize) };
@@ -143,11 +152,17 @@ export class View {
   /**
    * The range as image offsets when it is wholly inside the image; otherwise null, and `what` is recorded.
    * A range of length 0 beyond the end is outside too.
+   *
+   * @param what called only then
    */
-  range(what: string, offset: bigint, length: bigint): { readonly offset: number; readonly length: number } | null {
+  range(
+    what: string | (() => string),
+    offset: bigint,
+    length: bigint,
+  ): { readonly offset: number; readonly length: number } | null {
     const size = BigInt(this.imageSize);
     if (offset > size || length > size - offset) {
-      this.#recordOutside(() => ({ what, offset, length }));
+      this.recordOutside(() => ({ what: typeof what === 'string' ? what : what(), offset, length }));
       return null;
     }
     return { offset: Number(offset), length: Number(length) };
@@ -155,7 +170,7 @@ export class View {
 
   #checkEntry(table: Table, index: number, length: number): boolean {
     if (isInside(entryPosition(table, index), length, this.imageSize)) return true;
-    this.#recordOutside(() => ({
+    this.recordOutside(() => ({
       what: describeEntry(table, index),
       offset: entryOffset(table, index),
       length: BigInt(table.struct.size),
@@ -165,7 +180,7 @@ export class View {
 
   #checkField(table: TableBytes, index: number, field: Field): boolean {
     if (isInside(entryPosition(table, index) + field.offset, field.width, this.imageSize)) return true;
-    this.#recordOutside(() => ({
+    this.recordOutside(() => ({
       what: `${field.name} of ${describeEntry(table, index)}`,
       offset: BigInt.asUintN(64, entryOffset(table, index) + BigInt(field.offset)),
       length: BigInt(field.width),

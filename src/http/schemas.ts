@@ -21,7 +21,7 @@ const component = <T extends Type.TSchema, const Id extends string>($id: Id, sch
 });
 
 export const ON_BROKEN = ['reject', 'load'] as const;
-export const LOADERS = ['xen-4.8'] as const;
+export const LOADERS = ['xen-4.8', 'xen-4.7', 'xen-4.6', 'libxc-4.6'] as const;
 
 /** The parameters of an upload, in the query or as fields of the form. */
 export const LoadParameters = Type.Object(
@@ -106,7 +106,7 @@ export const BrokenReason = component(
   Type.Object({
     code: Type.String({ description: 'Stable; see /problems.' }),
     reason: Nullable(Type.String({ description: "Xen's own words, where it has some." })),
-    stage: enumeration(['init', 'segments', 'parse', 'load']),
+    stage: enumeration(['init', 'segments', 'notes', 'parse', 'load']),
     detail: Type.String(),
   }),
 );
@@ -145,7 +145,7 @@ export const ProblemSchema = component(
       code: enumeration(Object.keys(PROBLEM_KINDS), { description: 'Stable; what callers match on.' }),
       instance: Type.String({ description: 'The request id.' }),
       reason: Type.Optional(Nullable(Type.String({ description: "Xen's own words, where it has some." }))),
-      stage: Type.Optional(enumeration(['init', 'segments', 'parse', 'load'])),
+      stage: Type.Optional(enumeration(['init', 'segments', 'notes', 'parse', 'load'])),
       image: Type.Optional(
         Type.Object({
           size: Type.Integer({ minimum: 0 }),

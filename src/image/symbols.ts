@@ -1,7 +1,7 @@
 /** Looks into the tables of a planned blob for what a guest would stumble over. */
 import type { Headers } from '../elf/view.ts';
 import type { SymbolPlan } from '../xen/bsdsyms.ts';
-import { findNameOutside, findTable, type Warning } from '../xen/warnings.ts';
+import { findNameOutside, findSymbols, type Warning } from '../xen/warnings.ts';
 import type { ImageSource } from './source.ts';
 
 /** Symbols are looked at in blocks of about this size, so that none of them holds up other requests. */
@@ -10,8 +10,7 @@ const BLOCK_BYTES = 256 * 1024;
 /** Reads the symbol table once, and the last byte of the string table. Copies that were skipped are not looked at. */
 export async function readGuestWarnings(source: ImageSource, headers: Headers, plan: SymbolPlan): Promise<Warning[]> {
   const warnings: Warning[] = [];
-  const strtab = findTable(plan, 'STRTAB');
-  const symtab = findTable(plan, 'SYMTAB');
+  const { symtab, strtab } = findSymbols(plan);
   if (strtab === undefined || strtab.fileOffset === null) return warnings;
   if (strtab.size === 0 || (await source.read(strtab.fileOffset + strtab.size - 1, 1))[0] !== 0) {
     warnings.push({

@@ -13,18 +13,15 @@ export interface KernelRange {
 const MAX_U64 = 2n ** 64n - 1n;
 
 /** Stage `segments` of the loader; source: docs/loader.md. `p_paddr + p_memsz` wraps at 2^64. */
-export function findKernelRange({ headers, view }: ElfImage): KernelRange {
+export function findKernelRange(image: ElfImage): KernelRange {
+  const { headers, view } = image;
   view.stage = 'segments';
   const table = headers.programHeaders;
-  const { p_type, p_flags, p_paddr, p_memsz, p_align } = headers.format.programHeader.fields;
+  const { p_paddr, p_memsz, p_align } = headers.format.programHeader.fields;
   let pstart = MAX_U64;
   let pend = 0n;
   let align = 0n;
-  for (let index = 0; index < table.count && view.hasEntry(table, index); index++) {
-    // Both are read for every header, as either read may be the one that is recorded.
-    const type = view.u32(table, index, p_type);
-    const flags = view.u32(table, index, p_flags);
-    if (type !== PT_LOAD || (flags & PF_ANY) === 0) continue;
+  for (const index of loadableSegments(image)) {
     const start = view.u64(table, index, p_paddr);
     const end = BigInt.asUintN(64, start + view.u64(table, index, p_memsz));
     const segmentAlign = view.u64(table, index, p_align);
@@ -33,4 +30,16 @@ export function findKernelRange({ headers, view }: ElfImage): KernelRange {
     if (segmentAlign > align) align = segmentAlign;
   }
   return { pstart, pend, align };
+}
+
+/** The indices of the loadable segments in table order, up to the first header that is not in the image. */
+export function* loadableSegments({ headers, view }: ElfImage): Generator<number, void> {
+  const table = headers.programHeaders;
+  const { p_type, p_flags } = headers.format.programHeader.fields;
+  for (let index = 0; index < table.count && view.hasEntry(table, index); index++) {
+    // Both are read for every header, as either read may be the one that is recorded.
+    const type = view.u32(table, index, p_type);
+    const flags = view.u32(table, index, p_flags);
+    if (type === PT_LOAD && (flags & PF_ANY) !== 0) yield index;
+  }
 }

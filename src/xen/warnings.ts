@@ -40,7 +40,7 @@ export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[]
   if (plan.pend > plan.xenReservedEnd) {
     warn('elf32-under-reserved', `Xen writes ${plan.pend - plan.xenReservedEnd} bytes beyond the region it reserves.`);
   }
-  const symtab = findTable(plan, 'SYMTAB');
+  const { symtab } = findSymbols(plan);
   if (symtab !== undefined && symtab.entrySize !== BigInt(headers.format.symbol.size)) {
     warn('entry-size-unusual', `sh_entsize is ${symtab.entrySize}, not ${headers.format.symbol.size}.`);
   }
@@ -52,8 +52,15 @@ export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[]
   return warnings;
 }
 
-export const findTable = (plan: SymbolPlan, type: PlannedTable['type']): PlannedTable | undefined =>
-  plan.tables.find((table) => table.type === type);
+/** The first symbol table of a blob, and the string table that it links to; there can be others. */
+export function findSymbols({ tables }: SymbolPlan): {
+  readonly symtab: PlannedTable | undefined;
+  readonly strtab: PlannedTable | undefined;
+} {
+  const symtab = tables.find(({ type }) => type === 'SYMTAB');
+  const strtab = tables.find(({ type, index }) => type === 'STRTAB' && index === symtab?.link);
+  return { symtab, strtab };
+}
 
 /**
  * The first symbol of a run of symbols whose name lies outside the string table, or -1.

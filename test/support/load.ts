@@ -6,12 +6,14 @@ import { readHeaders } from '../../src/image/headers.ts';
 import { MemorySource } from '../../src/image/memory.ts';
 import type { ImageSource } from '../../src/image/source.ts';
 import type { Broken } from '../../src/xen/broken.ts';
-import { loadSymbols, type SymbolPlan } from '../../src/xen/bsdsyms.ts';
+import { DEFAULT_LOADER, type Loader, loadSymbols, type SymbolPlan } from '../../src/xen/bsdsyms.ts';
 import { findKernelRange, type KernelRange } from '../../src/xen/kernel.ts';
 
 export const MIB = 1024 * 1024;
 
 export interface LoadOptions {
+  /** Default: xen-4.8. */
+  readonly loader?: Loader;
   /** Default: the end of the kernel. */
   readonly loadAddress?: bigint | null;
   /** Default: 1 MiB. */
@@ -51,7 +53,8 @@ export async function load(image: Uint8Array | ImageSource, options: LoadOptions
   if (!started.ok) return { outcome: 'init-failed', failure: started.failure };
   const kernel = findKernelRange(started.image);
   const loadAddress = options.loadAddress ?? kernel.pend;
-  const result = loadSymbols(started.image, { loadAddress, maxBlobBytes: options.maxBlobBytes ?? MIB });
+  const { loader = DEFAULT_LOADER, maxBlobBytes = MIB } = options;
+  const result = loadSymbols(started.image, { loader, loadAddress, maxBlobBytes });
   const { recorded } = started.image.view;
   if (!result.ok) return { outcome: 'refused', image: started.image, kernel, recorded, broken: result.broken };
   const blob = await collect(streamExtents(source, result.plan.extents));

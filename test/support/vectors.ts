@@ -23,6 +23,42 @@ export interface BsdsymsVector {
   };
 }
 
+export interface HistoricalVector extends Pick<BsdsymsVector, 'name' | 'loadAddress' | 'image'> {
+  readonly loader: 'xen-4.7' | 'xen-4.6' | 'libxc-4.6';
+  readonly expect: {
+    readonly region: Range;
+    /** Where the region wraps at 2^64, so does `length`: it is negative. */
+    readonly blob: { readonly length: number; readonly sizeWord: number; readonly sha256: string };
+  };
+}
+
+/** Addresses are hex strings, strings are themselves. */
+export type GuestVector = Readonly<Record<string, unknown>> & {
+  readonly ok: boolean;
+  readonly error: string | null;
+  /** In the reference's words. */
+  readonly broken: string | null;
+};
+
+export interface NotesVector {
+  readonly name: string;
+  readonly image: string;
+  readonly brokenAtInit: string | null;
+  readonly expect: { readonly pv: GuestVector; readonly hvm: GuestVector };
+}
+
+export interface FlatImageVector {
+  readonly name: string;
+  readonly image: string;
+  readonly expect: {
+    readonly pstart: string;
+    readonly length: number;
+    readonly sha256: string;
+    /** Whether the symbols are part of it. */
+    readonly bsdSymtab: boolean;
+  };
+}
+
 /** A vector's name is not unique: the same image is measured at several load addresses. */
 export const describeVector = ({ name, loadAddress }: Pick<BsdsymsVector, 'name' | 'loadAddress'>): string =>
   `${name} at ${loadAddress ?? 'the end of the kernel'}`;
@@ -37,6 +73,14 @@ export const loadAddressOf = ({ loadAddress }: Pick<BsdsymsVector, 'loadAddress'
 export const hex = (value: bigint): string => `0x${value.toString(16)}`;
 
 export const readBsdsymsVectors = (): readonly BsdsymsVector[] => readLines('bsdsyms.ndjson.gz') as BsdsymsVector[];
+
+export const readHistoricalVectors = (): readonly HistoricalVector[] =>
+  readLines('historical.ndjson.gz') as HistoricalVector[];
+
+export const readNotesVectors = (): readonly NotesVector[] => readLines('xen-notes.ndjson.gz') as NotesVector[];
+
+export const readFlatImageVectors = (): readonly FlatImageVector[] =>
+  readLines('flat-image.ndjson.gz') as FlatImageVector[];
 
 function readLines(file: string): unknown[] {
   const lines = gunzipSync(readFileSync(new URL(`../vectors/${file}`, import.meta.url))).toString();

@@ -1,0 +1,142 @@
+/** The flat image: the kernel in guest-physical memory, as the reference would write it, as a plan. */
+import type { ElfImage } from '../elf/headers.ts';
+import type { Finding, Recorded } from '../elf/view.ts';
+import type { Broken } from './broken.ts';
+import type { SymbolPlan } from './bsdsyms.ts';
+import { regionTooLow, reported } from './failures.ts';
+import { type KernelRange, loadableSegments } from './kernel.ts';
+import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
+
+export interface FlatImageOptions {
+  readonly kernel: KernelRange;
+  /** The symbols, when the kernel's notes or the caller ask for them. */
+  readonly symbols: SymbolPlan | null;
+  /** The longest image that is planned. */
+  readonly maxFlatBytes: number;
+}
+
+export interface FlatImagePlan {
+  /** Where the image begins in guest-physical memory: the kernel's `pstart`. */
+  readonly pstart: bigint;
+  /** `pstart + size`. */
+  readonly pend: bigint;
+  /** Bytes in the image. */
+  readonly size: number;
+  /** The image, without gaps. What nobody writes is zero. */
+  readonly extents: readonly Extent[];
+}
+
+export type FlatImage =
+  | { readonly ok: true; readonly plan: FlatImagePlan; readonly recorded: Recorded | null }
+  | { readonly ok: false; readonly broken: Broken };
+
+/** Segments may add up to this many times the image: they may overlap, but not without end. */
+const MAX_SEGMENT_FACTOR = 2n;
+
+/**
+ * Lays the loadable segments into memory in table order, later ones over earlier ones, and the symbols over them.
+ *
+ * As with `loadSymbols`, a recorded reason does not keep an image from being planned. Planning takes neither memory nor
+ * time for the bytes themselves, however large the segments and the gaps between them.
+ * Source: docs/loader.md. Never throws.
+ */
+export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }: FlatImageOptions): FlatImage {
+  const { view } = image;
+  const { pstart } = kernel;
+  view.stage = 'load';
+  const pend = symbols !== null && symbols.pend > kernel.pend ? symbols.pend : kernel.pend;
+  const size = pend - pstart;
+  if (size < 0n || size > BigInt(maxFlatBytes)) {
+    const finding = tooLarge(kernel, size, maxFlatBytes);
+    return { ok: false, broken: reported({ code: 'segments-too-large', finding }, view.recorded, view.stage) };
+  }
+  if (symbols !== null && symbols.pstart < pstart) {
+    return { ok: false, broken: reported(regionTooLow(symbols.pstart, pstart), view.recorded, view.stage) };
+  }
+
+  const written = writeSegments(image, pstart, size);
+  if (symbols !== null) placeSymbols(written, symbols, Number(symbols.pstart - pstart));
+  return {
+    ok: true,
+    recorded: view.recorded,
+    plan: { pstart, pend, size: Number(size), extents: fillGaps(overlay(written), Number(size)) },
+  };
+}
+
+function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] {
+  const { headers, view } = image;
+  const table = headers.programHeaders;
+  const { p_offset, p_paddr, p_filesz, p_memsz } = headers.format.programHeader.fields;
+  const written: Placed[] = [];
+  /** A write that is not wholly inside the destination is skipped entirely. */
+  const write = (index: number, at: bigint, length: bigint, extent: () => Extent | null): void => {
+    if (at > size || length > size - at) {
+      view.record('out-of-range-access', () => outsideDestination(index, at, length, size));
+      return;
+    }
+    const what = extent();
+    if (what !== null && what.length > 0) written.push({ at: Number(at), extent: what });
+  };
+
+  let allowed = size * MAX_SEGMENT_FACTOR;
+  for (const index of loadableSegments(image)) {
+    const memsz = view.u64(table, index, p_memsz);
+    if (memsz > allowed) {
+      view.record('segments-too-large', () => tooMuch(index, size));
+      break;
+    }
+    allowed -= memsz;
+    const at = BigInt.asUintN(64, view.u64(table, index, p_paddr) - pstart);
+    const filesz = view.u64(table, index, p_filesz);
+    const offset = view.u64(table, index, p_offset);
+    write(index, at, filesz, () => {
+      const source = view.range(() => `segment ${index}`, offset, filesz);
+      return source === null ? null : copyExtent(source);
+    });
+    const zeros = BigInt.asUintN(64, memsz - filesz);
+    write(index, BigInt.asUintN(64, at + filesz), zeros, () => fillExtent(Number(zeros)));
+  }
+  return written;
+}
+
+function placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): void {
+  let at = start;
+  for (const extent of extents) {
+    written.push({ at, extent });
+    at += extent.length;
+  }
+}
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;
+
+function tooLarge({ pstart, pend }: KernelRange, size: bigint, maxFlatBytes: number): Finding {
+  const detail =
+    size >= 0n
+      ? `The kernel and its symbols span ${size} bytes of memory; this service allows ${maxFlatBytes}.`
+      : pend === 0n
+        ? 'The image has no loadable segments, so that there is nothing to be laid out in memory.'
+        : `The kernel would begin at ${hex(pstart)} and end at ${hex(pend)}: a segment runs past 2^64.`;
+  return { what: 'loadable segments', offset: null, length: size >= 0n ? size : null, detail };
+}
+
+function tooMuch(index: number, size: bigint): Finding {
+  return {
+    what: `segment ${index}`,
+    offset: null,
+    length: null,
+    detail:
+      `Together with segment ${index} the loadable segments are larger than twice the ${size} bytes of memory that ` +
+      'the kernel spans; it and all behind it are left out.',
+  };
+}
+
+function outsideDestination(index: number, at: bigint, length: bigint, size: bigint): Finding {
+  return {
+    what: `segment ${index}`,
+    offset: null,
+    length,
+    detail:
+      `${length} bytes of segment ${index} would go to byte ${at} of the ${size} bytes that the kernel spans. ` +
+      'Its p_filesz is probably larger than its p_memsz.',
+  };
+}
