@@ -92,6 +92,7 @@ export const SETTINGS = {
   ),
   maxImageBytes: setting('BSDSYMS_MAX_IMAGE_BYTES', bytes(1), 2 * GiB, 'largest image'),
   maxBlobBytes: setting('BSDSYMS_MAX_BLOB_BYTES', bytes(1), 256 * MiB, 'largest symbol blob'),
+  maxFlatBytes: setting('BSDSYMS_MAX_FLAT_BYTES', bytes(1), 4 * GiB, 'largest flat image'),
   memoryBudgetBytes: setting(
     'BSDSYMS_MEMORY_BUDGET_BYTES',
     bytes(0),

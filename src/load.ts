@@ -1,15 +1,18 @@
 /** One image through all stages: the only place that puts the pure loader and the bytes of an image together. */
 import { hasElfMagic } from './elf/format.ts';
-import { type ImageIdentity, type InitFailure, identify, init, MIN_IMAGE_BYTES } from './elf/headers.ts';
-import type { Headers } from './elf/view.ts';
+import { type ElfImage, type ImageIdentity, type InitFailure, identify, init, MIN_IMAGE_BYTES } from './elf/headers.ts';
+import type { Headers, Recorded } from './elf/view.ts';
 import { readBuildId } from './image/build-id.ts';
 import { readHeaders } from './image/headers.ts';
+import { readXenNotes } from './image/notes.ts';
 import { RECOGNISED_BYTES, recogniseContent } from './image/recognise.ts';
 import type { ImageSource } from './image/source.ts';
 import { readGuestWarnings } from './image/symbols.ts';
 import { type Broken, broken } from './xen/broken.ts';
 import { type Loader, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
-import { findKernelRange, type KernelRange } from './xen/kernel.ts';
+import { type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
+import { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
+import type { XenNotes } from './xen/notes.ts';
 import { planWarnings, type Warning } from './xen/warnings.ts';
 
 export interface LoadRequest {
@@ -46,16 +49,24 @@ export interface RefusedImage {
   readonly broken: Broken;
 }
 
+/** An image that passed `init`, with its segments looked at. */
+export interface OpenedImage {
+  readonly ok: true;
+  readonly image: ImageFacts;
+  readonly elf: ElfImage;
+  readonly kernel: KernelRange;
+}
+
 /**
- * Parses and loads an image.
+ * Stages `init` and `segments`.
  *
  * @throws only what the source throws when it cannot be read
  */
-export async function loadImage(source: ImageSource, request: LoadRequest): Promise<LoadedImage | RefusedImage> {
+export async function openImage(source: ImageSource): Promise<OpenedImage | RefusedImage> {
   const headers = await readHeaders(source);
   if (headers === null) {
     const image = { size: source.size, identity: null, buildId: null };
-    return { ok: false, image, loadAddress: request.loadAddress, broken: await notElf(source) };
+    return { ok: false, image, loadAddress: null, broken: await notElf(source) };
   }
   const image: ImageFacts = {
     size: source.size,
@@ -63,26 +74,102 @@ export async function loadImage(source: ImageSource, request: LoadRequest): Prom
     buildId: await readBuildId(source, headers),
   };
   const started = init(headers);
-  if (!started.ok) {
-    return { ok: false, image, loadAddress: request.loadAddress, broken: tableOverflow(started.failure, headers) };
-  }
+  if (!started.ok) return { ok: false, image, loadAddress: null, broken: tableOverflow(started.failure, headers) };
+  return { ok: true, image, elf: started.image, kernel: findKernelRange(started.image) };
+}
 
-  const kernel = findKernelRange(started.image);
-  const loadAddress = request.loadAddress ?? kernel.pend;
+/**
+ * Parses and loads an image.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function loadImage(source: ImageSource, request: LoadRequest): Promise<LoadedImage | RefusedImage> {
+  const opened = await openImage(source);
+  if (!opened.ok) return { ...opened, loadAddress: request.loadAddress };
+  const { image, elf, kernel } = opened;
   const { loader, maxBlobBytes } = request;
-  const loaded = loadSymbols(started.image, { loader, loadAddress, maxBlobBytes });
+  const loadAddress = request.loadAddress ?? kernel.pend;
+  const notes = await readXenNotes(source, elf, kernel);
+  const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
   if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
 
   const { plan, recorded } = loaded;
+  const warnings = [
+    ...planWarnings(elf, plan),
+    ...notesWarnings(notes),
+    ...(await readGuestWarnings(source, elf.headers, plan)),
+  ];
+  return { ok: true, image, kernel, plan, broken: recorded === null ? null : reportRecorded(recorded), warnings };
+}
+
+/** What Xen makes of a kernel. A recorded reason is told, not held against it. */
+export interface InspectedKernel extends OpenedImage {
+  readonly segments: readonly Segment[];
+  readonly xen: XenNotes;
+}
+
+/** @throws only what the source throws when it cannot be read */
+export async function inspectKernel(source: ImageSource): Promise<InspectedKernel | RefusedImage> {
+  const opened = await openImage(source);
+  if (!opened.ok) return opened;
+  const xen = await readXenNotes(source, opened.elf, opened.kernel);
+  return { ...opened, segments: listSegments(opened.elf), xen };
+}
+
+export interface FlatRequest {
+  readonly loader: Loader;
+  /** Whether the symbols are placed behind the kernel; `auto` when its notes ask for them. */
+  readonly symbols: 'auto' | 'always' | 'never';
+  readonly maxBlobBytes: number;
+  readonly maxFlatBytes: number;
+}
+
+export interface FlattenedImage extends OpenedImage {
+  readonly plan: FlatImagePlan;
+  readonly symbols: SymbolPlan | null;
+  readonly broken: Broken | null;
+}
+
+/**
+ * The kernel as it lies in guest memory.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function flattenImage(source: ImageSource, request: FlatRequest): Promise<FlattenedImage | RefusedImage> {
+  const opened = await openImage(source);
+  if (!opened.ok) return opened;
+  const { image, elf, kernel } = opened;
+  const { loader, maxBlobBytes, maxFlatBytes } = request;
+  const wanted =
+    request.symbols === 'always' ||
+    (request.symbols === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
+  const loadAddress = kernel.pend;
+  const loaded = wanted ? loadSymbols(elf, { loader, loadAddress, maxBlobBytes }) : null;
+  if (loaded !== null && !loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
+  const symbols = loaded?.plan ?? null;
+  const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
+  if (!flat.ok) return { ok: false, image, loadAddress, broken: flat.broken };
   return {
-    ok: true,
-    image,
-    kernel,
-    plan,
-    broken: recorded === null ? null : broken(recorded.code, recorded.stage, recorded),
-    warnings: [...planWarnings(started.image, plan), ...(await readGuestWarnings(source, headers, plan))],
+    ...opened,
+    plan: flat.plan,
+    symbols,
+    broken: flat.recorded === null ? null : reportRecorded(flat.recorded),
   };
 }
+
+/** Either kind of guest may ask; the notes that both read are the same. */
+const asksForSymbols = ({ pv, hvm }: XenNotes): boolean => pv.bsdSymtab || hvm.bsdSymtab;
+
+function notesWarnings(notes: XenNotes): Warning[] {
+  const hasNotes = [notes.pv, notes.hvm].some(
+    (guest) => Object.keys(guest.notes).length > 0 || guest.xenVersion !== '',
+  );
+  if (!hasNotes || asksForSymbols(notes)) return [];
+  const detail = "The kernel's Xen notes do not say BSD_SYMTAB=yes, so Xen itself would not place its symbols.";
+  return [{ code: 'symbols-not-requested', detail }];
+}
+
+const reportRecorded = (recorded: Recorded): Broken => broken(recorded.code, recorded.stage, recorded);
 
 async function notElf(source: ImageSource): Promise<Broken> {
   const start = await source.read(0, Math.min(source.size, RECOGNISED_BYTES));

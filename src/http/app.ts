@@ -18,13 +18,15 @@ import { logRequests } from './logging.ts';
 import { answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
+import { kernelRoutes } from './routes/kernel.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
-import { type Guard, symbolRoutes } from './routes/symbols.ts';
+import { symbolRoutes } from './routes/symbols.ts';
 import { COMPONENTS } from './schemas.ts';
 import { Tokens } from './tokens.ts';
 import type { UploadOptions } from './upload.ts';
+import type { Guard, UploadServices } from './upload-route.ts';
 
 const packageFile = new URL('../../package.json', import.meta.url);
 const { version, description } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
@@ -63,6 +65,7 @@ export async function buildApp(
     },
     admission: new Admission(config),
     stallTimeoutMs: config.stallTimeoutMs,
+    unpack: true,
   };
   const metrics = new Metrics(upload);
   const server = Fastify({
@@ -114,7 +117,7 @@ export async function buildApp(
       security: [],
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
       tags: [
-        { name: 'symbols', description: 'Symbols of an image' },
+        { name: 'images', description: 'What takes an image' },
         { name: 'problems', description: 'What the codes of problems mean' },
         { name: 'service', description: 'The service itself' },
       ],
@@ -126,7 +129,9 @@ export async function buildApp(
   const guard = await guardUploads(server, config);
 
   const methods = answerOtherMethods(server);
-  symbolRoutes(server, { config, lifecycle, upload, metrics, guard });
+  const services: UploadServices = { config, lifecycle, upload, metrics, guard };
+  symbolRoutes(server, services);
+  kernelRoutes(server, services);
   problemRoutes(server);
   serviceRoutes(server, lifecycle);
   metricsRoute(

@@ -2,6 +2,7 @@
 import { ELF32, ELF64 } from '../elf/format.ts';
 import type { Compression } from '../image/decompress.ts';
 import type { ImageFacts, LoadedImage } from '../load.ts';
+import type { Broken } from '../xen/broken.ts';
 import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/bsdsyms.ts';
 import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
@@ -34,7 +35,22 @@ export function toLayout(
   };
 }
 
-function describeImage({ size, identity, buildId }: ImageFacts, compression: Compression | null): Layout['image'] {
+export const describeBroken = ({
+  code,
+  reason,
+  stage,
+  detail,
+}: Pick<Broken, 'code' | 'reason' | 'stage' | 'detail'>): NonNullable<Layout['broken']> => ({
+  code,
+  reason,
+  stage,
+  detail,
+});
+
+export function describeImage(
+  { size, identity, buildId }: ImageFacts,
+  compression: Compression | null,
+): Layout['image'] {
   if (identity === null) throw new Error('an image without an ELF header has no layout');
   return { size, ...identity, entry: hex(identity.entry), buildId, compression };
 }

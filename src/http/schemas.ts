@@ -1,6 +1,6 @@
 /** The shapes of the HTTP contract: types, serialisation and openapi.yaml all come from here. */
 import { Type } from 'typebox';
-import { DEFAULT_LOADER } from '../xen/bsdsyms.ts';
+import { DEFAULT_LOADER, type Loader } from '../xen/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE } from './problem.ts';
 
@@ -22,6 +22,11 @@ const component = <T extends Type.TSchema, const Id extends string>($id: Id, sch
 
 export const ON_BROKEN = ['reject', 'load'] as const;
 export const LOADERS = ['xen-4.8', 'xen-4.7', 'xen-4.6', 'libxc-4.6'] as const;
+
+export const toLoader = (name: string | undefined): Loader =>
+  LOADERS.find((loader) => loader === name) ?? DEFAULT_LOADER;
+
+export const JSON_TYPE = 'application/json';
 
 /** The parameters of an upload, in the query or as fields of the form. */
 export const LoadParameters = Type.Object(
@@ -158,9 +163,139 @@ export const ProblemSchema = component(
   ),
 );
 
-export const COMPONENTS = [Image, Kernel, Bsdsyms, BrokenReason, WarningSchema, Layout, ProblemSchema];
+/** `/kernel` takes no parameters. */
+export const KernelParameters = Type.Object({}, { additionalProperties: false });
+
+const SYMBOLS_CHOICES = ['auto', 'always', 'never'] as const;
+export const toSymbolsChoice = (name: string | undefined): (typeof SYMBOLS_CHOICES)[number] =>
+  SYMBOLS_CHOICES.find((choice) => choice === name) ?? 'auto';
+
+export const FlatParameters = Type.Object(
+  {
+    symbols: Type.Optional(
+      enumeration(SYMBOLS_CHOICES, {
+        default: 'auto',
+        description:
+          'Whether the symbols are placed behind the kernel: `auto` when its notes ask for them (BSD_SYMTAB).',
+      }),
+    ),
+    loader: LoadParameters.properties.loader,
+    onBroken: LoadParameters.properties.onBroken,
+  },
+  { additionalProperties: false },
+);
+
+const NullableAddress = (description: string) => Nullable(Address(description));
+const Region = Type.Object({ pstart: Address('Where the region begins.'), pend: Address('Where it ends.') });
+const NoteValues = Type.Record(Type.String(), Type.String(), {
+  description: 'By name; strings as they are, numbers in hex.',
+});
+
+const Segment = Type.Object({
+  index: Type.Integer({ minimum: 0, description: 'Index in the program header table.' }),
+  offset: Address('p_offset.'),
+  vaddr: Address('p_vaddr.'),
+  paddr: Address('p_paddr.'),
+  filesz: Address('p_filesz.'),
+  memsz: Address('p_memsz.'),
+  flags: Type.String({ description: 'Of p_flags: R, W, X.' }),
+  align: Address('p_align.'),
+});
+
+export const Guest = component(
+  'Guest',
+  Type.Object(
+    {
+      ok: Type.Boolean({ description: 'Whether Xen would start the kernel.' }),
+      error: Nullable(Type.String({ description: "Why not, in Xen's words." })),
+      broken: Nullable(Type.String({ description: "The first reason recorded against the image, in Xen's words." })),
+      notes: NoteValues,
+      guestOs: Type.String(),
+      guestVersion: Type.String(),
+      xenVersion: Type.String(),
+      loader: Type.String(),
+      pae: Type.Integer({ minimum: 0, maximum: 3, description: '0 no, 1 yes, 2 extended CR3, 3 bimodal.' }),
+      bsdSymtab: Type.Boolean({ description: 'Whether the kernel asks for its symbols.' }),
+      unmappedInitrd: Type.Boolean(),
+      physReloc: Type.Boolean(),
+      supportedFeatures: Address('A bit for each feature.'),
+      requiredFeatures: Address('A bit for each feature.'),
+      physEntry: NullableAddress('PHYS32_ENTRY.'),
+      physAlign: NullableAddress('Of PHYS32_RELOC.'),
+      physMin: NullableAddress('Of PHYS32_RELOC.'),
+      physMax: NullableAddress('Of PHYS32_RELOC.'),
+      virtBase: NullableAddress('VIRT_BASE.'),
+      virtEntry: NullableAddress('ENTRY.'),
+      virtHypercall: NullableAddress('HYPERCALL_PAGE.'),
+      virtHvStartLow: NullableAddress('HV_START_LOW.'),
+      p2mBase: NullableAddress('INIT_P2M.'),
+      elfPaddrOffset: NullableAddress('PADDR_OFFSET.'),
+      virtKstart: NullableAddress('Virtual start of the kernel.'),
+      virtKend: NullableAddress('Virtual end of the kernel and its symbols.'),
+      bsdsyms: Nullable(Region),
+    },
+    { description: 'What Xen makes of the kernel as a guest of one kind; null where unset.' },
+  ),
+);
+export type GuestReport = Type.Static<typeof Guest>;
+
+export const KernelReport = component(
+  'KernelReport',
+  Type.Object({
+    image: ref(Image),
+    kernel: ref(Kernel),
+    segments: Type.Array(Segment, { description: 'The loadable segments in table order.' }),
+    notes: NoteValues,
+    xen: Type.Object({ pv: ref(Guest), hvm: ref(Guest) }),
+    broken: Nullable(ref(BrokenReason)),
+  }),
+);
+export type KernelReport = Type.Static<typeof KernelReport>;
+
+export const FlatLayout = component(
+  'FlatLayout',
+  Type.Object({
+    image: ref(Image),
+    kernel: ref(Kernel),
+    flat: Type.Object({
+      pstart: Address('Where the flat image begins in guest memory.'),
+      pend: Address('Where it ends.'),
+      size: Bytes('Bytes in it.'),
+    }),
+    bsdsyms: Nullable(Region),
+    extents: Type.Array(
+      Type.Object({
+        address: Address('In guest memory.'),
+        offset: Bytes('In the flat image.'),
+        size: Bytes('In bytes.'),
+        content: enumeration(['copy', 'fill', 'bytes'], {
+          description: 'A range of the image, one byte repeated, or bytes that are in neither.',
+        }),
+        fileOffset: Type.Optional(Bytes('Of a copy: where the image has it.')),
+        byte: Type.Optional(Type.Integer({ minimum: 0, maximum: 255, description: 'Of a fill.' })),
+      }),
+    ),
+    broken: Nullable(ref(BrokenReason)),
+  }),
+);
+export type FlatLayout = Type.Static<typeof FlatLayout>;
+
+export const COMPONENTS = [
+  Image,
+  Kernel,
+  Bsdsyms,
+  BrokenReason,
+  WarningSchema,
+  Layout,
+  Guest,
+  KernelReport,
+  FlatLayout,
+  ProblemSchema,
+];
 
 export const layoutResponse = ref(Layout);
+export const kernelReportResponse = ref(KernelReport);
+export const flatLayoutResponse = ref(FlatLayout);
 export const binary = Type.Unsafe<string>({ type: 'string', format: 'binary' });
 
 /** An answer in problem details, or on one line of plain text. */

@@ -27,6 +27,8 @@ export interface UploadOptions {
   readonly admission: Admission;
   /** How long a body may pause. */
   readonly stallTimeoutMs: number;
+  /** Whether a compressed file is unpacked, and one that is a form refused. */
+  readonly unpack: boolean;
 }
 
 /** An image that has arrived whole. */
@@ -87,7 +89,7 @@ export async function receiveImage(
   const place = options.admission.enter();
   releases.add(() => place.leave());
   await place.entered;
-  const sink = new UnpackingSink(new StoredSink(options.store));
+  const sink = new UnpackingSink(new StoredSink(options.store), options.unpack);
   releases.add(() => sink.discard());
 
   continueUpload(request, reply);
@@ -99,7 +101,7 @@ export async function receiveImage(
     const source = await sink.finish();
     releases.add(() => source.close());
     if (releases.closed) throw new Problem('client-gone', 'The connection was closed.');
-    await refuseForms(source);
+    if (options.unpack) await refuseForms(source);
     return { source, compression: sink.compression };
   } catch (error) {
     if (body !== request.raw) body.destroy();

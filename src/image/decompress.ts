@@ -36,8 +36,10 @@ export class UnpackingSink {
   #unpacker: Unpacker | null = null;
   #compression: Compression | null = null;
 
-  constructor(sink: ImageSink) {
+  /** @param unpack false to let everything pass, whatever it looks like */
+  constructor(sink: ImageSink, unpack = true) {
     this.#sink = sink;
+    if (!unpack) this.#start = null;
   }
 
   /** Known once the image has been finished. */

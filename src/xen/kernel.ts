@@ -43,3 +43,34 @@ export function* loadableSegments({ headers, view }: ElfImage): Generator<number
     if (type === PT_LOAD && (flags & PF_ANY) !== 0) yield index;
   }
 }
+
+/** A loadable segment, with the fields of its program header. */
+export interface Segment {
+  /** Index in the program header table. */
+  readonly index: number;
+  readonly offset: bigint;
+  readonly vaddr: bigint;
+  readonly paddr: bigint;
+  readonly filesz: bigint;
+  readonly memsz: bigint;
+  readonly flags: number;
+  readonly align: bigint;
+}
+
+/** The loadable segments in table order. Reading them again records nothing that was not recorded before. */
+export function listSegments(image: ElfImage): Segment[] {
+  const { headers } = image;
+  const view = image.view.fork();
+  const table = headers.programHeaders;
+  const fields = headers.format.programHeader.fields;
+  return Array.from(loadableSegments({ ...image, view }), (index) => ({
+    index,
+    offset: view.u64(table, index, fields.p_offset),
+    vaddr: view.u64(table, index, fields.p_vaddr),
+    paddr: view.u64(table, index, fields.p_paddr),
+    filesz: view.u64(table, index, fields.p_filesz),
+    memsz: view.u64(table, index, fields.p_memsz),
+    flags: view.u32(table, index, fields.p_flags),
+    align: view.u64(table, index, fields.p_align),
+  }));
+}

@@ -15,6 +15,8 @@ export const WARNING_KINDS = {
     'The load address was rounded up; a guest that looks right behind its own end symbol will not find the symbols.',
   'size-word-negative': 'The size word is above 2^31-1; NetBSD reads it as a signed number and ignores the symbols.',
   'strtab-unterminated': 'The string table does not end with a NUL; a guest may read on behind it.',
+  'symbols-not-requested':
+    'The kernel has Xen notes, but none that asks for its symbols (BSD_SYMTAB): Xen itself would not load them.',
   'symbol-name-outside': 'The st_name of a symbol points behind the string table; guests do not check that.',
 } as const;
 

@@ -1,0 +1,103 @@
+/** What is known of a kernel, as JSON. */
+import type { Compression } from '../image/decompress.ts';
+import type { FlattenedImage, InspectedKernel } from '../load.ts';
+import { BROKEN_KINDS } from '../xen/broken.ts';
+import type { KernelRange, Segment } from '../xen/kernel.ts';
+import type { GuestParameters, NoteName } from '../xen/notes.ts';
+import { hex } from './hex.ts';
+import { describeBroken, describeImage } from './layout.ts';
+import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';
+
+export function toKernelReport(inspected: InspectedKernel, compression: Compression | null): KernelReport {
+  const { image, kernel, segments, xen, elf } = inspected;
+  const { recorded } = elf.view;
+  return {
+    image: describeImage(image, compression),
+    kernel: describeKernel(kernel),
+    segments: segments.map(describeSegment),
+    notes: describeNotes(xen.hvm.notes),
+    xen: { pv: describeGuest(xen.pv), hvm: describeGuest(xen.hvm) },
+    broken: recorded === null ? null : describeBroken({ ...recorded, reason: BROKEN_KINDS[recorded.code].reason }),
+  };
+}
+
+export function toFlatLayout(flattened: FlattenedImage, compression: Compression | null): FlatLayout {
+  const { image, kernel, plan, symbols, broken } = flattened;
+  let offset = 0;
+  return {
+    image: describeImage(image, compression),
+    kernel: describeKernel(kernel),
+    flat: { pstart: hex(plan.pstart), pend: hex(plan.pend), size: plan.size },
+    bsdsyms: symbols === null ? null : { pstart: hex(symbols.pstart), pend: hex(symbols.pend) },
+    extents: plan.extents.map((extent) => {
+      const at = offset;
+      offset += extent.length;
+      const described = {
+        address: hex(plan.pstart + BigInt(at)),
+        offset: at,
+        size: extent.length,
+        content: extent.kind,
+      };
+      if (extent.kind === 'copy') return Object.assign(described, { fileOffset: extent.offset });
+      return extent.kind === 'fill' ? Object.assign(described, { byte: extent.byte }) : described;
+    }),
+    broken: broken === null ? null : describeBroken(broken),
+  };
+}
+
+const describeKernel = ({ pstart, pend, align }: KernelRange): KernelReport['kernel'] => ({
+  pstart: hex(pstart),
+  pend: hex(pend),
+  align: hex(align),
+});
+
+const describeSegment = (segment: Segment): KernelReport['segments'][number] => ({
+  index: segment.index,
+  offset: hex(segment.offset),
+  vaddr: hex(segment.vaddr),
+  paddr: hex(segment.paddr),
+  filesz: hex(segment.filesz),
+  memsz: hex(segment.memsz),
+  flags: [segment.flags & 4 ? 'R' : '', segment.flags & 2 ? 'W' : '', segment.flags & 1 ? 'X' : ''].join(''),
+  align: hex(segment.align),
+});
+
+const hexOrNull = (value: bigint | null): string | null => (value === null ? null : hex(value));
+
+function describeNotes(notes: GuestParameters['notes']): Record<string, string> {
+  const entries = Object.entries(notes) as [NoteName, string | bigint][];
+  return Object.fromEntries(entries.map(([name, value]) => [name, typeof value === 'bigint' ? hex(value) : value]));
+}
+
+function describeGuest(guest: GuestParameters): GuestReport {
+  const { bsdsyms } = guest;
+  return {
+    ok: guest.ok,
+    error: guest.error,
+    broken: guest.broken === null ? null : BROKEN_KINDS[guest.broken.code].reason,
+    notes: describeNotes(guest.notes),
+    guestOs: guest.guestOs,
+    guestVersion: guest.guestVersion,
+    xenVersion: guest.xenVersion,
+    loader: guest.loader,
+    pae: guest.pae,
+    bsdSymtab: guest.bsdSymtab,
+    unmappedInitrd: guest.unmappedInitrd,
+    physReloc: guest.physReloc,
+    supportedFeatures: hex(guest.supportedFeatures),
+    requiredFeatures: hex(guest.requiredFeatures),
+    physEntry: hexOrNull(guest.physEntry),
+    physAlign: hexOrNull(guest.physAlign),
+    physMin: hexOrNull(guest.physMin),
+    physMax: hexOrNull(guest.physMax),
+    virtBase: hexOrNull(guest.virtBase),
+    virtEntry: hexOrNull(guest.virtEntry),
+    virtHypercall: hexOrNull(guest.virtHypercall),
+    virtHvStartLow: hexOrNull(guest.virtHvStartLow),
+    p2mBase: hexOrNull(guest.p2mBase),
+    elfPaddrOffset: hexOrNull(guest.elfPaddrOffset),
+    virtKstart: hexOrNull(guest.virtKstart),
+    virtKend: hexOrNull(guest.virtKend),
+    bsdsyms: bsdsyms === null ? null : { pstart: hex(bsdsyms.pstart), pend: hex(bsdsyms.pend) },
+  };
+}

@@ -1,0 +1,149 @@
+/** What every route that takes a file has in common: guards, negotiation, parameters, the file, the documentation. */
+import type {
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  onRequestAsyncHookHandler,
+  onRequestHookHandler,
+} from 'fastify';
+import { Type } from 'typebox';
+import type { Config } from '../config.ts';
+import type { ImageFacts } from '../load.ts';
+import type { Broken } from '../xen/broken.ts';
+import type { Loader } from '../xen/bsdsyms.ts';
+import type { Lifecycle } from './lifecycle.ts';
+import { logBroken } from './logging.ts';
+import type { Metrics } from './metrics.ts';
+import { negotiate } from './negotiation.ts';
+import { compileParameters, ParameterCollector } from './parameters.ts';
+import { Problem, toProblem } from './problem.ts';
+import { binary, problemResponse } from './schemas.ts';
+import { receiveImage, type Upload, type UploadOptions } from './upload.ts';
+
+export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
+
+/** What the upload routes work with. */
+export interface UploadServices {
+  readonly config: Config;
+  readonly lifecycle: Lifecycle;
+  readonly upload: UploadOptions;
+  readonly metrics: Metrics;
+  /** Hooks that every upload passes first. */
+  readonly guard: Guard[];
+}
+
+/** One request whose file has arrived whole. */
+export interface Received<MediaType extends string> extends Upload {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly parameters: ParameterCollector;
+  /** The representation that the caller prefers. */
+  readonly mediaType: MediaType;
+}
+
+export interface UploadRoute<MediaType extends string> {
+  readonly url: string;
+  readonly operationId: string;
+  readonly summary: string;
+  readonly description: string;
+  readonly parameters: Type.TObject;
+  /** What a parameter that fits its schema must pass besides. */
+  readonly also?: Readonly<Record<string, (text: string) => boolean>>;
+  /** The representations, preferred first; with a single one the Accept header does not matter. */
+  readonly mediaTypes: readonly [MediaType, ...MediaType[]];
+  /** The schema of the 200. */
+  readonly ok: object;
+  /** False for files that may look compressed or like a form and are neither. */
+  readonly unpack?: boolean;
+  handle(received: Received<MediaType>): Promise<unknown>;
+}
+
+/** Tokens are an option of the operator's, so both without and with one. */
+const SECURITY: { readonly [scheme: string]: readonly string[] }[] = [{}, { token: [] }];
+
+export function uploadRoute<MediaType extends string>(
+  app: FastifyInstance,
+  { lifecycle, upload, metrics, guard }: UploadServices,
+  route: UploadRoute<MediaType>,
+): void {
+  const checkers = compileParameters(route.parameters, route.also);
+  const { mediaTypes, unpack = true } = route;
+
+  async function receive(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    parameters: ParameterCollector,
+  ): Promise<Upload> {
+    try {
+      if (lifecycle.draining) throw lifecycle.refusal();
+      parameters.addQuery(request.query as Record<string, unknown>);
+      return await receiveImage(request, reply, parameters, { ...upload, unpack });
+    } catch (error) {
+      metrics.refused(toProblem(error).code);
+      throw error;
+    }
+  }
+
+  app.post(
+    route.url,
+    {
+      // The parameters are checked by their collector, wherever they stand; the schemas are for the document.
+      validatorCompiler: () => () => true,
+      onRequest: guard,
+      schema: {
+        operationId: route.operationId,
+        summary: route.summary,
+        description: route.description,
+        tags: ['images'],
+        security: SECURITY,
+        querystring: route.parameters,
+        body: {
+          content: {
+            'multipart/form-data': {
+              schema: Type.Object({ image: binary, ...route.parameters.properties }, { additionalProperties: false }),
+            },
+            'application/octet-stream': { schema: binary },
+          },
+        },
+        response: {
+          200: route.ok,
+          400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
+          401: problemResponse('The service wants a bearer token.'),
+          ...(mediaTypes.length > 1 ? { 406: problemResponse('None of the types is acceptable.') } : {}),
+          408: problemResponse('The request came too slowly.'),
+          413: problemResponse('The image is too large.'),
+          415: problemResponse('The content type, coding or compression is not supported.'),
+          422: problemResponse('The image is broken, or has not what is asked for.'),
+          429: problemResponse('Too many uploads from this address.'),
+          500: problemResponse('A defect of the service.'),
+          503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
+      const parameters = new ParameterCollector(checkers);
+      const received = await receive(request, reply, parameters);
+      return route.handle({ ...received, request, reply, parameters, mediaType });
+    },
+  );
+}
+
+/** Where symbols were to be placed, for the log. */
+export interface Placement {
+  readonly loader: Loader;
+  readonly loadAddress: bigint | null;
+}
+
+/** Counts and logs what is wrong with an image. @returns the problem to be thrown when it is refused for that */
+export function noteBroken(
+  request: FastifyRequest,
+  metrics: Metrics,
+  broken: Broken,
+  image: ImageFacts,
+  placement: Placement,
+): Problem {
+  metrics.broken(broken);
+  logBroken(request, broken, image, placement.loader, placement.loadAddress);
+  return new Problem(broken.code, broken.detail, { subject: { broken, image } });
+}
