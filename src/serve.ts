@@ -7,11 +7,14 @@ import type { Config } from './config.ts';
 import { buildApp } from './http/app.ts';
 import { isLoopback } from './loopback.ts';
 import { askSupervisor, SHUTDOWN } from './supervise.ts';
+import { startTracing } from './tracing.ts';
 
 /** @throws ConfigError when a setting turns out to be unusable */
 export async function serve(config: Config, logger: Logger): Promise<void> {
   const supervised = cluster.isWorker;
-  const { server, lifecycle, metrics } = await buildApp(config, logger, supervised ? askSupervisor : undefined);
+  const tracing = await startTracing(process.env);
+  const collectMetrics = supervised ? askSupervisor : undefined;
+  const { server, lifecycle, metrics } = await buildApp(config, logger, { collectMetrics, tracing });
 
   const grace = closeWithGrace(
     { delay: config.shutdownDelayMs + config.shutdownGraceMs, logger },
@@ -22,6 +25,7 @@ export async function serve(config: Config, logger: Logger): Promise<void> {
       // Until the listener closes, whoever comes is told in words to go elsewhere.
       await setTimeout(config.shutdownDelayMs);
       await server.close();
+      await tracing?.stop();
       logger.info('stopped');
     },
   );

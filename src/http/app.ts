@@ -9,6 +9,7 @@ import { type Config, ConfigError, SETTINGS } from '../config.ts';
 import { Budget } from '../image/budget.ts';
 import { ImageError } from '../image/errors.ts';
 import { Spool } from '../image/spool.ts';
+import type { Tracing } from '../tracing.ts';
 import { Admission } from './admission.ts';
 import { answerClientError } from './client-error.ts';
 import { handleExpectations } from './expectation.ts';
@@ -45,16 +46,21 @@ export interface App {
   readonly metrics: Metrics;
 }
 
+export interface AppOptions {
+  /** Where the text of /metrics comes from, when this is one process of several. */
+  readonly collectMetrics?: (() => Promise<string>) | undefined;
+  readonly tracing?: Tracing | null;
+}
+
 /**
  * Builds the service without listening.
  *
- * @param collectMetrics where the text of /metrics comes from, when this is one process of several
  * @throws ConfigError when the spool directory, a token file or the certificate cannot be used
  */
 export async function buildApp(
   config: Config,
   logger: FastifyBaseLogger,
-  collectMetrics?: () => Promise<string>,
+  { collectMetrics, tracing }: AppOptions = {},
 ): Promise<App> {
   const lifecycle = new Lifecycle();
   const upload: UploadOptions = {
@@ -100,6 +106,7 @@ export async function buildApp(
   logRequests(server, metrics);
   handleExpectations(server);
 
+  if (tracing) await server.register(tracing.plugin);
   server.removeAllContentTypeParsers();
   // Any other body is left in the socket for the route to read; no parser ever gathers one.
   server.addContentTypeParser('*', (_request, _body, done) => done(null));

@@ -293,11 +293,9 @@ function consume(stream: Readable, take: (chunk: Buffer) => void | Promise<void>
       stream.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
       // A late error of an abandoned stream has been dealt with.
       stream.on('error', () => {});
+      // A stream that failed flows on without a listener: what is left of the body is dropped.
       if (error === undefined) resolve();
-      else {
-        stream.pause();
-        reject(error);
-      }
+      else reject(error);
     };
     const onEnd = (): void => settle();
     const onError = (error: unknown): void => settle(toUploadProblem(error, stream));

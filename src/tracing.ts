@@ -1,0 +1,45 @@
+/** OpenTelemetry traces, only when the standard OTEL_* variables ask for them; otherwise none of it is even loaded. */
+import type { FastifyPluginCallback } from 'fastify';
+
+export interface Tracing {
+  /** Makes a span of every request, as the child of what its traceparent names. */
+  readonly plugin: FastifyPluginCallback;
+  /** Sends what is left to be sent. */
+  stop(): Promise<void>;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ */
+export function wantsTracing(env: Environment): boolean {
+  if (env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return false;
+  const exporter = env['OTEL_TRACES_EXPORTER'];
+  if (exporter !== undefined && exporter !== '') return exporter === 'otlp';
+  return Boolean(env['OTEL_EXPORTER_OTLP_ENDPOINT'] ?? env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT']);
+}
+
+/**
+ * Starts the SDK; the exporter reads its settings (OTEL_EXPORTER_OTLP_*) from the environment itself.
+ *
+ * @returns null when no traces are wanted
+ */
+export async function startTracing(env: Environment): Promise<Tracing | null> {
+  if (!wantsTracing(env)) return null;
+  const [{ FastifyOtelInstrumentation }, { OTLPTraceExporter }, { BatchSpanProcessor, NodeTracerProvider }, resources] =
+    await Promise.all([
+      import('@fastify/otel'),
+      import('@opentelemetry/exporter-trace-otlp-http'),
+      import('@opentelemetry/sdk-trace-node'),
+      import('@opentelemetry/resources'),
+    ]);
+  const named = resources.resourceFromAttributes({ 'service.name': 'bsdsyms' });
+  const provider = new NodeTracerProvider({
+    // What the environment says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) goes before.
+    resource: named.merge(resources.detectResources({ detectors: [resources.envDetector] })),
+    spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
+  });
+  provider.register();
+  const instrumentation = new FastifyOtelInstrumentation({ registerOnInitialization: false });
+  instrumentation.setTracerProvider(provider);
+  return { plugin: instrumentation.plugin(), stop: () => provider.shutdown() };
+}
