@@ -57,7 +57,7 @@ async function checkService(checked: Service): Promise<void> {
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 const field = (name: string, value: string): Part => ({ name, value });
-const isUpload = (path: string): boolean => path === '/bsdsyms' || path === '/layout';
+const isUpload = (path: string): boolean => ['/bsdsyms', '/layout', '/kernel', '/image'].includes(path);
 
 describe('a body that is no usable image', () => {
   const listing = '<!DOCTYPE HTML>\n<html><head><title>Index of /kernels</title></head><body></body></html>\n';
@@ -298,12 +298,15 @@ describe('the route', () => {
   const routes = [
     '/bsdsyms',
     '/layout',
+    '/kernel',
+    '/image',
     '/healthz',
     '/readyz',
     '/problems',
     '/problems/not-elf',
     '/openapi.yaml',
     '/openapi.json',
+    '/metrics',
   ];
   // Node's client does not send CONNECT as a request.
   const methods = METHODS.filter((method) => method !== 'CONNECT');
