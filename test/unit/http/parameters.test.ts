@@ -1,0 +1,106 @@
+import { Type } from 'typebox';
+import { describe, expect, test } from 'vitest';
+import { compileParameters, isAddress, ParameterCollector } from '../../../src/http/parameters.ts';
+import { Problem } from '../../../src/http/problem.ts';
+import { LoadParameters } from '../../../src/http/schemas.ts';
+
+const checkers = compileParameters(LoadParameters, { loadAddress: isAddress });
+const collector = (): ParameterCollector => new ParameterCollector(checkers);
+
+function problemOf(run: () => unknown): { readonly code: string; readonly detail: string } {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof Problem) return { code: error.code, detail: error.message };
+    throw error;
+  }
+  return { code: 'none', detail: '' };
+}
+
+describe('isAddress', () => {
+  test.each(['0', '1', '0x0', '0xffffffffffffffff', '18446744073709551615'])('%s fits', (text) => {
+    expect(isAddress(text)).toBe(true);
+  });
+
+  test.each(['0x10000000000000000', '18446744073709551616', '99999999999999999999'])('%s does not', (text) => {
+    expect(isAddress(text)).toBe(false);
+  });
+});
+
+describe('compileParameters', () => {
+  test('has a check for every property of the schema', () => {
+    expect([...checkers.keys()]).toEqual(Object.keys(LoadParameters.properties));
+  });
+
+  test('tells what is accepted, by the list or by the description', () => {
+    const made = compileParameters(
+      Type.Object({ a: Type.Unsafe({ type: 'string', enum: ['x', 'y'] }), b: Type.String({ description: 'A word.' }) }),
+    );
+    expect([made.get('a')?.accepts, made.get('b')?.accepts]).toEqual(['Accepted are x, y.', 'A word.']);
+  });
+});
+
+describe('ParameterCollector', () => {
+  test('keeps what was given, from the query and from the form', () => {
+    const parameters = collector();
+    parameters.addQuery({ loadAddress: '0x10' });
+    parameters.add('onBroken', 'load');
+    expect([parameters.get('loadAddress'), parameters.get('onBroken'), parameters.get('loader')]).toEqual([
+      '0x10',
+      'load',
+      undefined,
+    ]);
+  });
+
+  test('knows its names, and nothing that objects inherit', () => {
+    expect(['loadAddress', 'loader', 'onBroken'].every((name) => collector().has(name))).toBe(true);
+    for (const name of ['', 'loadaddress', 'constructor', '__proto__', 'toString']) {
+      expect(collector().has(name)).toBe(false);
+      expect(problemOf(() => collector().addQuery(Object.fromEntries([[name, 'x']]))).code).toBe('parameter-unknown');
+    }
+  });
+
+  test('tells the names that it knows', () => {
+    expect(problemOf(() => collector().addQuery({ nonsense: '1' })).detail).toBe(
+      '"nonsense" is not a parameter of this route. Known are loadAddress, loader, onBroken.',
+    );
+  });
+
+  test.each([['', '0x', '0xg', '-1', '1.0', ' 1', '1 ', '0b1', '0o7', '1n', '١', '0x10000000000000000']])(
+    'refuses addresses that are none: %s',
+    (...values) => {
+      for (const value of values) {
+        const { code, detail } = problemOf(() => collector().add('loadAddress', value));
+        expect([value, code]).toEqual([value, 'parameter-invalid']);
+        expect(detail).toContain(JSON.stringify(value));
+        expect(detail).toContain('0 .. 2^64-1');
+      }
+    },
+  );
+
+  test.each([undefined, null, 1, ['1'], {}])('refuses what is no text: %s', (value) => {
+    expect(problemOf(() => collector().add('loadAddress', value)).code).toBe('parameter-invalid');
+  });
+
+  test('refuses lists in the query', () => {
+    expect(problemOf(() => collector().addQuery({ onBroken: ['load', 'load'] }))).toEqual({
+      code: 'parameter-conflict',
+      detail: 'onBroken stands more than once in the query.',
+    });
+  });
+
+  test('refuses two values, and takes the same one from query and form', () => {
+    const parameters = collector();
+    parameters.addQuery({ onBroken: 'load' });
+    parameters.add('onBroken', 'load');
+    const { code, detail } = problemOf(() => parameters.add('onBroken', 'reject'));
+    expect([code, detail]).toEqual(['parameter-conflict', 'onBroken was given as "load" and as "reject".']);
+    expect(parameters.get('onBroken')).toBe('load');
+  });
+
+  test('quotes long values only in part', () => {
+    const { detail } = problemOf(() => collector().add('loader', 'x'.repeat(10_000)));
+    expect(detail.length).toBeLessThan(300);
+    expect(detail).toContain(`"${'x'.repeat(40)}…"`);
+  });
+});
