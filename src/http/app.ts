@@ -4,7 +4,13 @@ import { readFileSync } from 'node:fs';
 import multipart from '@fastify/multipart';
 import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 import { type Config, ConfigError, SETTINGS } from '../config.ts';
 import { Budget } from '../image/budget.ts';
 import { ImageError } from '../image/errors.ts';
@@ -15,7 +21,7 @@ import { answerClientError } from './client-error.ts';
 import { handleExpectations } from './expectation.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createListener } from './listener.ts';
-import { logRequests } from './logging.ts';
+import { observeRequest } from './logging.ts';
 import { answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
@@ -74,6 +80,10 @@ export async function buildApp(
     unpack: true,
   };
   const metrics = new Metrics(upload);
+  const begin = (request: FastifyRequest, reply: FastifyReply): void => {
+    reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
+    observeRequest(request, reply, metrics);
+  };
   const server = Fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -92,7 +102,9 @@ export async function buildApp(
     // Refusals while shutting down come from the lifecycle, as problems.
     return503OnClosing: false,
     clientErrorHandler: answerClientError,
+    // Requests that no hook sees.
     frameworkErrors: (error, request, reply) => {
+      begin(request, reply);
       sendProblem(toProblem(error), request, reply);
     },
   });
@@ -100,10 +112,9 @@ export async function buildApp(
   // Before any plugin, so that their hooks and answers are covered.
   server.setErrorHandler((error, request, reply) => sendProblem(toProblem(error), request, reply));
   server.addHook('onRequest', (request, reply, done) => {
-    reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
+    begin(request, reply);
     done();
   });
-  logRequests(server, metrics);
   handleExpectations(server);
 
   if (tracing) await server.register(tracing.plugin);

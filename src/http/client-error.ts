@@ -22,7 +22,7 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
   }
   const code = CODES[error.code ?? ''] ?? 'bad-request';
   const { status, explanation } = PROBLEM_KINDS[code];
-  const requestId = String(state.response?.getHeader('x-request-id') ?? randomUUID());
+  const requestId = state.requestId ?? randomUUID();
   const body = JSON.stringify(problemDocument(new Problem(code, explanation), requestId));
   // Nearly always the peer is gone then; should it only have stopped sending, it can still read the answer.
   state.status = code === 'body-truncated' ? PROBLEM_KINDS['client-gone'].status : status;

@@ -1,7 +1,7 @@
 /** What is logged: one line per request, one per broken image. Never a byte of an image, a file name or a token. */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ImageFacts } from '../load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/bsdsyms.ts';
@@ -13,6 +13,8 @@ import { PROBLEM_KINDS } from './problem.ts';
 export interface ConnectionState {
   /** The response that is due, from request to close. */
   response: ServerResponse | null;
+  /** The id of the request that is not answered yet. */
+  requestId: string | null;
   /** The status of an answer that was written below the routes. */
   status: number | null;
   bytesRead: number;
@@ -24,45 +26,44 @@ const connections = new WeakMap<Socket, ConnectionState>();
 export function connectionState(socket: Socket): ConnectionState {
   let state = connections.get(socket);
   if (state === undefined) {
-    state = { response: null, status: null, bytesRead: 0, bytesWritten: 0 };
+    state = { response: null, requestId: null, status: null, bytesRead: 0, bytesWritten: 0 };
     connections.set(socket, state);
   }
   return state;
 }
 
 /**
- * Logs and counts: one `request` line when a response is closed, be it finished or cut off. `bytesIn` and `bytesOut` are what went
- * over the connection since the request before it, headers included.
+ * Logs and counts one request when its response is closed, be it finished or cut off. `bytesIn` and `bytesOut` are what
+ * went over the connection since the request before it, header fields included.
  */
-export function logRequests(app: FastifyInstance, metrics: Metrics): void {
-  app.addHook('onRequest', (request, reply, done) => {
-    const { socket } = request.raw;
-    const state = connectionState(socket);
-    state.response = reply.raw;
-    const started = performance.now();
-    reply.raw.once('close', () => {
-      const { bytesRead, bytesWritten } = socket;
-      const { method } = request;
-      const route = request.routeOptions.url ?? null;
-      const status = reply.raw.writableFinished
-        ? reply.statusCode
-        : (state.status ?? PROBLEM_KINDS['client-gone'].status);
-      const elapsedMs = performance.now() - started;
-      request.log.info(
-        {
-          method,
-          route,
-          status,
-          bytesIn: bytesRead - state.bytesRead,
-          bytesOut: bytesWritten - state.bytesWritten,
-          durationMs: Math.round(elapsedMs * 1000) / 1000,
-        },
-        'request',
-      );
-      metrics.request(route, method, status, elapsedMs / 1000);
-      Object.assign(state, { response: null, status: null, bytesRead, bytesWritten });
-    });
-    done();
+export function observeRequest(request: FastifyRequest, reply: FastifyReply, metrics: Metrics): void {
+  const { socket } = request.raw;
+  const state = connectionState(socket);
+  state.response = reply.raw;
+  state.requestId = request.id;
+  const started = performance.now();
+  reply.raw.once('close', () => {
+    const { bytesRead, bytesWritten } = socket;
+    const { method } = request;
+    const route = request.routeOptions.url ?? null;
+    const finished = reply.raw.writableFinished;
+    const status = finished ? reply.statusCode : (state.status ?? PROBLEM_KINDS['client-gone'].status);
+    const elapsedMs = performance.now() - started;
+    request.log.info(
+      {
+        method,
+        route,
+        status,
+        bytesIn: bytesRead - state.bytesRead,
+        bytesOut: bytesWritten - state.bytesWritten,
+        durationMs: Math.round(elapsedMs * 1000) / 1000,
+      },
+      'request',
+    );
+    metrics.request(route, method, status, elapsedMs / 1000);
+    Object.assign(state, { response: null, status: null, bytesRead, bytesWritten });
+    // One that was cut off may still be answered below the routes.
+    if (finished) state.requestId = null;
   });
 }
 

@@ -15,6 +15,7 @@ interface Checker {
 export class ParameterCollector {
   readonly #checkers: ParameterCheckers;
   readonly #values = new Map<string, string>();
+  readonly #fields = new Set<string>();
 
   constructor(checkers: ParameterCheckers) {
     this.#checkers = checkers;
@@ -27,7 +28,7 @@ export class ParameterCollector {
         throw new Problem('parameter-unknown', `${quote(name)} is not a parameter of this route. ${this.#known()}`);
       }
       if (Array.isArray(value)) throw new Problem('parameter-conflict', `${name} stands more than once in the query.`);
-      this.add(name, value);
+      this.#add(name, value);
     }
   }
 
@@ -36,7 +37,13 @@ export class ParameterCollector {
   }
 
   /** @throws Problem parameter-conflict or parameter-invalid */
-  add(name: string, value: unknown): void {
+  addField(name: string, value: unknown): void {
+    if (this.#fields.has(name)) throw new Problem('parameter-conflict', `${name} stands more than once in the form.`);
+    this.#fields.add(name);
+    this.#add(name, value);
+  }
+
+  #add(name: string, value: unknown): void {
     const checker = this.#checkers.get(name);
     if (checker === undefined || typeof value !== 'string' || !checker.check(value)) {
       throw new Problem('parameter-invalid', `${name} is ${quote(value)}. ${checker?.accepts ?? ''}`);

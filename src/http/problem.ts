@@ -114,11 +114,6 @@ const HTTP_PROBLEM_KINDS = {
       'The image is larger than BSDSYMS_MAX_IMAGE_BYTES. Debug information is most of a large kernel and is not needed ' +
       'here: `objcopy --strip-debug` keeps the symbol table.',
   },
-  'uri-too-long': {
-    status: 414,
-    title: 'The path is too long',
-    explanation: 'No path of this service is that long.',
-  },
   'media-type-unsupported': {
     status: 415,
     title: 'The content type is not supported',
@@ -294,6 +289,8 @@ export function toProblem(error: unknown): Problem {
     return new Problem(error.code, error.message, { cause: error.cause, headers });
   }
   const code = FRAMEWORK_ERRORS[codeOf(error) ?? ''];
+  // Its own words would repeat the whole path.
+  if (code === 'not-found') return new Problem(code, 'The path cannot be that of a route. GET /openapi.yaml has all.');
   if (code !== undefined && error instanceof Error) {
     return new Problem(code, `${error.message.replace(/\.$/, '')}. ${PROBLEM_KINDS[code].explanation}`);
   }

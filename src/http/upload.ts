@@ -96,17 +96,19 @@ export async function receiveImage(
   const body = decodeBody(request.raw, decoders);
   const watch = watchBody(request.raw, body, options.stallTimeoutMs, maxBodyBytes, options.store.maxImageBytes);
   try {
-    const receive = request.isMultipart() ? receiveForm(request, body, sink, parameters) : receiveBody(body, sink);
+    const receive = request.isMultipart()
+      ? receiveForm(request, body, sink, parameters)
+      : receiveBody(request.raw, body, sink);
     await Promise.race([receive, watch.failed]);
     const source = await sink.finish();
     releases.add(() => source.close());
-    if (releases.closed) throw new Problem('client-gone', 'The connection was closed.');
+    if (releases.closed) throw clientGone();
     if (options.unpack) await refuseForms(source);
     return { source, compression: sink.compression };
   } catch (error) {
     if (body !== request.raw) body.destroy();
     drain(request.raw);
-    throw toUploadProblem(error, body);
+    throw error;
   } finally {
     watch.stop();
   }
@@ -192,9 +194,9 @@ function watchBody(
   };
 }
 
-async function receiveBody(body: Readable, sink: UnpackingSink): Promise<void> {
+async function receiveBody(request: IncomingMessage, body: Readable, sink: UnpackingSink): Promise<void> {
   let empty = true;
-  await consume(body, (chunk) => {
+  await consume(body, request, (chunk) => {
     empty = false;
     return sink.append(chunk);
   });
@@ -212,18 +214,32 @@ async function receiveForm(
   sink: UnpackingSink,
   parameters: ParameterCollector,
 ): Promise<void> {
+  const parts = formParts(request, body);
   let received = false;
-  for await (const part of formParts(request, body)) {
+  for (;;) {
+    const { done, value: part } = await nextPart(parts, request.raw);
+    if (done === true) break;
     if (part.type === 'field') {
       takeField(part, parameters);
       continue;
     }
     checkFile(part, received);
     received = true;
-    await consume(part.file, (chunk) => sink.append(chunk));
+    await consume(part.file, request.raw, (chunk) => sink.append(chunk));
   }
   if (!received) {
     throw new Problem('no-image', `The form has no file part named ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`);
+  }
+}
+
+async function nextPart(
+  parts: AsyncIterableIterator<Multipart>,
+  request: IncomingMessage,
+): Promise<IteratorResult<Multipart, undefined>> {
+  try {
+    return await parts.next();
+  } catch (error) {
+    throw toBodyProblem(error, request);
   }
 }
 
@@ -268,7 +284,7 @@ function takeField(part: Exclude<Multipart, MultipartFile>, parameters: Paramete
   if (part.valueTruncated) {
     throw new Problem('parameter-invalid', `${name} is longer than the ${MAX_FIELD_BYTES} bytes a parameter may have.`);
   }
-  parameters.add(name, part.value);
+  parameters.addField(name, part.value);
 }
 
 function checkFile(part: MultipartFile, received: boolean): void {
@@ -287,7 +303,11 @@ const quoteName = (name: string): string => JSON.stringify(name.slice(0, 40));
  * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
  * An async iterator would copy chunks that arrive faster than it asks, and destroy the connection when left early.
  */
-function consume(stream: Readable, take: (chunk: Buffer) => void | Promise<void>): Promise<void> {
+function consume(
+  stream: Readable,
+  request: IncomingMessage,
+  take: (chunk: Buffer) => void | Promise<void>,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (error?: unknown): void => {
       stream.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
@@ -298,8 +318,8 @@ function consume(stream: Readable, take: (chunk: Buffer) => void | Promise<void>
       else reject(error);
     };
     const onEnd = (): void => settle();
-    const onError = (error: unknown): void => settle(toUploadProblem(error, stream));
-    const onClose = (): void => settle(new Problem('client-gone', 'The connection was closed.'));
+    const onError = (error: unknown): void => settle(toBodyProblem(error, request));
+    const onClose = (): void => settle(clientGone());
     const onData = (chunk: Buffer): void => {
       try {
         const taken = take(chunk);
@@ -314,21 +334,22 @@ function consume(stream: Readable, take: (chunk: Buffer) => void | Promise<void>
   });
 }
 
-/** What a stream or the form parser fails with is the request's fault: it was cut off, or is no form. */
-function toUploadProblem(error: unknown, stream: Readable): unknown {
+const clientGone = (cause?: unknown): Problem => new Problem('client-gone', 'The connection was closed.', { cause });
+
+/** Codes of the errors of `node:zlib`. */
+const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__?(?:BROTLI|ZLIB|ZSTD))_/;
+
+/** What a body or the form parser fails with is the request's fault: it was cut off, damaged, or is no form. */
+function toBodyProblem(error: unknown, request: IncomingMessage): unknown {
   if (error instanceof Problem || error instanceof ImageError || !(error instanceof Error)) return error;
-  const code = 'code' in error ? error.code : undefined;
-  if (code === 'ECONNRESET' || code === 'FST_MP_PREMATURE_CLOSE' || stream.destroyed) {
-    return new Problem('client-gone', 'The connection was closed.', { cause: error });
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  if (ZLIB_ERROR.test(code)) {
+    const detail = 'The body is damaged or cut short inside its Content-Encoding.';
+    return new ImageError('compressed-data-corrupt', detail, error);
   }
-  if (typeof code === 'string' && code.startsWith('FST_')) return error;
-  if (typeof code === 'string' && /^(Z|ZSTD|ERR__?(BROTLI|ZLIB|ZSTD))_/.test(code)) {
-    return new ImageError(
-      'compressed-data-corrupt',
-      'The body is damaged or cut short inside its Content-Encoding.',
-      error,
-    );
-  }
+  // Whatever else is wrong with it follows from that.
+  if (request.destroyed && !request.complete) return clientGone(error);
+  if (code.startsWith('FST_') && code !== 'FST_MP_PREMATURE_CLOSE') return error;
   return new Problem('multipart-malformed', `The form cannot be parsed: ${error.message}.`, { cause: error });
 }
 

@@ -99,8 +99,7 @@ export class UnpackingSink {
 class Unpacker {
   readonly #stream: Transform;
   readonly #name: Compression;
-  readonly #ended: Promise<void>;
-  #failure: unknown = null;
+  readonly #ended = Promise.withResolvers<void>();
 
   constructor(name: Compression, sink: ImageSink) {
     this.#name = name;
@@ -119,29 +118,25 @@ class Unpacker {
         stream.destroy(error instanceof Error ? error : new Error(String(error)));
       }
     });
-    this.#ended = new Promise((resolve, reject) => {
-      stream.once('end', resolve);
-      stream.once('error', (error) => {
-        this.#failure = this.#explain(error);
-        reject(this.#failure);
-      });
-    });
+    stream.once('end', () => this.#ended.resolve());
+    stream.once('error', (error) => this.#ended.reject(this.#explain(error)));
     // Told by `append` or `finish`, whichever is waited for.
-    this.#ended.catch(() => {});
+    this.#ended.promise.catch(() => {});
   }
 
   append(chunk: Uint8Array): Promise<void> {
-    return new Promise((resolve, reject) => {
+    const written = new Promise<void>((resolve) => {
+      // A stream that failed may never call back; then it is the failure that is waited for.
       this.#stream.write(chunk, (error) => {
-        if (error) reject(this.#failure ?? this.#explain(error));
-        else resolve();
+        if (!error) resolve();
       });
     });
+    return Promise.race([written, this.#ended.promise]);
   }
 
   finish(): Promise<void> {
     this.#stream.end();
-    return this.#ended;
+    return this.#ended.promise;
   }
 
   destroy(): void {

@@ -199,8 +199,8 @@ describe('a form', () => {
     [
       'with too many fields',
       Array.from({ length: 500 }, () => field('onBroken', 'load')),
-      'multipart-malformed',
-      ['limit'],
+      'parameter-conflict',
+      ['onBroken', 'more than once'],
     ],
     ['with too many files', Array.from({ length: 50 }, () => good), 'image-repeated', ['image']],
   ];

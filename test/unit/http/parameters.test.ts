@@ -44,7 +44,7 @@ describe('ParameterCollector', () => {
   test('keeps what was given, from the query and from the form', () => {
     const parameters = collector();
     parameters.addQuery({ loadAddress: '0x10' });
-    parameters.add('onBroken', 'load');
+    parameters.addField('onBroken', 'load');
     expect([parameters.get('loadAddress'), parameters.get('onBroken'), parameters.get('loader')]).toEqual([
       '0x10',
       'load',
@@ -70,7 +70,7 @@ describe('ParameterCollector', () => {
     'refuses addresses that are none: %s',
     (...values) => {
       for (const value of values) {
-        const { code, detail } = problemOf(() => collector().add('loadAddress', value));
+        const { code, detail } = problemOf(() => collector().addField('loadAddress', value));
         expect([value, code]).toEqual([value, 'parameter-invalid']);
         expect(detail).toContain(JSON.stringify(value));
         expect(detail).toContain('0 .. 2^64-1');
@@ -79,7 +79,7 @@ describe('ParameterCollector', () => {
   );
 
   test.each([undefined, null, 1, ['1'], {}])('refuses what is no text: %s', (value) => {
-    expect(problemOf(() => collector().add('loadAddress', value)).code).toBe('parameter-invalid');
+    expect(problemOf(() => collector().addField('loadAddress', value)).code).toBe('parameter-invalid');
   });
 
   test('refuses lists in the query', () => {
@@ -92,14 +92,24 @@ describe('ParameterCollector', () => {
   test('refuses two values, and takes the same one from query and form', () => {
     const parameters = collector();
     parameters.addQuery({ onBroken: 'load' });
-    parameters.add('onBroken', 'load');
-    const { code, detail } = problemOf(() => parameters.add('onBroken', 'reject'));
-    expect([code, detail]).toEqual(['parameter-conflict', 'onBroken was given as "load" and as "reject".']);
+    parameters.addField('onBroken', 'load');
     expect(parameters.get('onBroken')).toBe('load');
+
+    const other = collector();
+    other.addQuery({ onBroken: 'load' });
+    const { code, detail } = problemOf(() => other.addField('onBroken', 'reject'));
+    expect([code, detail]).toEqual(['parameter-conflict', 'onBroken was given as "load" and as "reject".']);
+  });
+
+  test('refuses a field that stands twice, even with the same value', () => {
+    const parameters = collector();
+    parameters.addField('onBroken', 'load');
+    const { code, detail } = problemOf(() => parameters.addField('onBroken', 'load'));
+    expect([code, detail]).toEqual(['parameter-conflict', 'onBroken stands more than once in the form.']);
   });
 
   test('quotes long values only in part', () => {
-    const { detail } = problemOf(() => collector().add('loader', 'x'.repeat(10_000)));
+    const { detail } = problemOf(() => collector().addField('loader', 'x'.repeat(10_000)));
     expect(detail.length).toBeLessThan(300);
     expect(detail).toContain(`"${'x'.repeat(40)}…"`);
   });
