@@ -32,6 +32,10 @@ export class Metrics {
   constructor({ admission, store }: UploadOptions) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
+    // Gauges whose names claim to be counters; the same by type stands beside them.
+    for (const what of ['handles', 'requests', 'resources']) {
+      this.registry.removeSingleMetric(`nodejs_active_${what}_total`);
+    }
     const gauge = (name: string, help: string, read: () => number): void => {
       this.registry.registerMetric(
         new Gauge({

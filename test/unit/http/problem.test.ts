@@ -66,11 +66,16 @@ describe('toProblem', () => {
     },
   );
 
+  test('does not repeat a path that is none', () => {
+    const problem = toProblem(Object.assign(new Error("'/%zz' is not valid"), { code: 'FST_ERR_BAD_URL' }));
+    expect(problem.code).toBe('not-found');
+    expect(problem.message).not.toContain('%zz');
+  });
+
   test.each([
     ['FST_ERR_CTP_INVALID_MEDIA_TYPE', 'media-type-unsupported'],
     ['FST_ERR_CTP_EMPTY_TYPE', 'media-type-unsupported'],
     ['FST_ERR_CTP_INVALID_CONTENT_LENGTH', 'bad-request'],
-    ['FST_ERR_BAD_URL', 'not-found'],
     ['FST_PARTS_LIMIT', 'multipart-malformed'],
     ['FST_FILES_LIMIT', 'image-repeated'],
     ['FST_FIELDS_LIMIT', 'multipart-malformed'],
