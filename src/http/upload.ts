@@ -44,6 +44,8 @@ const TEXTUAL = /^application\/(?:json|xml|yaml|javascript|graphql|[a-z0-9.+-]*\
 /** What the header fields of an upload say, found usable. */
 interface Announced {
   readonly decoders: readonly (() => Transform)[];
+  /** The Content-Length; 0 when there is none. */
+  readonly bodyBytes: number;
   /** What the body may have at most, once its content codings are undone. */
   readonly maxBodyBytes: number;
 }
@@ -64,11 +66,11 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
   }
   const decoders = contentDecoders(request.headers['content-encoding']);
   const maxBodyBytes = store.maxImageBytes + (request.isMultipart() ? MAX_FORM_OVERHEAD_BYTES : 0);
-  const announced = Number(request.headers['content-length'] ?? 0);
-  if (announced > maxBodyBytes) {
-    throw imageTooLarge(store.maxImageBytes, `The body is announced with ${announced} bytes`);
+  const bodyBytes = Number(request.headers['content-length'] ?? 0);
+  if (bodyBytes > maxBodyBytes) {
+    throw imageTooLarge(store.maxImageBytes, `The body is announced with ${bodyBytes} bytes`);
   }
-  return { decoders, maxBodyBytes };
+  return { decoders, bodyBytes, maxBodyBytes };
 }
 
 /**
@@ -84,12 +86,12 @@ export async function receiveImage(
   parameters: ParameterCollector,
   options: UploadOptions,
 ): Promise<Upload> {
-  const { decoders, maxBodyBytes } = checkHeaders(request, options);
+  const { decoders, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
   const releases = new Releases(reply);
   const place = options.admission.enter();
   releases.add(() => place.leave());
   await place.entered;
-  const sink = new UnpackingSink(new StoredSink(options.store), options.unpack);
+  const sink = new UnpackingSink(new StoredSink(options.store, bodyBytes), options.unpack);
   releases.add(() => sink.discard());
 
   continueUpload(request, reply);

@@ -18,6 +18,7 @@ export interface ImageStore {
  */
 export class StoredSink implements ImageSink {
   readonly #store: ImageStore;
+  readonly #expectedBytes: number;
   readonly #chunks = new ChunkList();
   #writer: SpoolWriter | null = null;
   #size = 0;
@@ -25,8 +26,10 @@ export class StoredSink implements ImageSink {
   /** An append under way, so that discarding waits for it. */
   #moving: Promise<void> | null = null;
 
-  constructor(store: ImageStore) {
+  /** @param expectedBytes what is announced, so that what will not fit into memory is spooled from the start */
+  constructor(store: ImageStore, expectedBytes = 0) {
     this.#store = store;
+    this.#expectedBytes = expectedBytes;
   }
 
   get size(): number {
@@ -37,9 +40,10 @@ export class StoredSink implements ImageSink {
     if (this.#ended) return;
     const { memory, maxImageBytes } = this.#store;
     if (this.#size + chunk.length > maxImageBytes) throw imageTooLarge(maxImageBytes, 'The image is larger');
+    const fits = this.#expectedBytes - this.#size <= memory.free;
     this.#size += chunk.length;
     if (this.#writer !== null) return this.#writer.append(chunk);
-    if (memory.take(chunk.length)) {
+    if (fits && memory.take(chunk.length)) {
       this.#chunks.push(chunk);
       return;
     }
