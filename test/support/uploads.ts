@@ -1,0 +1,171 @@
+/** What the tests of uploads of any size have in common: large images, bombs, slow senders, disks that misbehave. */
+import { readdirSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { constants, deflateRawSync } from 'node:zlib';
+import { vi } from 'vitest';
+import { kernel } from './elf-builder.ts';
+import { head, RawConnection } from './raw-http.ts';
+
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
+
+const POLLS = 2000;
+const POLL_MS = 2;
+
+/** Waits for what comes about by itself. @throws when it does not */
+export async function eventually(what: string, condition: () => boolean): Promise<void> {
+  for (let poll = 0; poll < POLLS; poll++) {
+    if (condition()) return;
+    await sleep(POLL_MS);
+  }
+  throw new Error(`it did not come about: ${what}`);
+}
+
+const PENDING_MS = 1000;
+
+/** What becomes of a promise that might never settle. */
+export const outcome = (promise: Promise<unknown>): Promise<'resolved' | 'rejected' | 'pending'> =>
+  Promise.race([
+    promise.then(
+      () => 'resolved' as const,
+      () => 'rejected' as const,
+    ),
+    sleep(PENDING_MS, 'pending' as const),
+  ]);
+
+/** Bytes that do not compress, the same every time. */
+export function noise(length: number, seed = 1): Buffer {
+  const bytes = Buffer.allocUnsafe(length);
+  let state = seed;
+  for (let at = 0; at < length; at++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    bytes[at] = state >>> 24;
+  }
+  return bytes;
+}
+
+/** A kernel of this many bytes; what its headers and symbols leave is noise. */
+export function kernelOfSize(size: number, symbols = 50): Buffer {
+  const { bytes } = kernel({ symbols });
+  return Buffer.concat([bytes, noise(size - bytes.length)]);
+}
+
+/** One gzip member of `mebibytes` MiB of zeros, made without ever having them. The checksum at its end is wrong. */
+export function gzipBomb(mebibytes: number): Buffer {
+  const header = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+  const piece = 64;
+  // After a full flush the stream goes on as if it had just begun, so that the same piece can follow itself.
+  const zeros = deflateRawSync(new Uint8Array(piece * MIB), { finishFlush: constants.Z_FULL_FLUSH });
+  const repeated = Array.from({ length: mebibytes / piece }, () => zeros);
+  return Buffer.concat([header, ...repeated, deflateRawSync(''), Buffer.alloc(8)]);
+}
+
+/** Cuts bytes into pieces of this length. */
+export function* pieces(bytes: Uint8Array, length: number): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
+}
+
+const SLOW_INTERVAL_MS = 1000;
+
+/** Sends the head of an upload and then its body at a byte a second. */
+export class SlowSender {
+  readonly connection: RawConnection;
+  readonly #body: Uint8Array;
+  readonly #timer: NodeJS.Timeout;
+  #sent = 0;
+
+  private constructor(connection: RawConnection, body: Uint8Array) {
+    this.connection = connection;
+    this.#body = body;
+    this.#timer = setInterval(() => void this.#next(), SLOW_INTERVAL_MS);
+  }
+
+  static async start(port: number, body: Uint8Array): Promise<SlowSender> {
+    const sender = new SlowSender(await RawConnection.open(port), body);
+    await sender.connection.send(head('POST', '/bsdsyms', { 'Content-Length': body.length }));
+    await sender.#next();
+    return sender;
+  }
+
+  /** Sends all that is left at once. */
+  async finish(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.connection.send(this.#body.subarray(this.#sent));
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.connection.destroy();
+  }
+
+  async #next(): Promise<void> {
+    this.#sent += 1;
+    await this.connection.send(this.#body.subarray(this.#sent - 1, this.#sent));
+  }
+}
+
+/** Writes the chunks at this place of the file. @returns how many bytes were written */
+export type Write = (chunks: readonly Uint8Array[], position: number) => Promise<number>;
+
+/** Puts itself between the spool and the system's files, until `vi.restoreAllMocks()`. */
+export async function interceptWrites(
+  intercept: (write: Write, chunks: readonly Uint8Array[], position: number) => Promise<number>,
+): Promise<void> {
+  const file = await open(import.meta.filename);
+  const prototype = Object.getPrototypeOf(file) as FileHandle;
+  await file.close();
+  const writev: (this: FileHandle, ...call: Parameters<FileHandle['writev']>) => ReturnType<FileHandle['writev']> =
+    Object.getOwnPropertyDescriptor(prototype, 'writev')?.value;
+  vi.spyOn(prototype, 'writev').mockImplementation(async function (this: FileHandle, buffers, position = 0) {
+    const write: Write = async (chunks, at) => (await writev.call(this, chunks, at)).bytesWritten;
+    return { bytesWritten: await intercept(write, buffers as unknown as readonly Uint8Array[], position), buffers };
+  });
+}
+
+/** A failure of the system. */
+export const systemError = (code: string): Error => Object.assign(new Error(`${code}: a stand-in`), { code });
+
+/** Something that waits until it is opened. */
+export class Gate {
+  readonly #opened = Promise.withResolvers<void>();
+  /** How many have come so far. */
+  arrived = 0;
+
+  pass(): Promise<void> {
+    this.arrived += 1;
+    return this.#opened.promise;
+  }
+
+  open(): void {
+    this.#opened.resolve();
+  }
+}
+
+/** How many files and sockets this process has open; null where the system does not tell. */
+export function openFiles(): number | null {
+  try {
+    return readdirSync('/proc/self/fd').length;
+  } catch {
+    return null;
+  }
+}
+
+let collectGarbage: (() => void) | null = null;
+
+/** Bytes that are in use once the garbage is collected, buffers included. */
+export async function memoryInUse(): Promise<number> {
+  if (collectGarbage === null) {
+    setFlagsFromString('--expose-gc');
+    collectGarbage = runInNewContext('gc') as () => void;
+  }
+  // What is finalised in one turn can free more in the next.
+  for (let turn = 0; turn < 5; turn++) {
+    collectGarbage();
+    await sleep(POLL_MS);
+  }
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}

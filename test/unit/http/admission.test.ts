@@ -1,0 +1,135 @@
+import * as fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Admission, type Place } from '../../../src/http/admission.ts';
+import { Problem } from '../../../src/http/problem.ts';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+type State = 'entered' | 'waiting' | 'refused';
+
+/** Behind what has settled already. */
+async function afterTurns(turns: number): Promise<void> {
+  for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+}
+
+/** What has become of a place by now. */
+async function stateOf({ entered }: Place): Promise<State> {
+  return Promise.race([
+    entered.then(
+      () => 'entered' as const,
+      () => 'refused' as const,
+    ),
+    afterTurns(3).then(() => 'waiting' as const),
+  ]);
+}
+
+const statesOf = (places: readonly Place[]): Promise<State[]> => Promise.all(places.map(stateOf));
+
+function enter(admission: Admission, count: number): Place[] {
+  const places = Array.from({ length: count }, () => admission.enter());
+  // Nobody may be waiting for a refusal.
+  for (const { entered } of places) entered.catch(() => {});
+  return places;
+}
+
+const TIMEOUT_MS = 1000;
+const limits = (maxUploads: number, maxQueuedUploads: number) => ({
+  maxUploads,
+  maxQueuedUploads,
+  queueTimeoutMs: TIMEOUT_MS,
+});
+
+describe('admission', () => {
+  test('takes as many as there are places, lets some wait and refuses the rest at once', async () => {
+    const admission = new Admission(limits(2, 1));
+    expect(await statesOf(enter(admission, 5))).toEqual(['entered', 'entered', 'waiting', 'refused', 'refused']);
+    expect([admission.running, admission.queued]).toEqual([2, 1]);
+  });
+
+  test('refuses with 503 and Retry-After', async () => {
+    const admission = new Admission(limits(1, 0));
+    enter(admission, 1);
+    const refused = await admission.enter().entered.catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(Problem);
+    expect(refused).toMatchObject({ code: 'too-busy', status: 503, headers: { 'Retry-After': '1' } });
+  });
+
+  test('hands a place to whoever has waited longest', async () => {
+    const admission = new Admission(limits(1, 3));
+    const places = enter(admission, 4);
+    places[0]?.leave();
+    expect(await statesOf(places.slice(1))).toEqual(['entered', 'waiting', 'waiting']);
+    places[1]?.leave();
+    expect(await statesOf(places.slice(2))).toEqual(['entered', 'waiting']);
+    expect([admission.running, admission.queued]).toEqual([1, 1]);
+    places[2]?.leave();
+    places[3]?.leave();
+    expect([admission.running, admission.queued]).toEqual([0, 0]);
+  });
+
+  test('forgets who stops waiting', async () => {
+    const admission = new Admission(limits(1, 2));
+    const places = enter(admission, 3);
+    places[1]?.leave();
+    expect(admission.queued).toBe(1);
+    places[0]?.leave();
+    expect(await statesOf(places.slice(1))).toEqual(['waiting', 'entered']);
+    expect([admission.running, admission.queued]).toEqual([1, 0]);
+  });
+
+  test('refuses who has waited for too long, and does not mind that he then leaves', async () => {
+    const admission = new Admission(limits(1, 1));
+    const [first, second] = enter(admission, 2);
+    await vi.advanceTimersByTimeAsync(TIMEOUT_MS - 1);
+    expect(admission.queued).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(await statesOf(second ? [second] : [])).toEqual(['refused']);
+    second?.leave();
+    expect([admission.running, admission.queued]).toEqual([1, 0]);
+    first?.leave();
+    expect(admission.running).toBe(0);
+  });
+
+  test('does not refuse later who was admitted in time', async () => {
+    const admission = new Admission(limits(1, 1));
+    const [first, second] = enter(admission, 2);
+    first?.leave();
+    await vi.advanceTimersByTimeAsync(2 * TIMEOUT_MS);
+    expect(await statesOf(second ? [second] : [])).toEqual(['entered']);
+    expect([admission.running, vi.getTimerCount()]).toEqual([1, 0]);
+  });
+
+  test('takes nothing for a refusal, so there is nothing to give back', () => {
+    const admission = new Admission(limits(1, 0));
+    const [, refused] = enter(admission, 2);
+    refused?.leave();
+    expect(admission.running).toBe(1);
+  });
+
+  test('never has more under way or waiting than it may, and loses no place', async () => {
+    const steps = fc.array(fc.oneof(fc.constant(-1), fc.nat({ max: 30 })), { maxLength: 80 });
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 4 }), fc.nat({ max: 4 }), steps, async (uploads, queue, walk) => {
+        const admission = new Admission(limits(uploads, queue));
+        const inside: Place[] = [];
+        for (const step of walk) {
+          if (step === -1) {
+            const [place] = enter(admission, 1);
+            if (place !== undefined && (await stateOf(place)) !== 'refused') inside.push(place);
+          } else {
+            inside.splice(step % (inside.length + 1), 1)[0]?.leave();
+          }
+          const running = Math.min(uploads, inside.length);
+          expect([admission.running, admission.queued]).toEqual([running, inside.length - running]);
+        }
+        for (const place of inside.toReversed()) place.leave();
+        expect([admission.running, admission.queued, vi.getTimerCount()]).toEqual([0, 0, 0]);
+      }),
+    );
+  });
+});
