@@ -1,6 +1,5 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
-import type { Transform } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import { ImageError } from './errors.ts';
 import type { ImageSink, ImageSource } from './source.ts';
 
@@ -9,7 +8,7 @@ export type Compression = 'gzip' | 'zstd';
 /** Large pieces, as every one of them is a round trip to the thread pool. */
 const PIECE_BYTES = 256 * 1024;
 
-const UNPACKERS: Readonly<Record<Compression, () => Transform>> = {
+const UNPACKERS: Readonly<Record<Compression, () => Gunzip | ZstdDecompress>> = {
   gzip: () => createGunzip({ chunkSize: PIECE_BYTES }),
   zstd: () => createZstdDecompress({ chunkSize: PIECE_BYTES }),
 };
@@ -95,19 +94,64 @@ export class UnpackingSink {
   }
 }
 
-/** Feeds a decompressing stream, and its output to a sink, holding each back for the other. */
+/** Feeds decompressing streams, and their output to a sink, holding each back for the other. */
 class Unpacker {
-  readonly #stream: Transform;
   readonly #name: Compression;
-  readonly #ended = Promise.withResolvers<void>();
+  readonly #sink: ImageSink;
+  #stream: Gunzip | ZstdDecompress;
+  /** The end of the stream; fails with it, or when the image is discarded. */
+  #ended = Promise.withResolvers<void>();
 
   constructor(name: Compression, sink: ImageSink) {
     this.#name = name;
-    const stream = UNPACKERS[name]();
-    this.#stream = stream;
+    this.#sink = sink;
+    this.#stream = this.#open();
+  }
+
+  async append(chunk: Uint8Array): Promise<void> {
+    for (let rest = chunk; rest.length > 0; ) {
+      const consumed = await this.#write(rest);
+      // Node's gzip goes on with the next member by itself; a zstd stream ends with its frame, wherever the chunk ends.
+      if (this.#name !== 'zstd' || consumed === rest.length) return;
+      await this.#ended.promise;
+      this.#stream = this.#open();
+      rest = rest.subarray(consumed);
+    }
+  }
+
+  finish(): Promise<void> {
+    this.#stream.end();
+    return this.#ended.promise;
+  }
+
+  destroy(): void {
+    this.#ended.reject(new Error('the image was discarded'));
+    this.#stream.destroy();
+  }
+
+  /** @returns the bytes that were used */
+  async #write(chunk: Uint8Array): Promise<number> {
+    const stream = this.#stream;
+    const before = stream.bytesWritten;
+    const written = new Promise<void>((resolve) => {
+      // A stream that failed may never call back; then it is the failure that is waited for.
+      stream.write(chunk, (error) => {
+        if (!error) resolve();
+      });
+    });
+    await Promise.race([written, this.#ended.promise]);
+    return stream.bytesWritten - before;
+  }
+
+  #open(): Gunzip | ZstdDecompress {
+    const stream = UNPACKERS[this.#name]();
+    const ended = Promise.withResolvers<void>();
+    // Told by `append` or `finish`, whichever is waited for.
+    ended.promise.catch(() => {});
+    this.#ended = ended;
     stream.on('data', (piece: Uint8Array) => {
       try {
-        const taken = sink.append(piece);
+        const taken = this.#sink.append(piece);
         if (taken === undefined) return;
         stream.pause();
         taken.then(
@@ -118,29 +162,9 @@ class Unpacker {
         stream.destroy(error instanceof Error ? error : new Error(String(error)));
       }
     });
-    stream.once('end', () => this.#ended.resolve());
-    stream.once('error', (error) => this.#ended.reject(this.#explain(error)));
-    // Told by `append` or `finish`, whichever is waited for.
-    this.#ended.promise.catch(() => {});
-  }
-
-  append(chunk: Uint8Array): Promise<void> {
-    const written = new Promise<void>((resolve) => {
-      // A stream that failed may never call back; then it is the failure that is waited for.
-      this.#stream.write(chunk, (error) => {
-        if (!error) resolve();
-      });
-    });
-    return Promise.race([written, this.#ended.promise]);
-  }
-
-  finish(): Promise<void> {
-    this.#stream.end();
-    return this.#ended.promise;
-  }
-
-  destroy(): void {
-    this.#stream.destroy();
+    stream.once('end', () => ended.resolve());
+    stream.once('error', (error) => ended.reject(this.#explain(error)));
+    return stream;
   }
 
   #explain(error: unknown): unknown {

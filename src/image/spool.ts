@@ -1,7 +1,7 @@
 /** Images in temporary files that no directory lists: the system takes them back with the process, however it ends. */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, type FileHandle, open, readdir, unlink } from 'node:fs/promises';
+import { access, type FileHandle, open, readdir, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Budget } from './budget.ts';
 import { ChunkList } from './chunks.ts';
@@ -36,7 +36,7 @@ export class Spool {
       await access(directory, constants.R_OK | constants.W_OK | constants.X_OK);
       for (const name of await readdir(directory)) {
         const pid = LEFTOVER.exec(name)?.[1];
-        if (pid !== undefined && !isAlive(Number(pid))) await unlink(join(directory, name));
+        if (pid !== undefined && !isAlive(Number(pid))) await rm(join(directory, name), { force: true });
       }
     } catch (error) {
       throw spoolError(error);
