@@ -1,0 +1,121 @@
+/** The end of the real process: what was accepted is answered, what comes later is told to go elsewhere. */
+import { afterAll, describe, expect, test } from 'vitest';
+import { kernel } from '../support/elf-builder.ts';
+import { json, post, send } from '../support/http.ts';
+import { Processes } from '../support/process.ts';
+import { scrape } from '../support/prometheus.ts';
+import { head, RawConnection } from '../support/raw-http.ts';
+import { finishAll, SlowUpload } from '../support/slow-upload.ts';
+
+const image = kernel().bytes;
+/** Enough for what is finished at once; when something keeps the process, it ends with this and a status of its own. */
+const GRACE_MS = '6000';
+/** More than a test has. */
+const LONG_MS = '600000';
+
+const processes = new Processes();
+afterAll(() => processes.endAll());
+
+/** Each with a process of its own. */
+describe.concurrent('after SIGTERM', () => {
+  test('uploads under way are answered, new ones refused, readiness is gone, and the status is 0', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_DELAY_MS: '1500', BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+    const { port } = await child.listening();
+    expect((await send({ port }, '/readyz')).status).toBe(200);
+    const uploads = [await SlowUpload.begin({ port }), await SlowUpload.begin({ port })];
+    child.kill('SIGTERM');
+    await child.message('shutting down');
+
+    // New connections are taken all through the delay.
+    const readiness = await send({ port }, '/readyz', { headers: { connection: 'close' } });
+    expect([readiness.status, json(readiness)['code']]).toEqual([503, 'shutting-down']);
+    for (const path of ['/bsdsyms', '/layout', '/kernel', '/image']) {
+      const refused = await post({ port }, path, image, { connection: 'close' });
+      expect([path, refused.status, json(refused)['code']]).toEqual([path, 503, 'shutting-down']);
+      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+    }
+    expect((await send({ port }, '/healthz')).text).toBe('ok\n');
+    expect((await scrape({ port })).counts('bsdsyms_uploads_refused_total')).toEqual({ 'shutting-down': 4 });
+
+    expect(await finishAll(uploads)).toEqual([200, 200]);
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+    expect(child.logs({ msg: 'request', route: '/bsdsyms', status: 200 })).toHaveLength(2);
+    expect(child.logs().at(-1)).toMatchObject({ msg: 'stopped' });
+    expect(child.stderr).toBe('');
+  });
+
+  test('an upload is answered when it ends after the listener was closed', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+    const { port } = await child.listening();
+    const upload = await SlowUpload.begin({ port });
+    child.kill('SIGTERM');
+    await child.message('shutting down');
+    await expect
+      .poll(
+        () =>
+          send({ port }, '/healthz', { headers: { connection: 'close' } }).then(
+            () => 'listening',
+            (error: NodeJS.ErrnoException) => error.code,
+          ),
+        { timeout: 5000, interval: 20 },
+      )
+      .toBe('ECONNREFUSED');
+    expect(await upload.finish()).toBe(200);
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+  });
+
+  test('a second upload on a kept connection is not taken', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+    const { port } = await child.listening();
+    const connection = await RawConnection.open(port);
+    const announced = head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' });
+    await connection.send(announced);
+    expect((await connection.answer()).status).toBe(100);
+    child.kill('SIGTERM');
+    await child.message('shutting down');
+    const second = head('POST', '/bsdsyms', { 'Content-Length': image.length });
+    await connection.send(Buffer.concat([image, Buffer.from(second), image]));
+    expect((await connection.answer()).status).toBe(200);
+    const rest = await connection.ended();
+    // Either nothing or a refusal, but no symbols.
+    expect(rest.slice(0, 13)).toMatch(/^(?:HTTP\/1\.1 503 )?$/);
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+  });
+
+  test('connections without a request do not keep the process', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS, BSDSYMS_KEEP_ALIVE_TIMEOUT_MS: LONG_MS });
+    const { port } = await child.listening();
+    const kept = await RawConnection.open(port);
+    await kept.send(head('GET', '/healthz'));
+    expect((await kept.answer()).status).toBe(200);
+    const upload = await SlowUpload.begin({ port });
+    child.kill('SIGTERM');
+    await child.message('shutting down');
+    expect(await upload.finish()).toBe(200);
+    expect(await kept.ended()).toBe('');
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+  });
+
+  test('an upload that does not end within the grace ends the process with a status of its own', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: '200' });
+    const { port } = await child.listening();
+    const upload = await SlowUpload.begin({ port });
+    child.kill('SIGTERM');
+    expect(await child.exited).toEqual({ code: 1, signal: null });
+    expect(await upload.outcome).toBe('cut off');
+    expect(child.logs({ msg: 'stopped' })).toEqual([]);
+    expect(child.logs({ level: 50 })).toHaveLength(1);
+  });
+
+  test.each<NodeJS.Signals>(['SIGTERM', 'SIGINT'])('%s ends it at once', async (signal) => {
+    // Neither the delay nor the grace would end within the time of a test.
+    const child = processes.start({ BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS, BSDSYMS_SHUTDOWN_GRACE_MS: LONG_MS });
+    const { port } = await child.listening();
+    const upload = await SlowUpload.begin({ port });
+    child.kill('SIGTERM');
+    await child.message('shutting down');
+    child.kill(signal);
+    expect(await child.exited).toEqual({ code: 1, signal: null });
+    expect(await upload.outcome).toBe('cut off');
+  });
+});

@@ -1,0 +1,232 @@
+/** Several workers behind one port: that they serve as one, survive each other, and stop together. */
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { kernel } from '../support/elf-builder.ts';
+import { type LogLine, post, send } from '../support/http.ts';
+import { isAlive, isListening, Processes, type ServiceProcess } from '../support/process.ts';
+import { scrape } from '../support/prometheus.ts';
+import { finishAll, SlowUpload } from '../support/slow-upload.ts';
+import { TemporaryDirectory } from '../support/temporary.ts';
+
+const image = kernel().bytes;
+/** Enough for what is finished at once; when something keeps a worker, it ends with this and a status of its own. */
+const GRACE_MS = '6000';
+/** More than a test has. */
+const LONG_MS = '600000';
+const SOON = { timeout: 10_000, interval: 20 };
+/** So that every request is handed to the next worker. */
+const ONCE = { connection: 'close' };
+/** What a message to another process may take. */
+const UNDER_WAY_MS = 200;
+const DIED = 'a worker died; it is replaced';
+
+const directory = new TemporaryDirectory();
+afterAll(() => directory.remove());
+
+interface Cluster {
+  readonly child: ServiceProcess;
+  readonly port: number;
+  readonly pids: readonly number[];
+}
+
+async function start(processes: Processes, env: Readonly<Record<string, string>> = {}): Promise<Cluster> {
+  const child = processes.start({ BSDSYMS_WORKERS: '2', ...env });
+  return { child, ...(await child.listening(2)) };
+}
+
+/** One for each of two workers: they are handed connections in turn. */
+const beginTwo = async (cluster: Cluster): Promise<SlowUpload[]> => [
+  await SlowUpload.begin(cluster),
+  await SlowUpload.begin(cluster),
+];
+
+const workersOf = (lines: readonly LogLine[]): Set<unknown> => new Set(lines.map(({ pid }) => pid));
+const isShuttingDown = ({ msg }: LogLine): boolean => msg === 'shutting down';
+
+/** In this order: each test goes on with the processes of the one before. */
+describe('the life of two workers', () => {
+  const processes = new Processes();
+  let cluster: Cluster;
+  /** Those that serve at the time. */
+  let [first, second] = [0, 0];
+  beforeAll(async () => {
+    cluster = await start(processes, {
+      BSDSYMS_MEMORY_BUDGET_BYTES: '10001',
+      BSDSYMS_SPOOL_BUDGET_BYTES: '100001',
+      BSDSYMS_MAX_UPLOADS: '2',
+      BSDSYMS_MAX_QUEUED_UPLOADS: '0',
+      BSDSYMS_SHUTDOWN_DELAY_MS: '1000',
+      BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS,
+    });
+    [first = 0, second = 0] = cluster.pids;
+  });
+  afterAll(() => processes.endAll());
+
+  test('both serve on one port, and their metrics are one', async () => {
+    const { child } = cluster;
+    expect(new Set([first, second, child.pid]).size).toBe(3);
+    for (let round = 0; round < 6; round++) {
+      expect((await post(cluster, '/bsdsyms', image, ONCE)).status).toBe(200);
+      expect((await post(cluster, '/bsdsyms', 'no ELF', ONCE)).status).toBe(422);
+      expect((await send(cluster, '/nowhere', { headers: ONCE })).status).toBe(404);
+    }
+    const lines = await child.logged(({ msg, route }) => msg === 'request' && route === '/bsdsyms', 12);
+    expect(workersOf(lines)).toEqual(new Set([first, second]));
+
+    await expect
+      .poll(async () => (await scrape(cluster)).counts('bsdsyms_http_requests_total'), SOON)
+      .toMatchObject({ '/bsdsyms POST 200': 6, '/bsdsyms POST 422': 6, 'none GET 404': 6 });
+    const text = await scrape(cluster);
+    expect(text.counts('bsdsyms_broken_images_total')).toEqual({ 'not-elf init': 6 });
+    expect(text.sum('bsdsyms_image_bytes_count')).toBe(12);
+    expect(text.sum('bsdsyms_image_bytes_sum')).toBe(6 * (image.length + 'no ELF'.length));
+    // The limits are those of the whole, but for what does not divide.
+    expect(text.sum('bsdsyms_memory_budget_limit_bytes')).toBe(10_000);
+    expect(text.sum('bsdsyms_spool_budget_limit_bytes')).toBe(100_000);
+  });
+
+  test('the places for uploads are shared out, and counted as one', async () => {
+    const uploads = await beginTwo(cluster);
+    const inFlight = async (): Promise<number> => (await scrape(cluster)).sum('bsdsyms_uploads_in_flight');
+    await expect.poll(inFlight, SOON).toBe(2);
+    for (let worker = 0; worker < 2; worker++) {
+      expect((await post(cluster, '/bsdsyms', image, ONCE)).status).toBe(503);
+    }
+    expect(await finishAll(uploads)).toEqual([200, 200]);
+    await expect.poll(inFlight, SOON).toBe(0);
+  });
+
+  test('one that is killed takes only its own upload with it, and is replaced', async () => {
+    const { child } = cluster;
+    const uploads = await beginTwo(cluster);
+    process.kill(first, 'SIGKILL');
+    const [died] = await child.message(DIED);
+    expect(died).toMatchObject({ level: 50, pid: child.pid, worker: first, signal: 'SIGKILL', code: null });
+    expect((await finishAll(uploads)).map(String).sort()).toEqual(['200', 'cut off']);
+    // The other one serves on meanwhile.
+    for (let sent = 0; sent < 5; sent++) expect((await send(cluster, '/readyz', { headers: ONCE })).status).toBe(200);
+
+    first = (await child.listening(3)).pids.at(-1) ?? 0;
+    for (let sent = 0; sent < 6; sent++) expect((await post(cluster, '/layout', image, ONCE)).status).toBe(200);
+    const lines = await child.logged(({ msg, route }) => msg === 'request' && route === '/layout', 6);
+    expect(workersOf(lines)).toEqual(new Set([first, second]));
+    // What the dead one had counted is gone; the page is there all the same.
+    await expect
+      .poll(async () => (await scrape(cluster)).counts('bsdsyms_http_requests_total'), SOON)
+      .toMatchObject({ '/layout POST 200': 6 });
+  });
+
+  test('one that dies again is replaced again, after a longer pause', async () => {
+    const { child } = cluster;
+    process.kill(second, 'SIGKILL');
+    second = (await child.listening(4)).pids.at(-1) ?? 0;
+    const delays = child.logs({ msg: DIED }).map(({ delayMs }) => Number(delayMs));
+    expect(delays).toHaveLength(2);
+    expect(delays[0]).toBeGreaterThan(0);
+    expect(delays[1]).toBeGreaterThan(delays[0] ?? 0);
+  });
+
+  test('both stop with SIGTERM, once they have answered what they accepted', async () => {
+    const { child } = cluster;
+    const uploads = await beginTwo(cluster);
+    child.kill('SIGTERM');
+    await child.logged(isShuttingDown, 2);
+    // In the time before the port is closed everyone is told to go elsewhere.
+    for (let worker = 0; worker < 2; worker++) {
+      expect((await send(cluster, '/readyz', { headers: ONCE })).status).toBe(503);
+      const refused = await post(cluster, '/bsdsyms', image, ONCE);
+      expect(refused.status).toBe(503);
+      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+    }
+    expect(await finishAll(uploads)).toEqual([200, 200]);
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+    expect(workersOf(child.logs({ msg: 'stopped' }))).toEqual(new Set([first, second]));
+    expect(child.logs({ level: 50 }).map(({ msg }) => msg)).toEqual([DIED, DIED]);
+    expect([first, second].map(isAlive)).toEqual([false, false]);
+  });
+});
+
+/** Each with processes of its own. */
+describe.concurrent('two workers', () => {
+  const processes = new Processes();
+  afterAll(() => processes.endAll());
+
+  test('are not brought down by the death of one while the tokens file cannot be used', async () => {
+    const tokens = directory.write('right\n');
+    const cluster = await start(processes, { BSDSYMS_TOKENS_FILE: tokens });
+    const { child, pids } = cluster;
+    writeFileSync(tokens, 'no token at all\n');
+    // Both go on with the tokens that they have.
+    await child.logged(({ msg }) => String(msg).startsWith('tokens could not be read again'), 2);
+    process.kill(pids[0] ?? 0, 'SIGKILL');
+    await child.message(DIED);
+    // The replacement takes over what is in force, or fails until the file is repaired.
+    await expect
+      .poll(() => child.stderr.includes('BSDSYMS_TOKENS_FILE') || child.logs().filter(isListening).length === 3, SOON)
+      .toBe(true);
+    writeFileSync(tokens, 'right\n');
+    await child.listening(3);
+    expect((await post(cluster, '/bsdsyms', image, { ...ONCE, authorization: 'Bearer right' })).status).toBe(200);
+  });
+
+  test('finish when they and their supervisor get the signal, as with Ctrl-C', async () => {
+    const cluster = await start(processes, { BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+    const { child } = cluster;
+    const uploads = await beginTwo(cluster);
+    child.killGroup('SIGINT');
+    await child.logged(isShuttingDown, 2);
+    expect(await finishAll(uploads)).toEqual([200, 200]);
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+    expect(child.logs({ msg: 'stopped' })).toHaveLength(2);
+    expect(child.logs({ level: 50 })).toEqual([]);
+  });
+
+  test('finish when the signal and the word of their supervisor reach them at once', async () => {
+    const cluster = await start(processes, { BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+    const { child, pids } = cluster;
+    const uploads = await beginTwo(cluster);
+    // As if they were busy just then.
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    child.killGroup('SIGTERM');
+    await child.message('stopping the workers');
+    await sleep(UNDER_WAY_MS);
+    for (const pid of pids) process.kill(pid, 'SIGCONT');
+    await child.logged(isShuttingDown, 2);
+    expect(await finishAll(uploads)).toEqual([200, 200]);
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+    expect(child.logs({ msg: 'stopped' })).toHaveLength(2);
+    expect(child.logs({ level: 50 })).toEqual([]);
+  });
+
+  test('end at once with a second signal', async () => {
+    const cluster = await start(processes, { BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS, BSDSYMS_SHUTDOWN_GRACE_MS: LONG_MS });
+    const { child, pids } = cluster;
+    const upload = await SlowUpload.begin(cluster);
+    child.kill('SIGTERM');
+    await child.logged(isShuttingDown, 2);
+    child.kill('SIGTERM');
+    expect(await child.exited).toEqual({ code: 1, signal: null });
+    expect(await upload.outcome).toBe('cut off');
+    await expect.poll(() => pids.map(isAlive), SOON).toEqual([false, false]);
+  });
+
+  test('end with a status of their own when an upload does not end within the grace', async () => {
+    const cluster = await start(processes, { BSDSYMS_SHUTDOWN_GRACE_MS: '200' });
+    const upload = await SlowUpload.begin(cluster);
+    cluster.child.kill('SIGTERM');
+    expect(await upload.outcome).toBe('cut off');
+    expect(await cluster.child.exited).toEqual({ code: 1, signal: null });
+    await expect.poll(() => cluster.pids.map(isAlive), SOON).toEqual([false, false]);
+  });
+
+  test.each([
+    ['before there are workers', 'BSDSYMS_MAX_UPLOADS', '0'],
+    ['by the workers', 'BSDSYMS_TOKENS_FILE', '/nowhere/at/all'],
+  ])('do not start with a setting that is found unusable %s', async (_when, name, value) => {
+    const child = processes.start({ BSDSYMS_WORKERS: '2', [name]: value });
+    expect(await child.exited).toEqual({ code: 2, signal: null });
+    expect(child.stdout).toBe('');
+    expect(child.stderr).toMatch(new RegExp(`^bsdsyms: ${name}: [^\\n]+\\n$`));
+  });
+});
