@@ -159,6 +159,19 @@ export class ConfigError extends Error {
 /** The exit status of a process that cannot start with its settings. */
 export const EXIT_BAD_CONFIG = 2;
 
+/**
+ * Runs a step of the start whose failure is that of a setting.
+ *
+ * @throws ConfigError
+ */
+export function nameFailure<T>({ name }: { readonly name: string }, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    throw new ConfigError(`${name}: cannot be used (${error instanceof Error ? error.message : String(error)})`);
+  }
+}
+
 const PREFIX = 'BSDSYMS_';
 
 /**

@@ -24,7 +24,11 @@ export async function serve(config: Config, logger: Logger): Promise<void> {
       lifecycle.drain();
       // Until the listener closes, whoever comes is told in words to go elsewhere.
       await setTimeout(config.shutdownDelayMs);
-      await server.close();
+      const closed = server.close();
+      await lifecycle.finished();
+      // What is left has no request that could be lost.
+      server.server.closeAllConnections();
+      await closed;
       await tracing?.stop();
       logger.info('stopped');
     },

@@ -53,6 +53,7 @@ const killAll = (): void => {
 export function supervise(config: Config, logger: Logger): void {
   const metrics = new AggregatorRegistry();
   let stopping = false;
+  let everListened = false;
   let failures = 0;
 
   const start = (): void => {
@@ -61,12 +62,15 @@ export function supervise(config: Config, logger: Logger): void {
     worker.on('message', (message: unknown) => {
       if (isMetricsRequest(message)) void answerMetrics(worker, message);
     });
+    worker.once('listening', () => {
+      if (everListened) return;
+      everListened = true;
+      for (let count = 1; count < config.workers; count++) start();
+    });
     worker.once('exit', (code, signal) => {
       if (stopping) return;
-      if (code === EXIT_BAD_CONFIG) {
-        // It has said why, and the next one would say the same.
-        process.exit(EXIT_BAD_CONFIG);
-      }
+      // At the start: it has said why, and the next one would say the same. Later on a file may be mended.
+      if (code === EXIT_BAD_CONFIG && !everListened) process.exit(EXIT_BAD_CONFIG);
       failures = performance.now() - started < HEALTHY_MS ? failures + 1 : 1;
       const delayMs = Math.min(MIN_BACKOFF_MS * 2 ** (failures - 1), MAX_BACKOFF_MS);
       logger.error({ worker: worker.process.pid, code, signal, delayMs }, 'a worker died; it is replaced');
@@ -97,16 +101,18 @@ export function supervise(config: Config, logger: Logger): void {
       if (err) logger.fatal({ err }, 'stopping after an error');
       stopping = true;
       logger.info({ signal, workers: liveWorkers().length }, 'stopping the workers');
-      await Promise.all(
-        liveWorkers().map((worker) => {
-          const exited = once(worker, 'exit');
-          worker.send(SHUTDOWN);
-          return exited;
-        }),
-      );
+      const exits = liveWorkers().map(async (worker): Promise<unknown> => {
+        const exited = once(worker, 'exit');
+        if (worker.isConnected()) worker.send(SHUTDOWN);
+        const [code] = await exited;
+        return code;
+      });
+      const failed = (await Promise.all(exits)).filter((code) => code !== 0);
+      if (failed.length > 0) throw new Error(`${failed.length} workers did not end in order`);
     },
   );
-  for (let count = 0; count < config.workers; count++) start();
+  // The others follow when it listens, so that what keeps the service from starting is told once.
+  start();
 }
 
 let lastRequest = 0;

@@ -11,7 +11,7 @@ import Fastify, {
   type FastifyRequest,
   LogController,
 } from 'fastify';
-import { type Config, ConfigError, SETTINGS } from '../config.ts';
+import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
 import { Budget } from '../image/budget.ts';
 import { ImageError } from '../image/errors.ts';
 import { Spool } from '../image/spool.ts';
@@ -83,6 +83,8 @@ export async function buildApp(
   const begin = (request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
     observeRequest(request, reply, metrics);
+    const running = lifecycle.begin();
+    reply.raw.once('close', () => running.end());
   };
   const server = Fastify({
     loggerInstance: logger,
@@ -98,7 +100,7 @@ export async function buildApp(
       return typeof given === 'string' && PLAIN_ID.test(given) ? given : randomUUID();
     },
     trustProxy: config.trustProxy.length > 0 ? [...config.trustProxy] : false,
-    serverFactory: (handler) => named(SETTINGS.tlsCertFile, () => createListener(config, logger, handler)),
+    serverFactory: (handler) => createListener(config, logger, handler),
     // Refusals while shutting down come from the lifecycle, as problems.
     return503OnClosing: false,
     clientErrorHandler: answerClientError,
@@ -113,6 +115,10 @@ export async function buildApp(
   server.setErrorHandler((error, request, reply) => sendProblem(toProblem(error), request, reply));
   server.addHook('onRequest', (request, reply, done) => {
     begin(request, reply);
+    done();
+  });
+  server.addHook('onSend', (_request, reply, _payload, done) => {
+    if (lifecycle.draining) reply.header('connection', 'close');
     done();
   });
   handleExpectations(server);
@@ -179,18 +185,9 @@ async function openSpool({ spoolDir, spoolBudgetBytes }: Config): Promise<Spool>
   }
 }
 
-/** Runs a step of the start whose failure is that of a setting. */
-function named<T>({ name }: { readonly name: string }, step: () => T): T {
-  try {
-    return step();
-  } catch (error) {
-    throw new ConfigError(`${name}: cannot be used (${error instanceof Error ? error.message : String(error)})`);
-  }
-}
-
 function openTokens(config: Config, key: 'tokensFile' | 'metricsTokensFile', logger: FastifyBaseLogger): Tokens | null {
   const path = config[key];
-  return path === null ? null : named(SETTINGS[key], () => Tokens.open(path, logger));
+  return path === null ? null : nameFailure(SETTINGS[key], () => Tokens.open(path, logger));
 }
 
 /** What an upload passes before anything else: the rate limit of its client, then the tokens. */

@@ -5,6 +5,8 @@ const RETRY_AFTER_SECONDS = 5;
 
 export class Lifecycle {
   #draining = false;
+  #requests = 0;
+  #finished = Promise.withResolvers<void>();
 
   /** From the first signal on: running requests finish, new uploads are refused. */
   get draining(): boolean {
@@ -13,6 +15,23 @@ export class Lifecycle {
 
   drain(): void {
     this.#draining = true;
+  }
+
+  /** A request has begun; `end` is to be called when its response is closed. */
+  begin(): { end(): void } {
+    this.#requests += 1;
+    return {
+      end: () => {
+        this.#requests -= 1;
+        if (this.#draining && this.#requests === 0) this.#finished.resolve();
+      },
+    };
+  }
+
+  /** While draining: settles when no request is under way. */
+  finished(): Promise<void> {
+    if (this.#requests === 0) this.#finished.resolve();
+    return this.#finished.promise;
   }
 
   /** The answer to what is no longer taken. */

@@ -1,9 +1,10 @@
 /** The HTTP server below Fastify: plain or TLS, with time limits that hold. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { FastifyBaseLogger } from 'fastify';
-import type { Config } from '../config.ts';
+import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
 import { watchFiles } from '../watch.ts';
 
 /** Time for the header fields of a request to arrive. */
@@ -11,7 +12,7 @@ const HEADERS_TIMEOUT_MS = 60_000;
 /** Timeouts are checked this often, so they fire at most this late. */
 const TIMEOUT_CHECK_MS = 1000;
 
-/** @throws Error when a certificate or key cannot be read or used */
+/** @throws ConfigError when a certificate or key cannot be read or used */
 export function createListener(config: Config, log: FastifyBaseLogger, handler: RequestListener): Server {
   const options = {
     connectionsCheckingInterval: Math.min(TIMEOUT_CHECK_MS, config.uploadTimeoutMs),
@@ -22,10 +23,19 @@ export function createListener(config: Config, log: FastifyBaseLogger, handler: 
   };
   const { tlsCertFile, tlsKeyFile } = config;
   if (tlsCertFile === null && tlsKeyFile === null) return createServer(options, handler);
-  if (tlsCertFile === null || tlsKeyFile === null)
-    throw new Error('a certificate needs its key, and a key its certificate');
+  if (tlsKeyFile === null) throw new ConfigError(`${SETTINGS.tlsKeyFile.name}: a certificate needs its key`);
+  if (tlsCertFile === null) throw new ConfigError(`${SETTINGS.tlsCertFile.name}: a key needs its certificate`);
 
-  const read = () => ({ cert: readFileSync(tlsCertFile), key: readFileSync(tlsKeyFile) });
+  const read = () => {
+    const cert = nameFailure(SETTINGS.tlsCertFile, () => readFileSync(tlsCertFile));
+    const key = nameFailure(SETTINGS.tlsKeyFile, () => readFileSync(tlsKeyFile));
+    const certificate = nameFailure(SETTINGS.tlsCertFile, () => new X509Certificate(cert));
+    const privateKey = nameFailure(SETTINGS.tlsKeyFile, () => createPrivateKey(key));
+    if (!certificate.checkPrivateKey(privateKey)) {
+      throw new ConfigError(`${SETTINGS.tlsKeyFile.name}: is not the key of the certificate`);
+    }
+    return { cert, key };
+  };
   const server = createTlsServer({ ...options, ...read(), minVersion: 'TLSv1.2' }, handler);
   watchFiles([tlsCertFile, tlsKeyFile], () => {
     try {

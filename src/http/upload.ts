@@ -339,7 +339,7 @@ function consume(
 const clientGone = (cause?: unknown): Problem => new Problem('client-gone', 'The connection was closed.', { cause });
 
 /** Codes of the errors of `node:zlib`. */
-const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__?(?:BROTLI|ZLIB|ZSTD))_/;
+const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__ERROR|ERR_(?:BROTLI|ZLIB|ZSTD))_/;
 
 /** What a body or the form parser fails with is the request's fault: it was cut off, damaged, or is no form. */
 function toBodyProblem(error: unknown, request: IncomingMessage): unknown {
