@@ -44,13 +44,13 @@ describe.concurrent('after SIGTERM', () => {
     expect(child.stderr).toBe('');
   });
 
-  test('an upload is answered when it ends after the listener was closed', async () => {
+  test('an upload is answered when it ends after the listener was closed', async ({ expect: own }) => {
     const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
     const { port } = await child.listening();
     const upload = await SlowUpload.begin({ port });
     child.kill('SIGTERM');
     await child.message('shutting down');
-    await expect
+    await own
       .poll(
         () =>
           send({ port }, '/healthz', { headers: { connection: 'close' } }).then(

@@ -152,7 +152,7 @@ describe.concurrent('two workers', () => {
   const processes = new Processes();
   afterAll(() => processes.endAll());
 
-  test('are not brought down by the death of one while the tokens file cannot be used', async () => {
+  test('are not brought down by the death of one while the tokens file cannot be used', async ({ expect: own }) => {
     const tokens = directory.write('right\n');
     const cluster = await start(processes, { BSDSYMS_TOKENS_FILE: tokens });
     const { child, pids } = cluster;
@@ -162,7 +162,7 @@ describe.concurrent('two workers', () => {
     process.kill(pids[0] ?? 0, 'SIGKILL');
     await child.message(DIED);
     // The replacement takes over what is in force, or fails until the file is repaired.
-    await expect
+    await own
       .poll(() => child.stderr.includes('BSDSYMS_TOKENS_FILE') || child.logs().filter(isListening).length === 3, SOON)
       .toBe(true);
     writeFileSync(tokens, 'right\n');
@@ -199,7 +199,7 @@ describe.concurrent('two workers', () => {
     expect(child.logs({ level: 50 })).toEqual([]);
   });
 
-  test('end at once with a second signal', async () => {
+  test('end at once with a second signal', async ({ expect: own }) => {
     const cluster = await start(processes, { BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS, BSDSYMS_SHUTDOWN_GRACE_MS: LONG_MS });
     const { child, pids } = cluster;
     const upload = await SlowUpload.begin(cluster);
@@ -208,16 +208,16 @@ describe.concurrent('two workers', () => {
     child.kill('SIGTERM');
     expect(await child.exited).toEqual({ code: 1, signal: null });
     expect(await upload.outcome).toBe('cut off');
-    await expect.poll(() => pids.map(isAlive), SOON).toEqual([false, false]);
+    await own.poll(() => pids.map(isAlive), SOON).toEqual([false, false]);
   });
 
-  test('end with a status of their own when an upload does not end within the grace', async () => {
+  test('end with a status of their own when an upload does not end within the grace', async ({ expect: own }) => {
     const cluster = await start(processes, { BSDSYMS_SHUTDOWN_GRACE_MS: '200' });
     const upload = await SlowUpload.begin(cluster);
     cluster.child.kill('SIGTERM');
     expect(await upload.outcome).toBe('cut off');
     expect(await cluster.child.exited).toEqual({ code: 1, signal: null });
-    await expect.poll(() => cluster.pids.map(isAlive), SOON).toEqual([false, false]);
+    await own.poll(() => cluster.pids.map(isAlive), SOON).toEqual([false, false]);
   });
 
   test.each([
