@@ -319,15 +319,29 @@ function consume(
       if (error === undefined) resolve();
       else reject(error);
     };
-    const onEnd = (): void => settle();
+    // The end may come while the last chunk is still being taken: pausing does not hold it back.
+    let taking: Promise<void> | null = null;
+    let ended = false;
+    const onEnd = (): void => {
+      ended = true;
+      if (taking === null) settle();
+    };
+    const onTaken = (): void => {
+      taking = null;
+      if (ended) settle();
+      else stream.resume();
+    };
     const onError = (error: unknown): void => settle(toBodyProblem(error, request));
-    const onClose = (): void => settle(clientGone());
+    const onClose = (): void => {
+      if (!ended) settle(clientGone());
+    };
     const onData = (chunk: Buffer): void => {
       try {
         const taken = take(chunk);
         if (taken === undefined) return;
+        taking = taken;
         stream.pause();
-        taken.then(() => stream.resume(), settle);
+        taken.then(onTaken, settle);
       } catch (error) {
         settle(error);
       }
