@@ -3,9 +3,9 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ImageFacts } from '../load.ts';
+import { hex } from '../report/hex.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/bsdsyms.ts';
-import { hex } from './hex.ts';
 import type { Metrics } from './metrics.ts';
 import { PROBLEM_KINDS } from './problem.ts';
 

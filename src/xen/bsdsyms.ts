@@ -32,6 +32,7 @@ const RULES = {
 } as const satisfies Record<string, LoaderRules>;
 
 export type Loader = keyof typeof RULES;
+export const LOADERS = Object.keys(RULES) as Loader[];
 export const DEFAULT_LOADER: Loader = 'xen-4.8';
 
 const U64_END = 2n ** 64n;

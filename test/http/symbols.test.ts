@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import request, { type Response, type Test } from 'supertest';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { Layout } from '../../src/http/schemas.ts';
+import type { Layout } from '../../src/report/schemas.ts';
 import { type BuiltImage, kernel } from '../support/elf-builder.ts';
 import {
   BOUNDARY,

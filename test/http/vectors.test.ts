@@ -1,7 +1,7 @@
 /** The reference's measured answers through real HTTP, in both modes of upload. */
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Layout } from '../../src/http/schemas.ts';
+import type { Layout } from '../../src/report/schemas.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { type Answer, imageForm, json, post, postForm, type Service, startService } from '../support/http.ts';
 import { type BsdsymsVector, describeVector, imageOf, readBsdsymsVectors } from '../support/vectors.ts';

@@ -1,10 +1,10 @@
 /** `POST /kernel` and `POST /image`: what Xen makes of a kernel, and how it lies in memory. */
 import type { FastifyInstance } from 'fastify';
 import { flattenImage, inspectKernel } from '../../load.ts';
+import { hex } from '../../report/hex.ts';
+import { toFlatLayout, toKernelReport } from '../../report/kernel.ts';
 import { DEFAULT_LOADER } from '../../xen/bsdsyms.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
-import { hex } from '../hex.ts';
-import { toFlatLayout, toKernelReport } from '../kernel-report.ts';
 import {
   binary,
   FlatParameters,

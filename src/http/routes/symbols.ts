@@ -1,9 +1,9 @@
 /** `POST /bsdsyms` and `POST /layout`: an image in, its symbol blob or the layout of it out. */
 import type { FastifyInstance } from 'fastify';
 import { type LoadedImage, loadImage } from '../../load.ts';
+import { hex } from '../../report/hex.ts';
+import { toLayout } from '../../report/layout.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
-import { hex } from '../hex.ts';
-import { toLayout } from '../layout.ts';
 import { isAddress } from '../parameters.ts';
 import { binary, JSON_TYPE, LoadParameters, layoutResponse, toLoader } from '../schemas.ts';
 import { noteBroken, type Received, type UploadServices, uploadRoute } from '../upload-route.ts';

@@ -29,8 +29,7 @@ export function toLayout(
           : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.elfHeaderSize },
       sections: [{ index: 0, type: 'NULL' }, ...plan.tables.map((table) => describeTable(plan, table, symbol.size))],
     },
-    broken:
-      broken === null ? null : { code: broken.code, reason: broken.reason, stage: broken.stage, detail: broken.detail },
+    broken: broken === null ? null : describeBroken(broken),
     warnings: [...warnings],
   };
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { toLayout } from '../../../src/http/layout.ts';
 import { MemorySource } from '../../../src/image/memory.ts';
 import { type LoadedImage, loadImage } from '../../../src/load.ts';
+import { toLayout } from '../../../src/report/layout.ts';
 import { DEFAULT_LOADER } from '../../../src/xen/bsdsyms.ts';
 import { type KernelSpec, kernel } from '../../support/elf-builder.ts';
 
