@@ -112,7 +112,7 @@ export async function buildApp(
   });
 
   // Before any plugin, so that their hooks and answers are covered.
-  server.setErrorHandler((error, request, reply) => sendProblem(toProblem(error), request, reply));
+  server.setErrorHandler((error, request, reply) => sendProblem(toProblem(error, reply), request, reply));
   server.addHook('onRequest', (request, reply, done) => {
     begin(request, reply);
     done();

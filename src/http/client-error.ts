@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { connectionState } from './logging.ts';
+import { type ConnectionState, connectionState } from './logging.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, Problem, type ProblemCode, problemDocument } from './problem.ts';
 
 /** Codes of Node's HTTP server and parser. Everything else it reports is a malformed request. */
@@ -16,7 +16,7 @@ const CODES: Readonly<Record<string, ProblemCode>> = {
 /** Writes the problem to the socket and closes it; only closes it when nobody can read it or an answer has begun. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   const state = connectionState(socket);
-  if (error.code === 'ECONNRESET' || !socket.writable || state.response?.headersSent === true) {
+  if (error.code === 'ECONNRESET' || !socket.writable || isAnswered(state)) {
     socket.destroy(error);
     return;
   }
@@ -39,4 +39,12 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
     // An answer that the peer does not read must not keep the socket.
     () => socket.destroy(),
   );
+}
+
+/** Whether the request that failed has its answer, or the beginning of one. It may be answered while its body comes. */
+function isAnswered({ exchange }: ConnectionState): boolean {
+  if (exchange === null) return false;
+  const { request, response } = exchange;
+  const over = request.complete && response.writableFinished;
+  return response.headersSent && !over;
 }

@@ -1,5 +1,5 @@
 /** What is logged: one line per request, one per broken image. Never a byte of an image, a file name or a token. */
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ImageFacts } from '../load.ts';
@@ -11,8 +11,8 @@ import { PROBLEM_KINDS } from './problem.ts';
 
 /** What a connection is busy with, for errors that happen below the routes, and for counting bytes. */
 export interface ConnectionState {
-  /** The response that is due, from request to close. */
-  response: ServerResponse | null;
+  /** The last request and its response. */
+  exchange: { readonly request: IncomingMessage; readonly response: ServerResponse } | null;
   /** The id of the request that is not answered yet. */
   requestId: string | null;
   /** The status of an answer that was written below the routes. */
@@ -26,7 +26,7 @@ const connections = new WeakMap<Socket, ConnectionState>();
 export function connectionState(socket: Socket): ConnectionState {
   let state = connections.get(socket);
   if (state === undefined) {
-    state = { response: null, requestId: null, status: null, bytesRead: 0, bytesWritten: 0 };
+    state = { exchange: null, requestId: null, status: null, bytesRead: 0, bytesWritten: 0 };
     connections.set(socket, state);
   }
   return state;
@@ -39,7 +39,7 @@ export function connectionState(socket: Socket): ConnectionState {
 export function observeRequest(request: FastifyRequest, reply: FastifyReply, metrics: Metrics): void {
   const { socket } = request.raw;
   const state = connectionState(socket);
-  state.response = reply.raw;
+  state.exchange = { request: request.raw, response: reply.raw };
   state.requestId = request.id;
   const started = performance.now();
   reply.raw.once('close', () => {
@@ -61,7 +61,7 @@ export function observeRequest(request: FastifyRequest, reply: FastifyReply, met
       'request',
     );
     metrics.request(route, method, status, elapsedMs / 1000);
-    Object.assign(state, { response: null, status: null, bytesRead, bytesWritten });
+    Object.assign(state, { status: null, bytesRead, bytesWritten });
     // One that was cut off may still be answered below the routes.
     if (finished) state.requestId = null;
   });

@@ -273,6 +273,9 @@ const FRAMEWORK_ERRORS: Readonly<Record<string, ProblemCode>> = {
   FST_INVALID_JSON_FIELD_ERROR: 'parameter-invalid',
 };
 
+export const clientGone = (cause?: unknown): Problem =>
+  new Problem('client-gone', 'The connection was closed.', { cause });
+
 const codeOf = (error: unknown): string | undefined => {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return typeof code === 'string' ? code : undefined;
@@ -281,9 +284,14 @@ const codeOf = (error: unknown): string | undefined => {
 /** What has to change before the same request can succeed takes a while. */
 const SPOOL_RETRY_AFTER = { 'Retry-After': '10' };
 
-/** Any thrown value as a problem. What is not known becomes a 500 that tells nothing of its cause. */
-export function toProblem(error: unknown): Problem {
+/**
+ * Any thrown value as a problem. What is not known becomes a 500 that tells nothing of its cause.
+ *
+ * @param reply that of the request which failed: its image is given back when it is closed, and what fails then is no defect
+ */
+export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   if (error instanceof Problem) return error;
+  if (reply?.raw.destroyed === true) return clientGone(error);
   if (error instanceof ImageError) {
     const headers = PROBLEM_KINDS[error.code].status === 503 ? SPOOL_RETRY_AFTER : {};
     return new Problem(error.code, error.message, { cause: error.cause, headers });

@@ -79,8 +79,9 @@ export function uploadRoute<MediaType extends string>(
       parameters.addQuery(request.query as Record<string, unknown>);
       return await receiveImage(request, reply, parameters, { ...upload, unpack });
     } catch (error) {
-      metrics.refused(toProblem(error).code);
-      throw error;
+      const problem = toProblem(error, reply);
+      metrics.refused(problem.code);
+      throw problem;
     }
   }
 

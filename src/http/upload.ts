@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable, Transform } from 'node:stream';
 import type { Multipart, MultipartFile } from '@fastify/multipart';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { consume } from '../image/consume.ts';
 import { type Compression, UnpackingSink } from '../image/decompress.ts';
 import { ImageError } from '../image/errors.ts';
 import { looksLikeMultipart, RECOGNISED_BYTES } from '../image/recognise.ts';
@@ -12,7 +13,7 @@ import type { Admission } from './admission.ts';
 import { contentDecoders, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
 import type { ParameterCollector } from './parameters.ts';
-import { Problem } from './problem.ts';
+import { clientGone, Problem } from './problem.ts';
 
 /** The form's file part. */
 const IMAGE_FIELD = 'image';
@@ -198,7 +199,7 @@ function watchBody(
 
 async function receiveBody(request: IncomingMessage, body: Readable, sink: UnpackingSink): Promise<void> {
   let empty = true;
-  await consume(body, request, (chunk) => {
+  await consumeBody(body, request, (chunk) => {
     empty = false;
     return sink.append(chunk);
   });
@@ -227,7 +228,7 @@ async function receiveForm(
     }
     checkFile(part, received);
     received = true;
-    await consume(part.file, request.raw, (chunk) => sink.append(chunk));
+    await consumeBody(part.file, request.raw, (chunk) => sink.append(chunk));
   }
   if (!received) {
     throw new Problem('no-image', `The form has no file part named ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`);
@@ -301,56 +302,17 @@ function checkFile(part: MultipartFile, received: boolean): void {
 
 const quoteName = (name: string): string => JSON.stringify(name.slice(0, 40));
 
-/**
- * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
- * An async iterator would copy chunks that arrive faster than it asks, and destroy the connection when left early.
- */
-function consume(
-  stream: Readable,
+async function consumeBody(
+  body: Readable,
   request: IncomingMessage,
-  take: (chunk: Buffer) => void | Promise<void>,
+  take: (chunk: Uint8Array) => void | Promise<void>,
 ): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (error?: unknown): void => {
-      stream.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
-      // A late error of an abandoned stream has been dealt with.
-      stream.on('error', () => {});
-      // A stream that failed flows on without a listener: what is left of the body is dropped.
-      if (error === undefined) resolve();
-      else reject(error);
-    };
-    // The end may come while the last chunk is still being taken: pausing does not hold it back.
-    let taking: Promise<void> | null = null;
-    let ended = false;
-    const onEnd = (): void => {
-      ended = true;
-      if (taking === null) settle();
-    };
-    const onTaken = (): void => {
-      taking = null;
-      if (ended) settle();
-      else stream.resume();
-    };
-    const onError = (error: unknown): void => settle(toBodyProblem(error, request));
-    const onClose = (): void => {
-      if (!ended) settle(clientGone());
-    };
-    const onData = (chunk: Buffer): void => {
-      try {
-        const taken = take(chunk);
-        if (taken === undefined) return;
-        taking = taken;
-        stream.pause();
-        taken.then(onTaken, settle);
-      } catch (error) {
-        settle(error);
-      }
-    };
-    stream.on('end', onEnd).on('error', onError).on('close', onClose).on('data', onData);
-  });
+  try {
+    await consume(body, take);
+  } catch (error) {
+    throw toBodyProblem(error, request);
+  }
 }
-
-const clientGone = (cause?: unknown): Problem => new Problem('client-gone', 'The connection was closed.', { cause });
 
 /** Codes of the errors of `node:zlib`. */
 const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__ERROR|ERR_(?:BROTLI|ZLIB|ZSTD))_/;
@@ -364,7 +326,7 @@ function toBodyProblem(error: unknown, request: IncomingMessage): unknown {
     return new ImageError('compressed-data-corrupt', detail, error);
   }
   // Whatever else is wrong with it follows from that.
-  if (request.destroyed && !request.complete) return clientGone(error);
+  if (code === 'ERR_STREAM_PREMATURE_CLOSE' || (request.destroyed && !request.complete)) return clientGone(error);
   if (code.startsWith('FST_') && code !== 'FST_MP_PREMATURE_CLOSE') return error;
   return new Problem('multipart-malformed', `The form cannot be parsed: ${error.message}.`, { cause: error });
 }

@@ -1,5 +1,6 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
+import { consume } from './consume.ts';
 import { ImageError } from './errors.ts';
 import type { ImageSink, ImageSource } from './source.ts';
 
@@ -149,21 +150,10 @@ class Unpacker {
     // Told by `append` or `finish`, whichever is waited for.
     ended.promise.catch(() => {});
     this.#ended = ended;
-    stream.on('data', (piece: Uint8Array) => {
-      try {
-        const taken = this.#sink.append(piece);
-        if (taken === undefined) return;
-        stream.pause();
-        taken.then(
-          () => stream.resume(),
-          (error: Error) => stream.destroy(error),
-        );
-      } catch (error) {
-        stream.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
+    consume(stream, (piece) => this.#sink.append(piece)).then(ended.resolve, (error: unknown) => {
+      stream.destroy();
+      ended.reject(this.#explain(error));
     });
-    stream.once('end', () => ended.resolve());
-    stream.once('error', (error) => ended.reject(this.#explain(error)));
     return stream;
   }
 

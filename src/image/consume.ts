@@ -1,0 +1,48 @@
+import type { Readable } from 'node:stream';
+
+/**
+ * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
+ * An async iterator would copy chunks that arrive faster than it asks, and destroy the stream when left early.
+ *
+ * Ends when the stream has ended and its last chunk was taken. After a failure the stream flows on, its chunks dropped.
+ *
+ * @throws what `take` throws, what the stream fails with, and an ERR_STREAM_PREMATURE_CLOSE when it closes unended
+ */
+export function consume(stream: Readable, take: (chunk: Uint8Array) => void | Promise<void>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // The end may come while the last chunk is still being taken: pausing does not hold it back.
+    let taking = false;
+    let ended = false;
+    const settle = (error?: unknown): void => {
+      stream.off('data', onData).off('end', onEnd).off('error', settle).off('close', onClose);
+      // A late error of an abandoned stream has been dealt with.
+      stream.on('error', () => {});
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const onData = (chunk: Uint8Array): void => {
+      try {
+        const taken = take(chunk);
+        if (taken === undefined) return;
+        taking = true;
+        stream.pause();
+        taken.then(onTaken, settle);
+      } catch (error) {
+        settle(error);
+      }
+    };
+    const onTaken = (): void => {
+      taking = false;
+      if (ended) settle();
+      else stream.resume();
+    };
+    const onEnd = (): void => {
+      ended = true;
+      if (!taking) settle();
+    };
+    const onClose = (): void => {
+      if (!ended) settle(Object.assign(new Error('closed before its end'), { code: 'ERR_STREAM_PREMATURE_CLOSE' }));
+    };
+    stream.on('end', onEnd).on('error', settle).on('close', onClose).on('data', onData);
+  });
+}
