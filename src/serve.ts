@@ -9,6 +9,9 @@ import { isLoopback } from './loopback.ts';
 import { askSupervisor, SHUTDOWN } from './supervise.ts';
 import { startTracing } from './tracing.ts';
 
+/** For the last answers to arrive. */
+const LINGER_MS = 200;
+
 /** @throws ConfigError when a setting turns out to be unusable */
 export async function serve(config: Config, logger: Logger): Promise<void> {
   const supervised = cluster.isWorker;
@@ -26,7 +29,9 @@ export async function serve(config: Config, logger: Logger): Promise<void> {
       await setTimeout(config.shutdownDelayMs);
       const closed = server.close();
       await lifecycle.finished();
-      // What is left has no request that could be lost.
+      server.server.closeIdleConnections();
+      // What is left has its answers, but cutting it off while it still sends would take them back.
+      await setTimeout(LINGER_MS);
       server.server.closeAllConnections();
       await closed;
       await tracing?.stop();
