@@ -150,8 +150,7 @@ function report(name: string, { ok, retried, refusals, failures }: Tally, notes:
       `${failures.length} failed\n`,
   );
   for (const note of notes) process.stdout.write(`  ${note}\n`);
-  for (const { what, startedAt } of failures.slice(0, 5))
-    process.stdout.write(`  failed at ${(startedAt / 1000).toFixed(1)} s: ${what}\n`);
+  for (const { what } of failures.slice(0, 5)) process.stdout.write(`  failed: ${what}\n`);
 }
 
 async function freePort(): Promise<number> {

@@ -28,10 +28,13 @@ export async function serve(config: Config, logger: Logger): Promise<void> {
       // Until the listener closes, whoever comes is told in words to go elsewhere.
       await setTimeout(config.shutdownDelayMs);
       const closed = server.close();
-      await lifecycle.finished();
-      server.server.closeIdleConnections();
-      // What is left has its answers, but cutting it off while it still sends would take them back.
-      await setTimeout(LINGER_MS);
+      do {
+        await lifecycle.finished();
+        server.server.closeIdleConnections();
+        // Cutting off a client that has its answer and still sends would take the answer back.
+        await setTimeout(LINGER_MS);
+        // Meanwhile more may have come over connections that were kept.
+      } while (!lifecycle.idle);
       server.server.closeAllConnections();
       await closed;
       await tracing?.stop();

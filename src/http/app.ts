@@ -117,8 +117,9 @@ export async function buildApp(
     begin(request, reply);
     done();
   });
-  server.addHook('onSend', (_request, reply, _payload, done) => {
-    if (lifecycle.draining) reply.header('connection', 'close');
+  server.addHook('onSend', (request, reply, _payload, done) => {
+    // Not under a sender: it would see a reset instead of the answer.
+    if (lifecycle.draining && request.raw.complete) reply.header('connection', 'close');
     done();
   });
   handleExpectations(server);

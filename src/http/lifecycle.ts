@@ -23,15 +23,21 @@ export class Lifecycle {
     return {
       end: () => {
         this.#requests -= 1;
-        if (this.#draining && this.#requests === 0) this.#finished.resolve();
+        if (this.#requests > 0) return;
+        this.#finished.resolve();
+        this.#finished = Promise.withResolvers();
       },
     };
   }
 
-  /** While draining: settles when no request is under way. */
-  finished(): Promise<void> {
-    if (this.#requests === 0) this.#finished.resolve();
-    return this.#finished.promise;
+  /** No request is under way. */
+  get idle(): boolean {
+    return this.#requests === 0;
+  }
+
+  /** Settles when no request is under way. */
+  async finished(): Promise<void> {
+    if (!this.idle) await this.#finished.promise;
   }
 
   /** The answer to what is no longer taken. */

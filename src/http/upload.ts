@@ -199,10 +199,11 @@ function watchBody(
 
 async function receiveBody(request: IncomingMessage, body: Readable, sink: UnpackingSink): Promise<void> {
   let empty = true;
-  await consumeBody(body, request, (chunk) => {
+  const take = (chunk: Uint8Array): void | Promise<void> => {
     empty = false;
     return sink.append(chunk);
-  });
+  };
+  await consume(body, take, (error) => toBodyProblem(error, request));
   if (empty) {
     throw new Problem(
       'no-image',
@@ -228,7 +229,11 @@ async function receiveForm(
     }
     checkFile(part, received);
     received = true;
-    await consumeBody(part.file, request.raw, (chunk) => sink.append(chunk));
+    await consume(
+      part.file,
+      (chunk) => sink.append(chunk),
+      (error) => toBodyProblem(error, request.raw),
+    );
   }
   if (!received) {
     throw new Problem('no-image', `The form has no file part named ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`);
@@ -301,18 +306,6 @@ function checkFile(part: MultipartFile, received: boolean): void {
 }
 
 const quoteName = (name: string): string => JSON.stringify(name.slice(0, 40));
-
-async function consumeBody(
-  body: Readable,
-  request: IncomingMessage,
-  take: (chunk: Uint8Array) => void | Promise<void>,
-): Promise<void> {
-  try {
-    await consume(body, take);
-  } catch (error) {
-    throw toBodyProblem(error, request);
-  }
-}
 
 /** Codes of the errors of `node:zlib`. */
 const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__ERROR|ERR_(?:BROTLI|ZLIB|ZSTD))_/;

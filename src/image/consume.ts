@@ -6,15 +6,20 @@ import type { Readable } from 'node:stream';
  *
  * Ends when the stream has ended and its last chunk was taken. After a failure the stream flows on, its chunks dropped.
  *
- * @throws what `take` throws, what the stream fails with, and an ERR_STREAM_PREMATURE_CLOSE when it closes unended
+ * @param explain what the stream fails with, or an ERR_STREAM_PREMATURE_CLOSE when it closes unended, as it is to be thrown
+ * @throws what `take` throws, and what `explain` returns
  */
-export function consume(stream: Readable, take: (chunk: Uint8Array) => void | Promise<void>): Promise<void> {
+export function consume(
+  stream: Readable,
+  take: (chunk: Uint8Array) => void | Promise<void>,
+  explain: (error: Error) => unknown,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     // The end may come while the last chunk is still being taken: pausing does not hold it back.
     let taking = false;
     let ended = false;
     const settle = (error?: unknown): void => {
-      stream.off('data', onData).off('end', onEnd).off('error', settle).off('close', onClose);
+      stream.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
       // A late error of an abandoned stream has been dealt with.
       stream.on('error', () => {});
       if (error === undefined) resolve();
@@ -40,9 +45,10 @@ export function consume(stream: Readable, take: (chunk: Uint8Array) => void | Pr
       ended = true;
       if (!taking) settle();
     };
+    const onError = (error: Error): void => settle(explain(error));
     const onClose = (): void => {
-      if (!ended) settle(Object.assign(new Error('closed before its end'), { code: 'ERR_STREAM_PREMATURE_CLOSE' }));
+      if (!ended) onError(Object.assign(new Error('closed before its end'), { code: 'ERR_STREAM_PREMATURE_CLOSE' }));
     };
-    stream.on('end', onEnd).on('error', settle).on('close', onClose).on('data', onData);
+    stream.on('end', onEnd).on('error', onError).on('close', onClose).on('data', onData);
   });
 }

@@ -150,15 +150,18 @@ class Unpacker {
     // Told by `append` or `finish`, whichever is waited for.
     ended.promise.catch(() => {});
     this.#ended = ended;
-    consume(stream, (piece) => this.#sink.append(piece)).then(ended.resolve, (error: unknown) => {
+    consume(
+      stream,
+      (piece) => this.#sink.append(piece),
+      (error) => this.#explain(error),
+    ).then(ended.resolve, (error: unknown) => {
       stream.destroy();
-      ended.reject(this.#explain(error));
+      ended.reject(error);
     });
     return stream;
   }
 
-  #explain(error: unknown): unknown {
-    if (error instanceof ImageError) return error;
+  #explain(error: Error): ImageError {
     return new ImageError(
       'compressed-data-corrupt',
       `The image is compressed with ${this.#name}, and the compressed data is damaged or cut short.`,

@@ -211,6 +211,20 @@ const expecting = (headers: Readonly<Record<string, string | number>>): Record<s
   ...headers,
 });
 
+test('the end of the service does not close the connection under the sender', async () => {
+  const ending = await startService();
+  ending.app.lifecycle.drain();
+  const connection = await RawConnection.open(ending.port);
+  await connection.send(head('POST', '/bsdsyms', { 'Content-Length': fitting.length }));
+  const early = await connection.answer();
+  expect([verdict(early), early.headers['connection']]).toEqual([problem(503, 'shutting-down'), 'keep-alive']);
+  await connection.send(fitting, head('GET', '/healthz'));
+  const late = await connection.answer();
+  expect([late.status, late.headers['connection']]).toEqual([200, 'close']);
+  expect(await connection.ended()).toBe('');
+  await ending.close();
+});
+
 describe('Expect: 100-continue', () => {
   const json1 = { 'Content-Length': 100, 'Content-Type': 'application/json' };
 
