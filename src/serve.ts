@@ -9,6 +9,8 @@ import { isLoopback } from './loopback.ts';
 import { askSupervisor, SHUTDOWN } from './supervise.ts';
 import { startTracing } from './tracing.ts';
 
+/** What a terminal or a service manager sends to all processes of a group. */
+const TERMINAL_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 /** For the last answers to arrive. */
 const LINGER_MS = 200;
 
@@ -20,7 +22,7 @@ export async function serve(config: Config, logger: Logger): Promise<void> {
   const { server, lifecycle, metrics } = await buildApp(config, logger, { collectMetrics, tracing });
 
   const grace = closeWithGrace(
-    { delay: config.shutdownDelayMs + config.shutdownGraceMs, logger },
+    { delay: config.shutdownDelayMs + config.shutdownGraceMs, logger, skip: supervised ? [...TERMINAL_SIGNALS] : [] },
     async ({ signal, err }) => {
       if (err) logger.fatal({ err }, 'stopping after an error');
       else logger.info({ signal }, 'shutting down');
@@ -43,8 +45,10 @@ export async function serve(config: Config, logger: Logger): Promise<void> {
   );
   if (supervised) {
     metrics.share();
+    // With the word of the supervisor, who has had the same signal, it would count as the second one.
+    for (const signal of TERMINAL_SIGNALS) process.on(signal, () => {});
     process.on('message', (message) => {
-      if (message === SHUTDOWN && !lifecycle.draining) grace.close();
+      if (message === SHUTDOWN) grace.close();
     });
   }
 

@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import { AggregatorRegistry } from 'prom-client';
 import { type Config, EXIT_BAD_CONFIG } from './config.ts';
 
-/** What the supervisor sends a worker that is to finish. Not a signal: on Ctrl-C the worker has had one already. */
+/** What the supervisor sends a worker that is to finish. Signals do not tell it so: on Ctrl-C it would get two. */
 export const SHUTDOWN = 'shutdown';
 
 const MIN_BACKOFF_MS = 100;
