@@ -46,7 +46,8 @@ async function readTable(source: ImageSource, table: Table): Promise<TableBytes>
     for (let entry = 0; entry < entries; entry++) {
       packed.set(run.subarray(entry * stride, entry * stride + entrySize), (first + entry) * entrySize);
     }
-    if (entriesPerRun > 1 || first % ENTRIES_PER_TURN === ENTRIES_PER_TURN - 1) await nextTurn();
+    const more = first + entries < count;
+    if (more && (entriesPerRun > 1 || first % ENTRIES_PER_TURN === ENTRIES_PER_TURN - 1)) await nextTurn();
   }
   return { ...table, bytes: viewOf(packed), pitch: entrySize };
 }
