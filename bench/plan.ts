@@ -1,8 +1,8 @@
 /**
  * How long planning takes, and how long a hostile image keeps all other requests waiting.
  *
- *     npm run bench                    a kernel of 590 MB made up here, and hostile images
- *     npm run bench -- VMLINUX         the headers of this file as well
+ *     npm run bench:plan               a kernel of 590 MB made up here, and hostile images
+ *     npm run bench:plan -- VMLINUX    the headers of this file as well
  *
  * Prints a table and, behind it, the same figures as one line of JSON. Absolute figures depend on the machine; the
  * ratios hold them against plain work on as many bytes, done in the same run.

@@ -7,6 +7,7 @@ const MiB = 1024 * 1024;
 
 export interface Server {
   readonly port: number;
+  readonly pid: number;
   /** Memory in use now, in MiB; after a collection when `collected` is asked for. */
   memory(collected?: boolean): Promise<number>;
   /** From now on the peak is counted anew. */
@@ -28,6 +29,7 @@ export async function startServer(name: string, env: Record<string, string> = {}
   if (!('port' in started)) throw new Error(`${name} did not start`);
   return {
     port: started.port,
+    pid: child.pid ?? 0,
     async memory(collected = false) {
       if (collected) {
         child.send('gc');

@@ -1,25 +1,53 @@
-/** Writes the table of settings into docs/configuration.md; with --check only tells whether it is up to date. */
+/** Writes the generated tables into docs; with --check only tells whether they are up to date. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { describeSettings } from '../src/config.ts';
+import { describeSettings, loadConfig } from '../src/config.ts';
+import { Admission } from '../src/http/admission.ts';
+import { Metrics } from '../src/http/metrics.ts';
+import { Budget } from '../src/image/budget.ts';
+import { Spool } from '../src/image/spool.ts';
 
-const BEGIN = '<!-- settings: written by `npm run docs` -->';
-const END = '<!-- end of settings -->';
+interface Table {
+  readonly file: string;
+  readonly name: string;
+  readonly text: string;
+}
 
-const file = new URL('../docs/configuration.md', import.meta.url);
-const committed = await readFile(file, 'utf8');
-const [before, rest] = committed.split(BEGIN);
-const after = rest?.split(END)[1];
-if (before === undefined || after === undefined) throw new Error(`docs/configuration.md lacks ${BEGIN} or ${END}`);
 // The same document on every machine, wherever it keeps temporary files.
-const table = describeSettings().replace(`\`${tmpdir()}\``, "the system's folder for temporary files");
-const document = `${before}${BEGIN}\n\n${table}\n\n${END}${after}`;
+const settings = describeSettings().replace(`\`${tmpdir()}\``, "the system's folder for temporary files");
+const tables: readonly Table[] = [
+  { file: 'docs/configuration.md', name: 'settings', text: settings },
+  { file: 'docs/operations.md', name: 'metrics', text: await describeMetrics() },
+];
 
-if (process.argv.includes('--check')) {
-  if (committed !== document) {
-    process.stderr.write('docs/configuration.md is not what src/config.ts says; run `npm run docs` and commit it.\n');
-    process.exit(1);
+/** The service's own metrics; those of the process and of Node are prom-client's. */
+async function describeMetrics(): Promise<string> {
+  const config = loadConfig({});
+  const store = { maxImageBytes: 1, memory: new Budget(1), spool: await Spool.open(tmpdir(), 1) };
+  const { registry } = new Metrics({ store, admission: new Admission(config), stallTimeoutMs: 1, unpack: true });
+  const own = registry.getMetricsAsArray().filter(({ name }) => name.startsWith('bsdsyms_'));
+  const rows = own.map((metric) => {
+    const labels = 'labelNames' in metric ? (metric.labelNames as readonly string[]) : [];
+    const { name, help, type } = metric as unknown as { name: string; help: string; type: string };
+    return `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(', ') || '–'} | ${help} |`;
+  });
+  return ['| metric | type | labels | meaning |', '|---|---|---|---|', ...rows].join('\n');
+}
+
+for (const { file, name, text } of tables) {
+  const begin = `<!-- ${name}: written by \`npm run docs\` -->`;
+  const end = `<!-- end of ${name} -->`;
+  const url = new URL(`../${file}`, import.meta.url);
+  const committed = await readFile(url, 'utf8');
+  const [before, rest] = committed.split(begin);
+  const after = rest?.split(end)[1];
+  if (before === undefined || after === undefined) throw new Error(`${file} lacks ${begin} or ${end}`);
+  const document = `${before}${begin}\n\n${text}\n\n${end}${after}`;
+  if (committed === document) continue;
+  if (process.argv.includes('--check')) {
+    process.stderr.write(`${file} is behind the source; run \`npm run docs\` and commit it.\n`);
+    process.exitCode = 1;
+  } else {
+    await writeFile(url, document);
   }
-} else {
-  await writeFile(file, document);
 }

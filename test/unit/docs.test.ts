@@ -1,6 +1,6 @@
 /** The documents say what the code does, and what they lead to exists. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -17,6 +17,7 @@ const DOCUMENTS = [
   'docs/configuration.md',
   'docs/design.md',
   'docs/loader.md',
+  'docs/operations.md',
 ];
 const read = (path: string): string => readFileSync(resolve(ROOT, path), 'utf8');
 const manifest = JSON.parse(read('package.json')) as {
@@ -32,11 +33,24 @@ const matches = (text: string, pattern: RegExp): string[] =>
 const section = (text: string, heading: string): string =>
   text.split(new RegExp(`^#+ ${heading}$`, 'm'))[1]?.split(/^#/m)[0] ?? '';
 
-describe('docs/configuration.md', () => {
-  test('has the table of settings', () => {
-    // Compares it with describeSettings().
+describe('generated tables', () => {
+  test('of settings and metrics are up to date', () => {
     const check = spawnSync(process.execPath, [resolve(ROOT, 'scripts/docs.ts'), '--check'], { encoding: 'utf8' });
     expect([check.status, check.stderr]).toEqual([0, '']);
+  });
+});
+
+describe('docs/operations.md', () => {
+  test('explains every line that is logged', () => {
+    const sources = readdirSync(resolve(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter((path) =>
+      path.endsWith('.ts'),
+    );
+    const logged = sources.flatMap((path) =>
+      matches(read(`src/${path}`), /\blog(?:ger)?\.(?:info|warn|error|fatal)\(\s*(?:\{[\s\S]*?\},\s*)?'([^']+)'/gi),
+    );
+    expect(logged).toContain('broken ELF');
+    const explained = section(read('docs/operations.md'), 'Log lines');
+    expect(logged.filter((message) => !explained.includes(`\`${message}\``))).toEqual([]);
   });
 });
 
