@@ -134,6 +134,11 @@ export const SHT_SYMTAB = 2;
 export const SHT_STRTAB = 3;
 export const SHT_NOTE = 7;
 export const SHT_DYNSYM = 11;
+/** The section occupies memory. */
+export const SHF_ALLOC = 2;
+export const EM_ARM = 40;
+export const EM_AARCH64 = 183;
+export const EM_RISCV = 243;
 
 const SECTION_TYPES: Readonly<Record<number, string>> = {
   0: 'NULL',
@@ -180,7 +185,8 @@ const MACHINES: Readonly<Record<number, string>> = {
   258: 'loongarch',
 };
 
-const named = (names: Readonly<Record<number, string>>, value: number): string =>
+/** The name of a value, or the value in hex. */
+export const named = (names: Readonly<Record<number, string>>, value: number): string =>
   names[value] ?? `0x${value.toString(16)}`;
 
 /** The name of an `e_type` without its `ET_`, or the number in hex. */

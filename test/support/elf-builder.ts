@@ -48,8 +48,12 @@ export interface SymbolSpec {
   readonly value?: Value;
   readonly size?: Value;
   readonly info?: number;
+  /** `st_other`. Default: 0. */
+  readonly other?: number;
   /** Default: section 1. */
   readonly shndx?: number;
+  /** Replaces the `st_name` that leads to the name. */
+  readonly nameOffset?: number;
 }
 
 export interface SectionSpec {
@@ -322,10 +326,11 @@ export function symbolTables(
   const symtab = new Uint8Array(format.symbol.size * (symbols.length + 1));
   symbols.forEach((symbol, index) => {
     const values = {
-      st_name: names.offsets[index + 1] ?? 0,
+      st_name: symbol.nameOffset ?? names.offsets[index + 1] ?? 0,
       st_value: symbol.value ?? 0,
       st_size: symbol.size ?? 0,
       st_info: symbol.info ?? 0x12,
+      st_other: symbol.other ?? 0,
       st_shndx: symbol.shndx ?? 1,
     };
     writeStruct(symtab, format.symbol, format.symbol.size * (index + 1), values, byteOrder !== 'big');

@@ -1,0 +1,155 @@
+/** Which symbol stands for an address, as debuggers have it; source: docs/symbols.md. */
+import { SHF_ALLOC } from './format.ts';
+import {
+  SHN_LORESERVE,
+  SHN_UNDEF,
+  SHN_XINDEX,
+  STB_GLOBAL,
+  STB_GNU_UNIQUE,
+  STB_WEAK,
+  STT_FUNC,
+  STT_GNU_IFUNC,
+  STT_NOTYPE,
+  STT_OBJECT,
+  type SymbolBlock,
+  type SymbolEntry,
+} from './symbols.ts';
+import { type Headers, View } from './view.ts';
+
+/** A symbol that some address may belong to. */
+export interface AddressedSymbol extends SymbolEntry {
+  /** Index in the symbol table. */
+  readonly index: number;
+}
+
+/** What a section is to addresses: where it begins and ends in memory. */
+interface Range {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+/** A symbol of a block; what else is to be known of it is read when it matters. */
+interface Candidate {
+  readonly block: SymbolBlock;
+  readonly at: number;
+  readonly value: bigint;
+  readonly index: number;
+}
+
+/** The best symbols by one kind of claim, by the addresses that they claim. */
+type Claims = (AddressedSymbol | undefined)[];
+
+/**
+ * Finds the symbols of many addresses in one pass over the table.
+ *
+ * The addresses are sorted, so a symbol claims a run of them. Both kinds of claims are kept in a segment tree over the
+ * addresses: a symbol costs the logarithm of their number, and memory is for the addresses only.
+ */
+export class AddressSearch {
+  readonly #addresses: readonly bigint[];
+  readonly #highest: bigint;
+  readonly #sections: readonly (Range | null)[];
+  /** Symbols by the addresses from their value to value + size. */
+  readonly #holding: Claims = [];
+  /** Symbols by the addresses from their value to the end of their section. */
+  readonly #preceding: Claims = [];
+
+  /** @param sectionCount section headers that count */
+  constructor(addresses: readonly bigint[], headers: Headers, sectionCount: number) {
+    this.#addresses = [...new Set(addresses)].sort((a, b) => (a < b ? -1 : 1));
+    this.#highest = this.#addresses.at(-1) ?? -1n;
+    this.#sections = locateSections(headers, sectionCount);
+  }
+
+  /** Whether the symbol may stand for any of the addresses, its name not considered. */
+  considers(block: SymbolBlock, at: number): boolean {
+    const section = block.section(at);
+    // Neither undefined nor absolute or common. What is in no section that is loaded has no address either.
+    if (section === SHN_UNDEF || (section >= SHN_LORESERVE && section !== SHN_XINDEX)) return false;
+    if (this.#sections[section] === null) return false;
+    const type = block.type(at);
+    if (type !== STT_FUNC && type !== STT_OBJECT && type !== STT_NOTYPE && type !== STT_GNU_IFUNC) return false;
+    return block.nameOffset(at) !== 0 && block.value(at) <= this.#highest;
+  }
+
+  /** Takes a symbol into account that is considered. */
+  offer(block: SymbolBlock, at: number): void {
+    const value = block.value(at);
+    const from = this.#lowerBound(value);
+    const candidate: Candidate = { block, at, value, index: block.first + at };
+    const size = block.size(at);
+    if (size > 0n) this.#claim(this.#holding, candidate, from, this.#lowerBound(value + size));
+    const range = this.#sections[block.section(at)];
+    // A value outside of its own section tells nothing of what follows it there.
+    if (range && value >= range.start) this.#claim(this.#preceding, candidate, from, this.#lowerBound(range.end));
+  }
+
+  /** The symbol of one of the addresses, of what was offered. */
+  find(address: bigint): AddressedSymbol | null {
+    const at = this.#lowerBound(address);
+    if (this.#addresses[at] !== address) return null;
+    return this.#best(this.#holding, at) ?? this.#best(this.#preceding, at) ?? null;
+  }
+
+  /** Index of the first address that is not lower. */
+  #lowerBound(value: bigint): number {
+    let low = 0;
+    let high = this.#addresses.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#addresses[middle] ?? 0n) < value) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #claim(claims: Claims, candidate: Candidate, from: number, to: number): void {
+    const count = this.#addresses.length;
+    for (let [low, high] = [from + count, to + count]; low < high; low >>>= 1, high >>>= 1) {
+      if ((low & 1) === 1) improve(claims, low++, candidate);
+      if ((high & 1) === 1) improve(claims, --high, candidate);
+    }
+  }
+
+  #best(claims: Claims, at: number): AddressedSymbol | undefined {
+    let best: AddressedSymbol | undefined;
+    for (let node = at + this.#addresses.length; node > 0; node >>>= 1) {
+      const held = claims[node];
+      if (held !== undefined && (best === undefined || isBetter(held, best))) best = held;
+    }
+    return best;
+  }
+}
+
+function improve(claims: Claims, node: number, candidate: Candidate): void {
+  const held = claims[node];
+  if (held !== undefined && candidate.value < held.value) return;
+  const { block, at, index } = candidate;
+  const symbol: AddressedSymbol = { ...block.entry(at), index };
+  if (held === undefined || isBetter(symbol, held)) claims[node] = symbol;
+}
+
+/** The nearest start first, then what is more likely to be what a person means. */
+function isBetter(a: AddressedSymbol, b: AddressedSymbol): boolean {
+  if (a.value !== b.value) return a.value > b.value;
+  const [rankA, rankB] = [rank(a), rank(b)];
+  return rankA === rankB ? a.index < b.index : rankA > rankB;
+}
+
+function rank({ type, bind }: SymbolEntry): number {
+  const typed = type === STT_NOTYPE ? 0 : 4;
+  if (bind === STB_GLOBAL || bind === STB_GNU_UNIQUE) return typed + 2;
+  return bind === STB_WEAK ? typed + 1 : typed;
+}
+
+/** Where the sections lie that occupy memory, by their index; null for the others. */
+function locateSections({ format, imageSize, littleEndian, sectionHeaders }: Headers, count: number): (Range | null)[] {
+  // A view of its own: what is read here is no reason against the image.
+  const view = new View(imageSize, littleEndian);
+  const { sh_flags, sh_addr, sh_size } = format.sectionHeader.fields;
+  return Array.from({ length: count }, (_, index) => {
+    if ((view.u64(sectionHeaders, index, sh_flags) & BigInt(SHF_ALLOC)) === 0n) return null;
+    const start = view.u64(sectionHeaders, index, sh_addr);
+    return { start, end: start + view.u64(sectionHeaders, index, sh_size) };
+  });
+}

@@ -1,0 +1,122 @@
+/** Looks for names in a string table, many at once, without looking at any byte more than twice. */
+
+const NONE = -1;
+
+/**
+ * Names are looked for at the end of strings, not only as whole ones: linkers let a name share the end of a longer one.
+ *
+ * The names are kept as a tree by their bytes from the last to the first. As none holds a NUL, a walk back from the end
+ * of a string never leaves it, so a table costs its length, whatever it holds and however many names there are.
+ */
+export class NameSearch {
+  /** Bytes of the longest name. */
+  readonly longest: number;
+  /** Where in the string table which name was found, by its index. */
+  readonly found = new Map<number, number>();
+  readonly #maxFound: number;
+  #overflowed = false;
+  /** Where in the table the next piece begins. */
+  #offset = 0;
+  /** The last bytes before it, zeros in front. */
+  readonly #kept: Uint8Array;
+  /** Nodes of the tree, the root at 0: a byte, the first child, the next sibling, and the name that begins here. */
+  readonly #bytes: Uint8Array;
+  readonly #children: Int32Array;
+  readonly #siblings: Int32Array;
+  readonly #names: Int32Array;
+  #nodes = 1;
+  /** 1 for every byte that is the last of a name. */
+  readonly #lastBytes = new Uint8Array(256);
+
+  /**
+   * @param names distinct, none of them empty or with a NUL
+   * @param maxFound how many places are kept
+   */
+  constructor(names: readonly Uint8Array[], maxFound: number) {
+    const bytes = names.reduce((sum, { length }) => sum + length, 1);
+    this.longest = names.reduce((longest, { length }) => Math.max(longest, length), 0);
+    this.#maxFound = maxFound;
+    this.#kept = new Uint8Array(this.longest);
+    this.#bytes = new Uint8Array(bytes);
+    this.#children = new Int32Array(bytes);
+    this.#siblings = new Int32Array(bytes);
+    this.#names = new Int32Array(bytes).fill(NONE);
+    names.forEach((name, index) => this.#add(name, index));
+  }
+
+  /** Whether there are more places than are kept: `found` is then not all. */
+  get overflowed(): boolean {
+    return this.#overflowed;
+  }
+
+  /** Looks at the next piece of the table. The pieces come in order, and are not kept. */
+  scan(piece: Uint8Array): void {
+    const lastBytes = this.#lastBytes;
+    let last = this.#before(1);
+    for (let end = 0; end < piece.length; end++) {
+      const byte = piece[end] ?? 0;
+      if (byte === 0 && lastBytes[last] === 1) this.#walkBack(piece, end);
+      last = byte;
+    }
+    this.#keep(piece);
+  }
+
+  /** Takes the next piece for one in which no name lies whole; it is looked at for those that began before it. */
+  skip(piece: Uint8Array): void {
+    this.scan(piece.subarray(0, this.longest));
+    this.#keep(piece.subarray(this.longest));
+  }
+
+  /** The table ends here; its last string may be without a NUL. */
+  end(): void {
+    this.#walkBack(new Uint8Array(), 0);
+  }
+
+  /** Looks for names that end in front of `end`, in the piece and what came before it. */
+  #walkBack(piece: Uint8Array, end: number): void {
+    let node = 0;
+    for (let at = end - 1; !this.#overflowed; at--) {
+      node = this.#child(node, at >= 0 ? (piece[at] ?? 0) : this.#before(-at));
+      if (node === 0) return;
+      const name = this.#names[node] ?? NONE;
+      if (name === NONE) continue;
+      if (this.found.size < this.#maxFound) this.found.set(this.#offset + at, name);
+      else this.#overflowed = true;
+    }
+  }
+
+  /** The byte this far before the piece; 0, which is in no name, when that was not kept. */
+  #before(distance: number): number {
+    return distance > this.longest ? 0 : (this.#kept[this.longest - distance] ?? 0);
+  }
+
+  #keep(piece: Uint8Array): void {
+    this.#offset += piece.length;
+    this.#kept.copyWithin(0, piece.length);
+    const tail = piece.subarray(Math.max(0, piece.length - this.longest));
+    this.#kept.set(tail, this.longest - tail.length);
+  }
+
+  #add(name: Uint8Array, index: number): void {
+    let node = 0;
+    for (const byte of name.toReversed()) {
+      let child = this.#child(node, byte);
+      if (child === 0) {
+        child = this.#nodes++;
+        this.#bytes[child] = byte;
+        this.#siblings[child] = this.#children[node] ?? 0;
+        this.#children[node] = child;
+      }
+      node = child;
+    }
+    this.#names[node] = index;
+    this.#lastBytes[name.at(-1) ?? 0] = 1;
+  }
+
+  /** @returns 0 when there is none */
+  #child(node: number, byte: number): number {
+    let child = this.#children[node] ?? 0;
+    while (child !== 0 && this.#bytes[child] !== byte) child = this.#siblings[child] ?? 0;
+    return child;
+  }
+}
