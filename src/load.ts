@@ -7,11 +7,13 @@ import { readHeaders } from './image/headers.ts';
 import { readXenNotes } from './image/notes.ts';
 import { RECOGNISED_BYTES, recogniseContent } from './image/recognise.ts';
 import type { ImageSource } from './image/source.ts';
+import { SymbolTable } from './image/symbol-table.ts';
 import { readGuestWarnings } from './image/symbols.ts';
 import { type Broken, broken } from './xen/broken.ts';
 import { type Loader, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
 import { type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
 import { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
+import { locateSymbols } from './xen/locate-symbols.ts';
 import type { XenNotes } from './xen/notes.ts';
 import { planWarnings, type Warning } from './xen/warnings.ts';
 
@@ -114,6 +116,25 @@ export async function inspectKernel(source: ImageSource): Promise<InspectedKerne
   if (!opened.ok) return opened;
   const xen = await readXenNotes(source, opened.elf, opened.kernel);
   return { ...opened, segments: listSegments(opened.elf), xen };
+}
+
+/** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */
+export interface OpenedSymbols extends OpenedImage {
+  readonly table: SymbolTable;
+}
+
+/**
+ * Opens the symbol table that the loader would take.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function openSymbols(source: ImageSource): Promise<OpenedSymbols | RefusedImage> {
+  const opened = await openImage(source);
+  if (!opened.ok) return opened;
+  const { image, elf } = opened;
+  const located = locateSymbols(elf);
+  if (!located.ok) return { ok: false, image, loadAddress: null, broken: located.broken };
+  return { ...opened, table: new SymbolTable(source, elf, located.tables) };
 }
 
 export interface FlatRequest {

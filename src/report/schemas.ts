@@ -1,5 +1,6 @@
 /** The shapes of what is reported as JSON: types, serialisation and openapi.yaml all come from here. */
 import { Type } from 'typebox';
+import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { LOADERS } from '../xen/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 
@@ -198,3 +199,95 @@ export const FlatLayout = component(
   }),
 );
 export type FlatLayout = Type.Static<typeof FlatLayout>;
+
+/** What has 64 bits and is nearly always small. */
+const Count = (description: string) =>
+  Type.Union([Type.Integer({ minimum: 0 }), Type.String({ pattern: '^0x[0-9a-f]{14,16}$' })], {
+    description: `${description} Beyond 2^53-1, as only damaged images have it, in hex.`,
+  });
+
+export const SymbolSchema = component(
+  'Symbol',
+  Type.Object(
+    {
+      index: Type.Integer({ minimum: 1, description: 'In the symbol table.' }),
+      name: Nullable(
+        Type.String({
+          description: 'UTF-8; what is none is replaced by U+FFFD. Null when st_name lies outside of the string table.',
+        }),
+      ),
+      nameBytes: Type.Optional(
+        Type.String({ pattern: '^([0-9a-f]{2})+$', description: 'The name in hex, when it is not UTF-8.' }),
+      ),
+      nameCut: Type.Optional(
+        Type.Literal(true, { description: 'The name is longer than 4096 bytes; these are the first.' }),
+      ),
+      value: Address('st_value: of most symbols, an address.'),
+      size: Count('st_size: bytes.'),
+      type: Type.String({ description: 'By name, or in hex.', examples: ['FUNC'] }),
+      bind: Type.String({ description: 'By name, or in hex.', examples: ['GLOBAL'] }),
+      visibility: enumeration(SYMBOL_VISIBILITIES),
+      section: Type.Union([Type.Integer({ minimum: 1 }), Type.String()], {
+        description: 'st_shndx: a section index; or UNDEF, ABS, COMMON, XINDEX (the index is elsewhere), or in hex.',
+      }),
+    },
+    { description: 'An entry of the symbol table.' },
+  ),
+);
+export type SymbolReport = Type.Static<typeof SymbolSchema>;
+
+export const AddressSchema = component(
+  'ResolvedAddress',
+  Type.Object(
+    {
+      address: Address('As asked.'),
+      symbol: Nullable(ref(SymbolSchema)),
+      offset: Nullable(Count('Bytes from the value of the symbol to the address.')),
+    },
+    { description: 'The symbol that stands for an address; null when there is none.' },
+  ),
+);
+export type AddressReport = Type.Static<typeof AddressSchema>;
+
+export const SymbolTableReport = component(
+  'SymbolTable',
+  Type.Object(
+    {
+      index: Type.Integer({ minimum: 0, description: 'Section index.' }),
+      fileOffset: Bytes('Where the image has it.'),
+      size: Bytes('Bytes in the table.'),
+      entries: Type.Integer({ minimum: 0, description: 'Symbols in the table, the null symbol included.' }),
+      firstGlobal: Type.Integer({ minimum: 0, description: 'sh_info: index of the first global symbol.' }),
+      strtab: Type.Object({
+        index: Type.Integer({ minimum: 0, description: 'Section index.' }),
+        fileOffset: Bytes('Where the image has it.'),
+        size: Bytes('Bytes in the table.'),
+      }),
+    },
+    { description: 'The symbol table that the loader would take, and its string table.' },
+  ),
+);
+
+export const SymbolsReport = component(
+  'Symbols',
+  Type.Object(
+    {
+      image: ref(Image),
+      symtab: ref(SymbolTableReport),
+      broken: Nullable(ref(BrokenReason)),
+      symbols: Type.Optional(Type.Array(ref(SymbolSchema), { description: 'In table order.' })),
+      notFound: Type.Optional(
+        Type.Array(Type.String(), { description: 'Of the names asked for, those of no symbol.' }),
+      ),
+      next: Type.Optional(
+        Nullable(Type.Integer({ minimum: 1, description: 'What `after` is for the next page; null on the last.' })),
+      ),
+      addresses: Type.Optional(Type.Array(ref(AddressSchema), { description: 'In the order asked.' })),
+    },
+    {
+      description:
+        'With `name`: `symbols` and `notFound`. With `address`: `addresses`. Otherwise: `symbols`, a page of them, and `next`.',
+    },
+  ),
+);
+export type SymbolsReport = Type.Static<typeof SymbolsReport>;
