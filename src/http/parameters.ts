@@ -6,15 +6,20 @@ import { Problem } from './problem.ts';
 /** Longest value that is told back to the caller. */
 const MAX_ECHO_CHARS = 40;
 
+/** How often a repeatable parameter may be given. */
+export const MAX_REPEATS = 100;
+
 interface Checker {
   readonly accepts: string;
+  /** How often it may be given: once, unless its schema is that of an array. */
+  readonly maxValues: number;
   check(value: string): boolean;
 }
 
 /** Gathers the parameters of one request. Each is checked when it arrives, so that a bad one is told before the body. */
 export class ParameterCollector {
   readonly #checkers: ParameterCheckers;
-  readonly #values = new Map<string, string>();
+  readonly #values = new Map<string, string[]>();
   readonly #fields = new Set<string>();
 
   constructor(checkers: ParameterCheckers) {
@@ -27,8 +32,10 @@ export class ParameterCollector {
       if (!this.has(name)) {
         throw new Problem('parameter-unknown', `${quote(name)} is not a parameter of this route. ${this.#known()}`);
       }
-      if (Array.isArray(value)) throw new Problem('parameter-conflict', `${name} stands more than once in the query.`);
-      this.#add(name, value);
+      if (Array.isArray(value) && !this.#isRepeatable(name)) {
+        throw new Problem('parameter-conflict', `${name} stands more than once in the query.`);
+      }
+      for (const one of [value].flat()) this.#add(name, one);
     }
   }
 
@@ -38,7 +45,8 @@ export class ParameterCollector {
 
   /** @throws Problem parameter-conflict or parameter-invalid */
   addField(name: string, value: unknown): void {
-    if (this.#fields.has(name)) throw new Problem('parameter-conflict', `${name} stands more than once in the form.`);
+    if (this.#fields.has(name) && !this.#isRepeatable(name))
+      throw new Problem('parameter-conflict', `${name} stands more than once in the form.`);
     this.#fields.add(name);
     this.#add(name, value);
   }
@@ -48,16 +56,32 @@ export class ParameterCollector {
     if (checker === undefined || typeof value !== 'string' || !checker.check(value)) {
       throw new Problem('parameter-invalid', `${name} is ${quote(value)}. ${checker?.accepts ?? ''}`);
     }
-    const before = this.#values.get(name);
-    if (before !== undefined && before !== value) {
+    const values = this.#values.get(name) ?? [];
+    const [before] = values;
+    if (checker.maxValues > 1) {
+      if (values.length === checker.maxValues) {
+        throw new Problem('parameter-invalid', `${name} stands more than ${checker.maxValues} times.`);
+      }
+    } else if (before !== undefined) {
+      if (before === value) return;
       throw new Problem('parameter-conflict', `${name} was given as ${quote(before)} and as ${quote(value)}.`);
     }
-    this.#values.set(name, value);
+    this.#values.set(name, values);
+    values.push(value);
   }
 
   /** What was given under this name; it fits its schema. */
   get(name: string): string | undefined {
-    return this.#values.get(name);
+    return this.#values.get(name)?.[0];
+  }
+
+  /** All that was given under the name of a repeatable parameter: the query first, each in its order. */
+  getAll(name: string): readonly string[] {
+    return this.#values.get(name) ?? [];
+  }
+
+  #isRepeatable(name: string): boolean {
+    return (this.#checkers.get(name)?.maxValues ?? 1) > 1;
   }
 
   #known(): string {
@@ -68,7 +92,7 @@ export class ParameterCollector {
 export type ParameterCheckers = ReadonlyMap<string, Checker>;
 
 /**
- * The checks of a schema's properties, to be made once.
+ * The checks of a schema's properties, to be made once. An array is a parameter that may be repeated; it has `maxItems`.
  *
  * @param also what a value that fits its schema must pass besides
  */
@@ -77,15 +101,32 @@ export function compileParameters(
   also: Readonly<Record<string, (text: string) => boolean>> = {},
 ): ParameterCheckers {
   return new Map(
-    Object.entries(schema.properties).map(([name, property]) => {
-      const validator = Compile(property);
+    Object.entries(schema.properties).map(([name, property]: [string, ParameterSchema]) => {
+      const { items, maxItems = 1 } = property;
+      const one = items ?? property;
+      const validator = Compile(one);
+      const fits = one.type === 'integer' ? isInteger(validator) : (text: string) => validator.Check(text);
       const passes = also[name] ?? (() => true);
-      return [name, { accepts: describe(property), check: (value) => validator.Check(value) && passes(value) }];
+      const accepts = describe({ ...property, ...one });
+      return [name, { accepts, maxValues: maxItems, check: (value) => fits(value) && passes(value) }];
     }),
   );
 }
 
-function describe(property: Type.TSchema & { enum?: readonly string[]; description?: string }): string {
+type ParameterSchema = Type.TSchema & {
+  readonly type?: string;
+  readonly enum?: readonly string[];
+  readonly description?: string;
+  readonly items?: ParameterSchema;
+  readonly maxItems?: number;
+};
+
+const isInteger =
+  (validator: { Check(value: unknown): boolean }) =>
+  (text: string): boolean =>
+    /^\d{1,16}$/.test(text) && validator.Check(Number(text));
+
+function describe(property: ParameterSchema): string {
   if (property.enum !== undefined) return `Accepted are ${property.enum.join(', ')}.`;
   return property.description ?? '';
 }

@@ -74,9 +74,10 @@ const HTTP_PROBLEM_KINDS = {
   },
   'parameter-conflict': {
     status: 400,
-    title: 'A parameter was given more than once',
+    title: 'Parameters contradict each other',
     explanation:
-      'The same parameter stands in the query and in the form with different values, or twice in one of them.',
+      'The same parameter stands in the query and in the form with different values, or twice in one of them; or two ' +
+      'parameters that exclude each other were given. The detail names them.',
   },
   unauthorized: {
     status: 401,

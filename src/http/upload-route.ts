@@ -49,6 +49,12 @@ export interface UploadRoute<MediaType extends string> {
   readonly parameters: Type.TObject;
   /** What a parameter that fits its schema must pass besides. */
   readonly also?: Readonly<Record<string, (text: string) => boolean>>;
+  /**
+   * What must hold between parameters; called when those of the query are there, and again when all are.
+   *
+   * @throws Problem
+   */
+  readonly checkTogether?: (parameters: ParameterCollector) => void;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** The schema of the 200. */
@@ -67,7 +73,7 @@ export function uploadRoute<MediaType extends string>(
   route: UploadRoute<MediaType>,
 ): void {
   const checkers = compileParameters(route.parameters, route.also);
-  const { mediaTypes, unpack = true } = route;
+  const { mediaTypes, unpack = true, checkTogether = () => {} } = route;
 
   async function receive(
     request: FastifyRequest,
@@ -77,7 +83,10 @@ export function uploadRoute<MediaType extends string>(
     try {
       if (lifecycle.draining) throw lifecycle.refusal();
       parameters.addQuery(request.query as Record<string, unknown>);
-      return await receiveImage(request, reply, parameters, { ...upload, unpack });
+      checkTogether(parameters);
+      const received = await receiveImage(request, reply, parameters, { ...upload, unpack });
+      checkTogether(parameters);
+      return received;
     } catch (error) {
       const problem = toProblem(error, reply);
       metrics.refused(problem.code);

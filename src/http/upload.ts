@@ -12,14 +12,15 @@ import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
 import type { Admission } from './admission.ts';
 import { contentDecoders, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
-import type { ParameterCollector } from './parameters.ts';
+import { MAX_REPEATS, type ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
 
 /** The form's file part. */
 const IMAGE_FIELD = 'image';
 /** A parameter is a few words. */
 const MAX_FIELD_BYTES = 1024;
-const MAX_FIELDS = 32;
+/** Room for every parameter of a route, one of them repeated. */
+const MAX_FIELDS = MAX_REPEATS + 32;
 /** What boundaries, part headers and fields of a form may take beside the image. */
 const MAX_FORM_OVERHEAD_BYTES = 64 * 1024;
 

@@ -108,6 +108,45 @@ describe('ParameterCollector', () => {
     expect([code, detail]).toEqual(['parameter-conflict', 'onBroken stands more than once in the form.']);
   });
 
+  const repeatables = compileParameters(
+    Type.Object({
+      name: Type.Array(Type.String({ minLength: 1 }), { maxItems: 3, description: 'A name.' }),
+      kind: Type.Array(Type.Unsafe({ type: 'string', enum: ['x', 'y'] }), { maxItems: 3 }),
+      limit: Type.Integer({ minimum: 1, maximum: 20, description: '1 to 20.' }),
+    }),
+    { name: (text) => text !== 'bad' },
+  );
+
+  test('keeps all values of a repeatable parameter, those of the query first', () => {
+    const parameters = new ParameterCollector(repeatables);
+    parameters.addQuery({ name: ['a', 'b'], kind: 'y' });
+    parameters.addField('name', 'a');
+    expect([parameters.getAll('name'), parameters.get('name')]).toEqual([['a', 'b', 'a'], 'a']);
+    expect([parameters.getAll('kind'), parameters.getAll('limit')]).toEqual([['y'], []]);
+  });
+
+  test('refuses one value too many, and each that does not fit', () => {
+    const full = new ParameterCollector(repeatables);
+    full.addQuery({ name: ['a', 'b', 'c'] });
+    expect(problemOf(() => full.addField('name', 'd'))).toEqual({
+      code: 'parameter-invalid',
+      detail: 'name stands more than 3 times.',
+    });
+    const empty = (): ParameterCollector => new ParameterCollector(repeatables);
+    expect(problemOf(() => empty().addQuery({ name: ['a', 'b', 'c', 'd'] })).code).toBe('parameter-invalid');
+    expect(problemOf(() => empty().addQuery({ name: ['a', ''] })).detail).toBe('name is "". A name.');
+    expect(problemOf(() => empty().addQuery({ name: ['bad'] })).code).toBe('parameter-invalid');
+    expect(problemOf(() => empty().addQuery({ kind: ['x', 'z'] })).detail).toBe('kind is "z". Accepted are x, y.');
+  });
+
+  test.each(['1', '20', '007'])('takes whole numbers in their range: %s', (text) => {
+    expect(problemOf(() => new ParameterCollector(repeatables).addField('limit', text)).code).toBe('none');
+  });
+
+  test.each(['0', '21', '', ' 1', '+1', '1e1', '0x1', '1.0', '9'.repeat(20)])('refuses others: %s', (text) => {
+    expect(problemOf(() => new ParameterCollector(repeatables).addField('limit', text)).code).toBe('parameter-invalid');
+  });
+
   test('quotes long values only in part', () => {
     const { detail } = problemOf(() => collector().addField('loader', 'x'.repeat(10_000)));
     expect(detail.length).toBeLessThan(300);
