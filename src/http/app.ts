@@ -26,6 +26,7 @@ import { answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
 import { kernelRoutes } from './routes/kernel.ts';
+import { lookupRoutes } from './routes/lookup.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
@@ -157,6 +158,7 @@ export async function buildApp(
   const services: UploadServices = { config, lifecycle, upload, metrics, guard };
   symbolRoutes(server, services);
   kernelRoutes(server, services);
+  lookupRoutes(server, services);
   problemRoutes(server);
   serviceRoutes(server, lifecycle);
   metricsRoute(

@@ -58,6 +58,9 @@ const oddImage = kernel({
   header: { e_shstrndx: 5 },
   symtab: { header: { sh_size: 0x8000 } },
 }).bytes;
+/** Has a reason against it that leaves its tables to be read. */
+const oddlyReadable = kernel({ header: { e_phoff: 2n ** 64n - 56n } }).bytes;
+const oddFor = (path: string): Uint8Array => (path === '/symbols' ? oddlyReadable : oddImage);
 const TOKEN = 'a-token-of-these-tests';
 const MAX_IMAGE_BYTES = 64 * 1024;
 
@@ -141,7 +144,7 @@ function complaintsOf(method: string, path: string, answer: Answer): string[] {
     .map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1')))
     .join('/');
   const validate = ajv.compile({ $ref: `openapi#/${pointer}` });
-  validate(type.endsWith('json') ? JSON.parse(answer.text) : answer.text);
+  validate(type.endsWith('/json') || type.endsWith('+json') ? JSON.parse(answer.text) : answer.text);
   return [
     ...unnamed.map((name) => `${where}: the header ${name} is not documented`),
     ...(validate.errors ?? []).map(({ instancePath, message }) => `${where}: ${instancePath} ${message}`),
@@ -187,9 +190,9 @@ const UPLOAD_PRODUCERS: Readonly<Record<string, Producer>> = {
       const headers = { accept, 'want-repr-digest': 'sha-256=1' };
       answers.push(
         await post(service('plain'), path, image, headers),
-        await post(service('plain'), `${path}?${query}`, oddImage, headers),
+        await post(service('plain'), `${path}?${query}`, oddFor(path), headers),
         await postForm(service('plain'), path, imageForm(image), headers),
-        await postForm(service('plain'), path, imageForm(oddImage, lenient), headers),
+        await postForm(service('plain'), path, imageForm(oddFor(path), lenient), headers),
         await post(service('guarded'), path, image, { ...headers, authorization: `Bearer ${TOKEN}` }),
       );
     }
@@ -346,6 +349,34 @@ describe('every answer', () => {
     expect(answers.map(({ status }) => status)).toEqual(single.map(() => 200));
     expect(single.map(({ path }) => path)).toContain('/layout');
   });
+});
+
+const checkOf = (schema: string) => ajv.compile({ $ref: `openapi#/components/schemas/${schema}` });
+
+describe('/symbols', () => {
+  const [isSymbol, isAddress] = [checkOf('Symbol'), checkOf('ResolvedAddress')];
+
+  test.each([
+    ['', isSymbol],
+    ['?name=sym_1x', isSymbol],
+    ['?address=0x100000&address=0', isAddress],
+  ])('answers %s in lines of the documented schema', async (query, isValid) => {
+    const headers = { accept: 'application/x-ndjson' };
+    for (const bytes of [image, oddlyReadable]) {
+      const answer = await post(service('plain'), `/symbols${query}`, bytes, headers);
+      expect(complaints('POST', '/symbols', [answer])).toEqual([]);
+      const lines = answer.text.split('\n').slice(0, -1);
+      expect(lines).not.toEqual([]);
+      expect(lines.filter((line) => !isValid(JSON.parse(line)))).toEqual([]);
+    }
+  });
+
+  test.each(['?name=sym_1x&name=none', '?address=0x100000&address=0', '?limit=1', '?type=TLS'])(
+    'answers %s as documented',
+    async (query) => {
+      expect(complaints('POST', '/symbols', [await post(service('plain'), `/symbols${query}`, image)])).toEqual([]);
+    },
+  );
 });
 
 describe('the document', () => {

@@ -57,7 +57,7 @@ async function checkService(checked: Service): Promise<void> {
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 const field = (name: string, value: string): Part => ({ name, value });
-const isUpload = (path: string): boolean => ['/bsdsyms', '/layout', '/kernel', '/image'].includes(path);
+const isUpload = (path: string): boolean => ['/bsdsyms', '/layout', '/kernel', '/image', '/symbols'].includes(path);
 
 describe('a body that is no usable image', () => {
   const listing = '<!DOCTYPE HTML>\n<html><head><title>Index of /kernels</title></head><body></body></html>\n';
@@ -300,6 +300,7 @@ describe('the route', () => {
     '/layout',
     '/kernel',
     '/image',
+    '/symbols',
     '/healthz',
     '/readyz',
     '/problems',

@@ -119,7 +119,7 @@ describe.skipIf(!hasCurl)('curl', () => {
     ['-T without -X POST', '/bsdsyms', () => ['-T', path('kernel')], 'method-not-allowed'],
     ['a bad parameter', '/bsdsyms?loadAddress=-1', () => ['-F', `image=@${path('kernel')}`], 'parameter-invalid'],
     ['JSON', '/bsdsyms', () => ['-H', 'Content-Type: application/json', '-d', '{}'], 'media-type-unsupported'],
-    ['a wrong path', '/symbols', () => ['-F', `image=@${path('kernel')}`], 'not-found'],
+    ['a wrong path', '/symbol', () => ['-F', `image=@${path('kernel')}`], 'not-found'],
   ])('fails with an exit status and a reason: %s', async (_name, route, args, code) => {
     const run = await curl(route, ['--fail-with-body', ...args()]);
     expect([run.exit, (JSON.parse(run.stdout) as { code: string }).code]).toEqual([EXIT_HTTP_ERROR, code]);

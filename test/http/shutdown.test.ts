@@ -29,13 +29,13 @@ describe.concurrent('after SIGTERM', () => {
     // New connections are taken all through the delay.
     const readiness = await send({ port }, '/readyz', { headers: { connection: 'close' } });
     expect([readiness.status, json(readiness)['code']]).toEqual([503, 'shutting-down']);
-    for (const path of ['/bsdsyms', '/layout', '/kernel', '/image']) {
+    for (const path of ['/bsdsyms', '/layout', '/kernel', '/image', '/symbols']) {
       const refused = await post({ port }, path, image, { connection: 'close' });
       expect([path, refused.status, json(refused)['code']]).toEqual([path, 503, 'shutting-down']);
       expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
     }
     expect((await send({ port }, '/healthz')).text).toBe('ok\n');
-    expect((await scrape({ port })).counts('bsdsyms_uploads_refused_total')).toEqual({ 'shutting-down': 4 });
+    expect((await scrape({ port })).counts('bsdsyms_uploads_refused_total')).toEqual({ 'shutting-down': 5 });
 
     expect(await finishAll(uploads)).toEqual([200, 200]);
     expect(await child.exited).toEqual({ code: 0, signal: null });

@@ -18,6 +18,7 @@ const DOCUMENTS = [
   'docs/design.md',
   'docs/loader.md',
   'docs/operations.md',
+  'docs/symbols.md',
 ];
 const read = (path: string): string => readFileSync(resolve(ROOT, path), 'utf8');
 const manifest = JSON.parse(read('package.json')) as {
