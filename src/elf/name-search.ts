@@ -13,6 +13,8 @@ export class NameSearch {
   readonly longest: number;
   /** Where in the string table which name was found, by its index. */
   readonly found = new Map<number, number>();
+  #lowest = Number.POSITIVE_INFINITY;
+  #highest = -1;
   readonly #maxFound: number;
   #overflowed = false;
   /** Where in the table the next piece begins. */
@@ -49,6 +51,11 @@ export class NameSearch {
     return this.#overflowed;
   }
 
+  /** The name that is at a place, by its index. Most places are told to be none without looking far. */
+  at(place: number): number | undefined {
+    return place < this.#lowest || place > this.#highest ? undefined : this.found.get(place);
+  }
+
   /** Looks at the next piece of the table. The pieces come in order, and are not kept. */
   scan(piece: Uint8Array): void {
     const lastBytes = this.#lastBytes;
@@ -80,9 +87,15 @@ export class NameSearch {
       if (node === 0) return;
       const name = this.#names[node] ?? NONE;
       if (name === NONE) continue;
-      if (this.found.size < this.#maxFound) this.found.set(this.#offset + at, name);
+      if (this.found.size < this.#maxFound) this.#note(this.#offset + at, name);
       else this.#overflowed = true;
     }
+  }
+
+  #note(place: number, name: number): void {
+    this.found.set(place, name);
+    this.#lowest = Math.min(this.#lowest, place);
+    this.#highest = Math.max(this.#highest, place);
   }
 
   /** The byte this far before the piece; 0, which is in no name, when that was not kept. */

@@ -179,19 +179,15 @@ export async function* findSymbols(
   const search = await table.searchNames(encoded);
   const missing = new Set(names.keys());
   if (search.found.size > 0) {
-    const places = [...search.found.keys()];
-    // Nearly all symbols are told apart by these two.
-    const lowest = places.reduce((low, place) => Math.min(low, place));
-    const highest = places.reduce((high, place) => Math.max(high, place));
+    await nextTurn();
     const matcher = search.overflowed ? new NameMatcher(encoded) : null;
     const batch = new Batch();
     for await (const block of table.blocks(1)) {
       for (let at = 0; at < block.count; at++) {
         const place = block.nameOffset(at);
-        if (matcher === null && (place < lowest || place > highest)) continue;
         const match =
           matcher === null
-            ? search.found.get(place)
+            ? search.at(place)
             : matcher.match(table.strings.peek(place) ?? (await table.strings.read(place)));
         const bytes = match === undefined ? undefined : encoded[match];
         if (match === undefined || bytes === undefined) continue;
@@ -211,13 +207,16 @@ export async function* findSymbols(
 /** Compares names one by one: for tables that repeat the names looked for more often than their places are kept. */
 class NameMatcher {
   readonly #indices: ReadonlyMap<string, number>;
+  readonly #lengths: ReadonlySet<number>;
 
   constructor(names: readonly Uint8Array[]) {
+    this.#lengths = new Set(names.map(({ length }) => length));
     this.#indices = new Map(names.map((name, index) => [bytesKey(name), index]));
   }
 
   match(name: SymbolName | null): number | undefined {
-    return name === null || name.cut ? undefined : this.#indices.get(bytesKey(name.bytes));
+    if (name === null || name.cut || !this.#lengths.has(name.bytes.length)) return undefined;
+    return this.#indices.get(bytesKey(name.bytes));
   }
 }
 
@@ -295,6 +294,6 @@ class Batch {
 }
 
 const beginsWith = (name: SymbolName | null, prefix: Uint8Array): boolean =>
-  name !== null && name.bytes.length >= prefix.length && prefix.every((byte, index) => name.bytes[index] === byte);
+  name !== null && asBuffer(name.bytes.subarray(0, prefix.length)).equals(prefix);
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

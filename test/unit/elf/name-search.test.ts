@@ -97,6 +97,9 @@ describe('a name is found', () => {
         for (const mayBeSkipped of [false, true]) {
           const made = search(bytes(table), names, piece, 1000, mayBeSkipped);
           expect(places(made)).toEqual(expected(bytes(table), names));
+          expect(Array.from(table, (_, place) => made.at(place))).toEqual(
+            Array.from(table, (_, place) => made.found.get(place)),
+          );
         }
       }),
       { numRuns: 2000 },
