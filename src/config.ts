@@ -184,15 +184,31 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   for (const name of Object.keys(env)) {
     if (name.startsWith(PREFIX) && !known.has(name)) throw new ConfigError(`${name}: there is no such setting`);
   }
-  const entries = Object.entries(SETTINGS).map(([key, { name, kind, fallback }]) => {
+  return readSettings(env, Object.keys(SETTINGS) as (keyof Config)[]);
+}
+
+/**
+ * Reads some of the settings, and looks at no other variable.
+ *
+ * @throws ConfigError for an unusable value
+ */
+export function readSettings<Key extends keyof Config>(
+  env: Readonly<Record<string, string | undefined>>,
+  keys: readonly Key[],
+): Pick<Config, Key> {
+  const entries = keys.map((key) => {
+    const { name, kind, fallback }: Setting<unknown> = SETTINGS[key];
     const text = env[name];
     if (text === undefined || text === '') return [key, fallback];
     const value = kind.parse(text);
     if (value === undefined) throw new ConfigError(`${name}: must be ${kind.accepts}, not ${JSON.stringify(text)}`);
     return [key, value];
   });
-  return Object.freeze(Object.fromEntries(entries) as Config);
+  return Object.freeze(Object.fromEntries(entries) as Pick<Config, Key>);
 }
+
+/** The settings where nobody set any. */
+export const DEFAULTS: Config = loadConfig({});
 
 function display(fallback: string | number | readonly string[] | null): string {
   const isUnset = fallback === null || (Array.isArray(fallback) && fallback.length === 0);

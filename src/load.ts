@@ -1,4 +1,5 @@
 /** One image through all stages: the only place that puts the pure loader and the bytes of an image together. */
+import { DEFAULTS } from './config.ts';
 import { hasElfMagic } from './elf/format.ts';
 import { type ElfImage, type ImageIdentity, type InitFailure, identify, init, MIN_IMAGE_BYTES } from './elf/headers.ts';
 import type { Headers, Recorded } from './elf/view.ts';
@@ -10,18 +11,27 @@ import type { ImageSource } from './image/source.ts';
 import { SymbolTable } from './image/symbol-table.ts';
 import { readGuestWarnings } from './image/symbols.ts';
 import { type Broken, broken } from './xen/broken.ts';
-import { type Loader, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
+import { DEFAULT_LOADER, type Loader, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
 import { type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
 import { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
 import { locateSymbols } from './xen/locate-symbols.ts';
 import type { XenNotes } from './xen/notes.ts';
 import { planWarnings, type Warning } from './xen/warnings.ts';
 
+export const ON_BROKEN = ['reject', 'load'] as const;
+/** What becomes of an image that a reason is recorded against: it is refused, or loaded as Xen does. */
+export type OnBroken = (typeof ON_BROKEN)[number];
+
+/** What is wanted of an image; every member has a default. */
 export interface LoadRequest {
-  readonly loader: Loader;
-  /** Guest-physical; null for the end of the kernel. */
-  readonly loadAddress: bigint | null;
-  readonly maxBlobBytes: number;
+  /** Default: `xen-4.8`. */
+  readonly loader?: Loader;
+  /** Guest-physical, 0 .. 2^64-1; null, the default, for the end of the kernel. */
+  readonly loadAddress?: bigint | null;
+  /** Default: `reject`. */
+  readonly onBroken?: OnBroken;
+  /** The longest blob that is planned. Default: 256 MiB. */
+  readonly maxBlobBytes?: number;
 }
 
 /** What is known of an image. Without an ELF header that is its size only. */
@@ -33,16 +43,21 @@ export interface ImageFacts {
   readonly buildId: string | null;
 }
 
+/** An image with its symbols planned. */
 export interface LoadedImage {
   readonly ok: true;
   readonly image: ImageFacts;
   readonly kernel: KernelRange;
   readonly plan: SymbolPlan;
-  /** The first reason recorded against the image; the plan is then what the reference would have written anyway. */
+  /**
+   * The first reason recorded against the image, only with `onBroken: 'load'`; the plan is then what the reference would
+   * have written anyway.
+   */
   readonly broken: Broken | null;
   readonly warnings: readonly Warning[];
 }
 
+/** An image that nothing can be planned for, or that is not to be loaded as it is. */
 export interface RefusedImage {
   readonly ok: false;
   readonly image: ImageFacts;
@@ -81,21 +96,24 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
 }
 
 /**
- * Parses and loads an image.
+ * Parses and loads an image: its headers are read, and its symbol table for the warnings, nothing else.
  *
  * @throws only what the source throws when it cannot be read
  */
-export async function loadImage(source: ImageSource, request: LoadRequest): Promise<LoadedImage | RefusedImage> {
+export async function loadImage(source: ImageSource, request: LoadRequest = {}): Promise<LoadedImage | RefusedImage> {
+  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULTS.maxBlobBytes } = request;
   const opened = await openImage(source);
-  if (!opened.ok) return { ...opened, loadAddress: request.loadAddress };
+  if (!opened.ok) return { ...opened, loadAddress: request.loadAddress ?? null };
   const { image, elf, kernel } = opened;
-  const { loader, maxBlobBytes } = request;
   const loadAddress = request.loadAddress ?? kernel.pend;
   const notes = await readXenNotes(source, elf, kernel);
   const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
   if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
 
   const { plan, recorded } = loaded;
+  if (recorded !== null && onBroken === 'reject') {
+    return { ok: false, image, loadAddress, broken: reportRecorded(recorded) };
+  }
   const warnings = [
     ...planWarnings(elf, plan),
     ...notesWarnings(notes),
@@ -110,7 +128,11 @@ export interface InspectedKernel extends OpenedImage {
   readonly xen: XenNotes;
 }
 
-/** @throws only what the source throws when it cannot be read */
+/**
+ * What Xen makes of an image that passes `init`, with or without symbols.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
 export async function inspectKernel(source: ImageSource): Promise<InspectedKernel | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
@@ -137,17 +159,30 @@ export async function openSymbols(source: ImageSource): Promise<OpenedSymbols | 
   return { ...opened, table: new SymbolTable(source, elf, located.tables) };
 }
 
+export const SYMBOLS_CHOICES = ['auto', 'always', 'never'] as const;
+/** Whether the symbols are placed behind the kernel; `auto` when its notes ask for them. */
+export type SymbolsChoice = (typeof SYMBOLS_CHOICES)[number];
+
+/** What is wanted of a flat image; every member has a default. */
 export interface FlatRequest {
-  readonly loader: Loader;
-  /** Whether the symbols are placed behind the kernel; `auto` when its notes ask for them. */
-  readonly symbols: 'auto' | 'always' | 'never';
-  readonly maxBlobBytes: number;
-  readonly maxFlatBytes: number;
+  /** Default: `xen-4.8`. */
+  readonly loader?: Loader;
+  /** Default: `auto`. */
+  readonly symbols?: SymbolsChoice;
+  /** Default: `reject`. */
+  readonly onBroken?: OnBroken;
+  /** The longest symbol blob that is planned. Default: 256 MiB. */
+  readonly maxBlobBytes?: number;
+  /** The longest flat image that is planned. Default: 4 GiB. */
+  readonly maxFlatBytes?: number;
 }
 
+/** An image as it lies in guest memory, as a plan. */
 export interface FlattenedImage extends OpenedImage {
   readonly plan: FlatImagePlan;
+  /** The symbols that are in it. */
   readonly symbols: SymbolPlan | null;
+  /** The first reason recorded against the image, only with `onBroken: 'load'`. */
   readonly broken: Broken | null;
 }
 
@@ -156,26 +191,29 @@ export interface FlattenedImage extends OpenedImage {
  *
  * @throws only what the source throws when it cannot be read
  */
-export async function flattenImage(source: ImageSource, request: FlatRequest): Promise<FlattenedImage | RefusedImage> {
+export async function flattenImage(
+  source: ImageSource,
+  {
+    loader = DEFAULT_LOADER,
+    symbols: choice = 'auto',
+    onBroken = 'reject',
+    maxBlobBytes = DEFAULTS.maxBlobBytes,
+    maxFlatBytes = DEFAULTS.maxFlatBytes,
+  }: FlatRequest = {},
+): Promise<FlattenedImage | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
   const { image, elf, kernel } = opened;
-  const { loader, maxBlobBytes, maxFlatBytes } = request;
-  const wanted =
-    request.symbols === 'always' ||
-    (request.symbols === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
+  const wanted = choice === 'always' || (choice === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
   const loadAddress = kernel.pend;
   const loaded = wanted ? loadSymbols(elf, { loader, loadAddress, maxBlobBytes }) : null;
   if (loaded !== null && !loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
   const symbols = loaded?.plan ?? null;
   const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
   if (!flat.ok) return { ok: false, image, loadAddress, broken: flat.broken };
-  return {
-    ...opened,
-    plan: flat.plan,
-    symbols,
-    broken: flat.recorded === null ? null : reportRecorded(flat.recorded),
-  };
+  const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
+  if (reported !== null && onBroken === 'reject') return { ok: false, image, loadAddress, broken: reported };
+  return { ...opened, plan: flat.plan, symbols, broken: reported };
 }
 
 /** Either kind of guest may ask; the notes that both read are the same. */

@@ -1,29 +1,23 @@
-/** The parameters of an upload, from the query and the fields of a form, checked against their schema. */
-import type { Type } from 'typebox';
-import { Compile } from 'typebox/compile';
+/** Gathers the parameters of an upload, from the query and the fields of a form. */
+import {
+  accepts,
+  explainRefusal,
+  explainRepetition,
+  type GivenParameters,
+  type Parameters,
+  quote,
+} from '../parameters.ts';
 import { Problem } from './problem.ts';
 
-/** Longest value that is told back to the caller. */
-const MAX_ECHO_CHARS = 40;
-
-/** How often a repeatable parameter may be given. */
-export const MAX_REPEATS = 100;
-
-interface Checker {
-  readonly accepts: string;
-  /** How often it may be given: once, unless its schema is that of an array. */
-  readonly maxValues: number;
-  check(value: string): boolean;
-}
-
 /** Gathers the parameters of one request. Each is checked when it arrives, so that a bad one is told before the body. */
-export class ParameterCollector {
-  readonly #checkers: ParameterCheckers;
+export class ParameterCollector implements GivenParameters {
+  readonly #parameters: Parameters;
   readonly #values = new Map<string, string[]>();
   readonly #fields = new Set<string>();
 
-  constructor(checkers: ParameterCheckers) {
-    this.#checkers = checkers;
+  /** @param parameters those of the route */
+  constructor(parameters: Parameters) {
+    this.#parameters = parameters;
   }
 
   /** @throws Problem parameter-unknown, parameter-conflict or parameter-invalid */
@@ -40,7 +34,7 @@ export class ParameterCollector {
   }
 
   has(name: string): boolean {
-    return this.#checkers.has(name);
+    return Object.hasOwn(this.#parameters, name);
   }
 
   /** @throws Problem parameter-conflict or parameter-invalid */
@@ -52,15 +46,14 @@ export class ParameterCollector {
   }
 
   #add(name: string, value: unknown): void {
-    const checker = this.#checkers.get(name);
-    if (checker === undefined || typeof value !== 'string' || !checker.check(value)) {
-      throw new Problem('parameter-invalid', `${name} is ${quote(value)}. ${checker?.accepts ?? ''}`);
-    }
+    const parameter = this.#parameters[name];
+    if (parameter === undefined) throw new Error(`${name} was not asked for with has()`);
+    if (!accepts(parameter, value)) throw new Problem('parameter-invalid', explainRefusal(name, parameter, value));
     const values = this.#values.get(name) ?? [];
     const [before] = values;
-    if (checker.maxValues > 1) {
-      if (values.length === checker.maxValues) {
-        throw new Problem('parameter-invalid', `${name} stands more than ${checker.maxValues} times.`);
+    if (parameter.maxValues !== undefined) {
+      if (values.length === parameter.maxValues) {
+        throw new Problem('parameter-invalid', explainRepetition(name, parameter));
       }
     } else if (before !== undefined) {
       if (before === value) return;
@@ -70,7 +63,7 @@ export class ParameterCollector {
     values.push(value);
   }
 
-  /** What was given under this name; it fits its schema. */
+  /** What was given under this name; it is accepted. */
   get(name: string): string | undefined {
     return this.#values.get(name)?.[0];
   }
@@ -81,62 +74,10 @@ export class ParameterCollector {
   }
 
   #isRepeatable(name: string): boolean {
-    return (this.#checkers.get(name)?.maxValues ?? 1) > 1;
+    return this.#parameters[name]?.maxValues !== undefined;
   }
 
   #known(): string {
-    return `Known are ${[...this.#checkers.keys()].join(', ')}.`;
+    return `Known are ${Object.keys(this.#parameters).join(', ')}.`;
   }
 }
-
-export type ParameterCheckers = ReadonlyMap<string, Checker>;
-
-/**
- * The checks of a schema's properties, to be made once. An array is a parameter that may be repeated; it has `maxItems`.
- *
- * @param also what a value that fits its schema must pass besides
- */
-export function compileParameters(
-  schema: Type.TObject,
-  also: Readonly<Record<string, (text: string) => boolean>> = {},
-): ParameterCheckers {
-  return new Map(
-    Object.entries(schema.properties).map(([name, property]: [string, ParameterSchema]) => {
-      const { items, maxItems = 1 } = property;
-      const one = items ?? property;
-      const validator = Compile(one);
-      const fits = one.type === 'integer' ? isInteger(validator) : (text: string) => validator.Check(text);
-      const passes = also[name] ?? (() => true);
-      const accepts = describe({ ...property, ...one });
-      return [name, { accepts, maxValues: maxItems, check: (value) => fits(value) && passes(value) }];
-    }),
-  );
-}
-
-type ParameterSchema = Type.TSchema & {
-  readonly type?: string;
-  readonly enum?: readonly string[];
-  readonly description?: string;
-  readonly items?: ParameterSchema;
-  readonly maxItems?: number;
-};
-
-const isInteger =
-  (validator: { Check(value: unknown): boolean }) =>
-  (text: string): boolean =>
-    /^\d{1,16}$/.test(text) && validator.Check(Number(text));
-
-function describe(property: ParameterSchema): string {
-  if (property.enum !== undefined) return `Accepted are ${property.enum.join(', ')}.`;
-  return property.description ?? '';
-}
-
-function quote(value: unknown): string {
-  if (typeof value !== 'string') return `a value of type ${typeof value}`;
-  return JSON.stringify(value.length > MAX_ECHO_CHARS ? `${value.slice(0, MAX_ECHO_CHARS)}…` : value);
-}
-
-const MAX_U64 = 2n ** 64n - 1n;
-
-/** Whether a number, `0x` hex or decimal, fits into 64 bits. */
-export const isAddress = (text: string): boolean => BigInt(text) <= MAX_U64;

@@ -9,15 +9,16 @@ import type {
 import { Type } from 'typebox';
 import type { Config } from '../config.ts';
 import type { ImageFacts } from '../load.ts';
+import type { GivenParameters, Parameters } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/bsdsyms.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { logBroken } from './logging.ts';
 import type { Metrics } from './metrics.ts';
 import { negotiate } from './negotiation.ts';
-import { compileParameters, ParameterCollector } from './parameters.ts';
+import { ParameterCollector } from './parameters.ts';
 import { Problem, toProblem } from './problem.ts';
-import { binary, problemResponse } from './schemas.ts';
+import { binary, parameterSchema, problemResponse } from './schemas.ts';
 import { receiveImage, type Upload, type UploadOptions } from './upload.ts';
 
 export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
@@ -46,15 +47,9 @@ export interface UploadRoute<MediaType extends string> {
   readonly operationId: string;
   readonly summary: string;
   readonly description: string;
-  readonly parameters: Type.TObject;
-  /** What a parameter that fits its schema must pass besides. */
-  readonly also?: Readonly<Record<string, (text: string) => boolean>>;
-  /**
-   * What must hold between parameters; called when those of the query are there, and again when all are.
-   *
-   * @throws Problem
-   */
-  readonly checkTogether?: (parameters: ParameterCollector) => void;
+  readonly parameters: Parameters;
+  /** What is wrong between parameters; asked when those of the query are there, and again when all are. */
+  readonly conflict?: (given: GivenParameters) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** The schema of the 200. */
@@ -72,8 +67,13 @@ export function uploadRoute<MediaType extends string>(
   { lifecycle, upload, metrics, guard }: UploadServices,
   route: UploadRoute<MediaType>,
 ): void {
-  const checkers = compileParameters(route.parameters, route.also);
-  const { mediaTypes, unpack = true, checkTogether = () => {} } = route;
+  const querystring = parameterSchema(route.parameters);
+  const { mediaTypes, unpack = true, conflict = () => null } = route;
+
+  function checkTogether(parameters: ParameterCollector): void {
+    const detail = conflict(parameters);
+    if (detail !== null) throw new Problem('parameter-conflict', detail);
+  }
 
   async function receive(
     request: FastifyRequest,
@@ -106,11 +106,11 @@ export function uploadRoute<MediaType extends string>(
         description: route.description,
         tags: ['images'],
         security: SECURITY,
-        querystring: route.parameters,
+        querystring,
         body: {
           content: {
             'multipart/form-data': {
-              schema: Type.Object({ image: binary, ...route.parameters.properties }, { additionalProperties: false }),
+              schema: Type.Object({ image: binary, ...querystring.properties }, { additionalProperties: false }),
             },
             'application/octet-stream': { schema: binary },
           },
@@ -132,7 +132,7 @@ export function uploadRoute<MediaType extends string>(
     },
     async (request, reply) => {
       const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
-      const parameters = new ParameterCollector(checkers);
+      const parameters = new ParameterCollector(route.parameters);
       const received = await receive(request, reply, parameters);
       return route.handle({ ...received, request, reply, parameters, mediaType });
     },

@@ -9,10 +9,11 @@ import { ImageError } from '../image/errors.ts';
 import { looksLikeMultipart, RECOGNISED_BYTES } from '../image/recognise.ts';
 import type { ImageSource } from '../image/source.ts';
 import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
+import { MAX_REPEATS } from '../parameters.ts';
 import type { Admission } from './admission.ts';
 import { contentDecoders, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
-import { MAX_REPEATS, type ParameterCollector } from './parameters.ts';
+import type { ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
 
 /** The form's file part. */

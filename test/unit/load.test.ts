@@ -1,12 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
-import { type LoadedImage, type LoadRequest, loadImage, type RefusedImage } from '../../src/load.ts';
-import { DEFAULT_LOADER } from '../../src/xen/bsdsyms.ts';
+import { flattenImage, type LoadedImage, type LoadRequest, loadImage, type RefusedImage } from '../../src/load.ts';
 import { buildImage, kernel } from '../support/elf-builder.ts';
 import { MIB } from '../support/load.ts';
 import { CountingSource } from '../support/sources.ts';
 
-const request: LoadRequest = { loader: DEFAULT_LOADER, loadAddress: null, maxBlobBytes: MIB };
+const request: LoadRequest = { onBroken: 'load', maxBlobBytes: MIB };
 
 const run = (bytes: Uint8Array, options: Partial<LoadRequest> = {}): Promise<LoadedImage | RefusedImage> =>
   loadImage(new MemorySource([bytes]), { ...request, ...options });
@@ -73,7 +72,52 @@ describe('warnings', () => {
   });
 });
 
+describe('a request that asks for nothing', () => {
+  test('has the defaults of the service', async () => {
+    const result = await loadImage(new MemorySource([image.bytes]));
+    expect(result).toMatchObject({ ok: true, plan: { loader: 'xen-4.8', loadAddress: 0x10_2000n } });
+    const flat = await flattenImage(new MemorySource([image.bytes]));
+    expect(flat).toMatchObject({ ok: true, symbols: null, plan: { pstart: 0x10_0000n, pend: 0x10_2000n } });
+  });
+
+  test('refuses blobs and flat images beyond their limits', async () => {
+    const { bytes } = kernel({ symtab: { header: { sh_size: 2 ** 29 } }, placement: { imageSize: 4096 } });
+    const large = new CountingSource(bytes, 2 ** 30);
+    expect(await loadImage(large)).toMatchObject({ ok: false, broken: { code: 'region-too-large' } });
+    const wide = kernel({ memsz: 2n ** 33n });
+    const flat = await flattenImage(new MemorySource([wide.bytes]), { symbols: 'never' });
+    expect(flat).toMatchObject({ ok: false, broken: { code: 'segments-too-large' } });
+  });
+});
+
 describe('an image with a reason against it', () => {
+  const cut = kernel({ symtab: { header: { sh_size: 0x1_0000 } } }).bytes;
+
+  test('is refused for it unless it is to be loaded', async () => {
+    const refused = {
+      ok: false,
+      loadAddress: 0x10_2000n,
+      image: { size: cut.length },
+      broken: { code: 'out-of-range-access', reason: 'out of range access', stage: 'load', length: 0x1_0000n },
+    };
+    expect(await loadImage(new MemorySource([cut]))).toMatchObject(refused);
+    expect(await run(cut, { onBroken: 'reject' })).toMatchObject(refused);
+    expect(await flattenImage(new MemorySource([cut]), { symbols: 'always' })).toMatchObject(refused);
+  });
+
+  test('is refused without a look at its symbols', async () => {
+    const source = new CountingSource(cut);
+    await loadImage(source);
+    const rejected = source.bytesRead;
+    await loadImage(source, { onBroken: 'load' });
+    expect(source.bytesRead - rejected).toBeGreaterThan(rejected);
+  });
+
+  test('can be flattened all the same', async () => {
+    const flat = await flattenImage(new MemorySource([cut]), { symbols: 'always', onBroken: 'load' });
+    expect(flat).toMatchObject({ ok: true, broken: { code: 'out-of-range-access' } });
+  });
+
   test('is loaded as the reference does, with the reason', async () => {
     const result = await run(kernel({ symtab: { header: { sh_size: 0x1_0000 } } }).bytes);
     expect(result).toMatchObject({

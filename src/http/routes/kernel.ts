@@ -1,20 +1,12 @@
 /** `POST /kernel` and `POST /image`: what Xen makes of a kernel, and how it lies in memory. */
 import type { FastifyInstance } from 'fastify';
 import { flattenImage, inspectKernel } from '../../load.ts';
+import { FLAT_PARAMETERS, KERNEL_PARAMETERS, toFlatRequest } from '../../parameters.ts';
 import { hex } from '../../report/hex.ts';
 import { toFlatLayout, toKernelReport } from '../../report/kernel.ts';
 import { DEFAULT_LOADER } from '../../xen/bsdsyms.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
-import {
-  binary,
-  FlatParameters,
-  flatLayoutResponse,
-  JSON_TYPE,
-  KernelParameters,
-  kernelReportResponse,
-  toLoader,
-  toSymbolsChoice,
-} from '../schemas.ts';
+import { binary, flatLayoutResponse, JSON_TYPE, kernelReportResponse } from '../schemas.ts';
 import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
 const header = (description: string) => ({ type: 'string', description });
@@ -29,7 +21,7 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
     description:
       'Segments, notes, and whether Xen would start the kernel as a PV or as an HVM (PVH) guest. For every image that ' +
       'passes init, with or without symbols; a recorded reason is reported, not refused.',
-    parameters: KernelParameters,
+    parameters: KERNEL_PARAMETERS,
     mediaTypes: [JSON_TYPE],
     ok: { description: 'The report.', content: { [JSON_TYPE]: { schema: kernelReportResponse } } },
     async handle({ request, source, compression }) {
@@ -47,7 +39,7 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
     description:
       'Loadable segments and, when wanted, symbols, from the lowest to the highest guest-physical address, with zeros ' +
       'in between. With Accept: application/json the extents it consists of.',
-    parameters: FlatParameters,
+    parameters: FLAT_PARAMETERS,
     mediaTypes: [OCTETS, JSON_TYPE],
     ok: {
       description: 'The flat image, or its extents.',
@@ -60,19 +52,13 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
       content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: flatLayoutResponse } },
     },
     async handle({ request, reply, source, compression, parameters, mediaType }) {
-      const loader = toLoader(parameters.get('loader'));
-      const result = await flattenImage(source, {
-        loader,
-        symbols: toSymbolsChoice(parameters.get('symbols')),
-        maxBlobBytes: config.maxBlobBytes,
-        maxFlatBytes: config.maxFlatBytes,
-      });
+      const wanted = toFlatRequest(parameters, config);
+      const result = await flattenImage(source, wanted);
       metrics.image(result.image, compression);
-      if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...result, loader });
+      if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
       if (result.broken !== null) {
-        const placement = { loader, loadAddress: result.kernel.pend };
-        const problem = noteBroken(request, metrics, result.broken, result.image, placement);
-        if (parameters.get('onBroken') !== 'load') throw problem;
+        const placement = { ...wanted, loadAddress: result.kernel.pend };
+        noteBroken(request, metrics, result.broken, result.image, placement);
       }
       if (mediaType === JSON_TYPE) return toFlatLayout(result, compression);
       const { plan, broken } = result;

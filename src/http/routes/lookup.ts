@@ -2,23 +2,12 @@
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { Type } from 'typebox';
-import { symbolBindNumbers, symbolTypeNumbers } from '../../elf/symbols.ts';
 import { openSymbols } from '../../load.ts';
-import {
-  DEFAULT_PAGE_SYMBOLS,
-  findConflict,
-  type SymbolQuery,
-  writeSymbolLines,
-  writeSymbols,
-} from '../../report/symbols.ts';
+import { findSymbolConflict, SYMBOL_PARAMETERS, toSymbolQuery } from '../../parameters.ts';
+import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../../report/symbols.ts';
 import { DEFAULT_LOADER } from '../../xen/bsdsyms.ts';
-import { isAddress, type ParameterCollector } from '../parameters.ts';
-import { Problem } from '../problem.ts';
-import { JSON_TYPE, NDJSON_TYPE, SymbolParameters, symbolsResponse } from '../schemas.ts';
+import { JSON_TYPE, NDJSON_TYPE, symbolsResponse } from '../schemas.ts';
 import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
-
-/** It would reach from one string into the next. */
-const hasNoNul = (text: string): boolean => !text.includes('\0');
 
 export function lookupRoutes(app: FastifyInstance, services: UploadServices): void {
   const { metrics } = services;
@@ -30,9 +19,8 @@ export function lookupRoutes(app: FastifyInstance, services: UploadServices): vo
     description:
       'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
       'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
-    parameters: SymbolParameters,
-    also: { name: hasNoNul, prefix: hasNoNul, address: isAddress },
-    checkTogether: refuseConflicts,
+    parameters: SYMBOL_PARAMETERS,
+    conflict: findSymbolConflict,
     mediaTypes: [JSON_TYPE, NDJSON_TYPE],
     ok: {
       description: 'The symbols, or the addresses with their symbols.',
@@ -56,43 +44,14 @@ export function lookupRoutes(app: FastifyInstance, services: UploadServices): vo
         throw noteBroken(request, metrics, opened.broken, opened.image, { loader: DEFAULT_LOADER, loadAddress: null });
       }
       if (mediaType === JSON_TYPE) {
-        const query = toQuery(parameters, DEFAULT_PAGE_SYMBOLS);
+        const query = toSymbolQuery(parameters, DEFAULT_PAGE_SYMBOLS);
         return send(reply.type('application/json; charset=utf-8'), writeSymbols(opened, query, compression));
       }
       const { recorded } = opened.elf.view;
       if (recorded !== null) reply.header('Bsdsyms-Broken', recorded.code);
-      return send(reply.type(NDJSON_TYPE), writeSymbolLines(opened, toQuery(parameters, null)));
+      return send(reply.type(NDJSON_TYPE), writeSymbolLines(opened, toSymbolQuery(parameters, null)));
     },
   });
-}
-
-/** @throws Problem parameter-conflict */
-function refuseConflicts(parameters: ParameterCollector): void {
-  const conflict = findConflict((name) => parameters.get(name) !== undefined);
-  if (conflict === null) return;
-  const [first, second] = conflict;
-  throw new Problem(
-    'parameter-conflict',
-    `${first} and ${second} exclude each other. Ask for symbols by name, or by address, or for a page of them (type, ` +
-      'bind, prefix, limit, after).',
-  );
-}
-
-function toQuery(parameters: ParameterCollector, defaultLimit: number | null): SymbolQuery {
-  const names = parameters.getAll('name');
-  if (names.length > 0) return { names };
-  const addresses = parameters.getAll('address').map(BigInt);
-  if (addresses.length > 0) return { addresses };
-  const limit = parameters.get('limit');
-  return {
-    page: {
-      after: Number(parameters.get('after') ?? 0),
-      limit: limit === undefined ? defaultLimit : Number(limit),
-      types: symbolTypeNumbers(parameters.getAll('type')),
-      binds: symbolBindNumbers(parameters.getAll('bind')),
-      prefix: parameters.get('prefix') ?? '',
-    },
-  };
 }
 
 /** Up to this length it is sent in one piece, with its length, and may still fail. */

@@ -1,11 +1,11 @@
 /** `POST /bsdsyms` and `POST /layout`: an image in, its symbol blob or the layout of it out. */
 import type { FastifyInstance } from 'fastify';
 import { type LoadedImage, loadImage } from '../../load.ts';
+import { LOAD_PARAMETERS, toLoadRequest } from '../../parameters.ts';
 import { hex } from '../../report/hex.ts';
 import { toLayout } from '../../report/layout.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
-import { isAddress } from '../parameters.ts';
-import { binary, JSON_TYPE, LoadParameters, layoutResponse, toLoader } from '../schemas.ts';
+import { binary, JSON_TYPE, layoutResponse } from '../schemas.ts';
 import { noteBroken, type Received, type UploadServices, uploadRoute } from '../upload-route.ts';
 
 const header = (description: string) => ({ type: 'string', description });
@@ -15,19 +15,11 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
 
   /** @throws Problem for an image that is refused */
   async function load({ request, parameters, source, compression }: Received<string>): Promise<LoadedImage> {
-    const loader = toLoader(parameters.get('loader'));
-    const given = parameters.get('loadAddress');
-    const result = await loadImage(source, {
-      loader,
-      loadAddress: given === undefined ? null : BigInt(given),
-      maxBlobBytes: config.maxBlobBytes,
-    });
+    const wanted = toLoadRequest(parameters, config);
+    const result = await loadImage(source, wanted);
     metrics.image(result.image, compression);
-    if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...result, loader });
-    if (result.broken !== null) {
-      const problem = noteBroken(request, metrics, result.broken, result.image, result.plan);
-      if (parameters.get('onBroken') !== 'load') throw problem;
-    }
+    if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
+    if (result.broken !== null) noteBroken(request, metrics, result.broken, result.image, result.plan);
     metrics.blob(result.plan.size);
     return result;
   }
@@ -39,8 +31,7 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
     description:
       'Runs parse and load on the image and answers with the bytes that Xen would place behind the kernel, or, with ' +
       'Accept: application/json, with where they lie and what they consist of.',
-    parameters: LoadParameters,
-    also: { loadAddress: isAddress },
+    parameters: LOAD_PARAMETERS,
     mediaTypes: [OCTETS, JSON_TYPE],
     ok: {
       description: 'The blob, or its layout.',
@@ -70,8 +61,7 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
     operationId: 'layout',
     summary: 'The layout of the symbols of an image',
     description: 'The same as POST /bsdsyms with Accept: application/json, whatever the Accept.',
-    parameters: LoadParameters,
-    also: { loadAddress: isAddress },
+    parameters: LOAD_PARAMETERS,
     mediaTypes: [JSON_TYPE],
     ok: { description: 'The layout.', content: { [JSON_TYPE]: { schema: layoutResponse } } },
     handle: async (received) => toLayout(await load(received), received.compression),

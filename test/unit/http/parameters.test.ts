@@ -1,11 +1,9 @@
-import { Type } from 'typebox';
 import { describe, expect, test } from 'vitest';
-import { compileParameters, isAddress, ParameterCollector } from '../../../src/http/parameters.ts';
+import { ParameterCollector } from '../../../src/http/parameters.ts';
 import { Problem } from '../../../src/http/problem.ts';
-import { LoadParameters } from '../../../src/http/schemas.ts';
+import { LOAD_PARAMETERS, type Parameters } from '../../../src/parameters.ts';
 
-const checkers = compileParameters(LoadParameters, { loadAddress: isAddress });
-const collector = (): ParameterCollector => new ParameterCollector(checkers);
+const collector = (): ParameterCollector => new ParameterCollector(LOAD_PARAMETERS);
 
 function problemOf(run: () => unknown): { readonly code: string; readonly detail: string } {
   try {
@@ -16,29 +14,6 @@ function problemOf(run: () => unknown): { readonly code: string; readonly detail
   }
   return { code: 'none', detail: '' };
 }
-
-describe('isAddress', () => {
-  test.each(['0', '1', '0x0', '0xffffffffffffffff', '18446744073709551615'])('%s fits', (text) => {
-    expect(isAddress(text)).toBe(true);
-  });
-
-  test.each(['0x10000000000000000', '18446744073709551616', '99999999999999999999'])('%s does not', (text) => {
-    expect(isAddress(text)).toBe(false);
-  });
-});
-
-describe('compileParameters', () => {
-  test('has a check for every property of the schema', () => {
-    expect([...checkers.keys()]).toEqual(Object.keys(LoadParameters.properties));
-  });
-
-  test('tells what is accepted, by the list or by the description', () => {
-    const made = compileParameters(
-      Type.Object({ a: Type.Unsafe({ type: 'string', enum: ['x', 'y'] }), b: Type.String({ description: 'A word.' }) }),
-    );
-    expect([made.get('a')?.accepts, made.get('b')?.accepts]).toEqual(['Accepted are x, y.', 'A word.']);
-  });
-});
 
 describe('ParameterCollector', () => {
   test('keeps what was given, from the query and from the form', () => {
@@ -108,14 +83,11 @@ describe('ParameterCollector', () => {
     expect([code, detail]).toEqual(['parameter-conflict', 'onBroken stands more than once in the form.']);
   });
 
-  const repeatables = compileParameters(
-    Type.Object({
-      name: Type.Array(Type.String({ minLength: 1 }), { maxItems: 3, description: 'A name.' }),
-      kind: Type.Array(Type.Unsafe({ type: 'string', enum: ['x', 'y'] }), { maxItems: 3 }),
-      limit: Type.Integer({ minimum: 1, maximum: 20, description: '1 to 20.' }),
-    }),
-    { name: (text) => text !== 'bad' },
-  );
+  const repeatables: Parameters = {
+    name: { minLength: 1, maxValues: 3, description: 'A name.', check: (text) => text !== 'bad' },
+    kind: { enum: ['x', 'y'], maxValues: 3, description: 'A kind.' },
+    limit: { type: 'integer', minimum: 1, maximum: 20, description: '1 to 20.' },
+  };
 
   test('keeps all values of a repeatable parameter, those of the query first', () => {
     const parameters = new ParameterCollector(repeatables);

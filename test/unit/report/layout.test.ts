@@ -2,12 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../../src/image/memory.ts';
 import { type LoadedImage, loadImage } from '../../../src/load.ts';
 import { toLayout } from '../../../src/report/layout.ts';
-import { DEFAULT_LOADER } from '../../../src/xen/bsdsyms.ts';
 import { type KernelSpec, kernel } from '../../support/elf-builder.ts';
 
 async function loaded(spec: KernelSpec, loadAddress: bigint | null = null): Promise<LoadedImage> {
   const source = new MemorySource([kernel(spec).bytes]);
-  const result = await loadImage(source, { loader: DEFAULT_LOADER, loadAddress, maxBlobBytes: 2 ** 20 });
+  const result = await loadImage(source, { loadAddress, onBroken: 'load' });
   if (!result.ok) throw new Error(result.broken.detail);
   return result;
 }
