@@ -2,16 +2,15 @@
 import accepts from 'accepts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ImageError } from '../image/errors.ts';
-import type { ImageFacts } from '../load.ts';
-import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
+import {
+  describeProblem,
+  IMAGE_PROBLEM_KINDS,
+  type ImageProblemCode,
+  type ProblemDocument,
+  type ProblemKind,
+  type ProblemSubject,
+} from '../report/problem.ts';
 import { isWaiting } from './expectation.ts';
-
-export interface ProblemKind {
-  readonly status: number;
-  readonly title: string;
-  /** For people: what it means and what to do. */
-  readonly explanation: string;
-}
 
 const HTTP_PROBLEM_KINDS = {
   'bad-request': {
@@ -47,13 +46,6 @@ const HTTP_PROBLEM_KINDS = {
     explanation:
       'The body is not multipart/form-data as RFC 7578 has it. Most often the Content-Type was set by hand and lacks ' +
       'the boundary: leave the header to the client (curl -F sets it).',
-  },
-  'compressed-data-corrupt': {
-    status: 400,
-    title: 'The compressed data is damaged',
-    explanation:
-      'The image, or the body by its Content-Encoding, is compressed, and the compressed data is damaged or cut short. ' +
-      'Test it with gzip -t or zstd -t.',
   },
   'multipart-in-body': {
     status: 400,
@@ -108,13 +100,6 @@ const HTTP_PROBLEM_KINDS = {
       'The whole request has to arrive within BSDSYMS_UPLOAD_TIMEOUT_MS, and its body may not pause for longer than ' +
       'BSDSYMS_STALL_TIMEOUT_MS. Send it over a faster connection, or ask the operator for more time.',
   },
-  'image-too-large': {
-    status: 413,
-    title: 'The image is too large',
-    explanation:
-      'The image is larger than BSDSYMS_MAX_IMAGE_BYTES. Debug information is most of a large kernel and is not needed ' +
-      'here: `objcopy --strip-debug` keeps the symbol table.',
-  },
   'media-type-unsupported': {
     status: 415,
     title: 'The content type is not supported',
@@ -127,13 +112,6 @@ const HTTP_PROBLEM_KINDS = {
     title: 'The content coding is not supported',
     explanation:
       'The body has a Content-Encoding that this service does not undo. The detail lists those that it does.',
-  },
-  'compression-unsupported': {
-    status: 415,
-    title: 'The compression of the image is not supported',
-    explanation:
-      'Images compressed with gzip and zstd are unpacked on arrival. For xz, bzip2, lzma, lzo and lz4 unpack the image ' +
-      'before sending it.',
   },
   'client-gone': {
     status: 499,
@@ -164,20 +142,6 @@ const HTTP_PROBLEM_KINDS = {
       'BSDSYMS_MAX_UPLOADS uploads are under way and the short queue behind them is full. Send the request again after ' +
       'the time in Retry-After (curl --retry does).',
   },
-  'spool-full': {
-    status: 503,
-    title: 'There is no room to spool the image',
-    explanation:
-      'The memory for images is in use, and the disk or BSDSYMS_SPOOL_BUDGET_BYTES has no room for more. Send the ' +
-      'request again after the time in Retry-After; if that does not help, the operator has to make room.',
-  },
-  'spool-unavailable': {
-    status: 503,
-    title: 'Images cannot be spooled',
-    explanation:
-      'The memory for images is in use, and BSDSYMS_SPOOL_DIR cannot be used. The log of the service has the cause; the ' +
-      'operator has to see to it.',
-  },
   'shutting-down': {
     status: 503,
     title: 'The service is shutting down',
@@ -186,17 +150,12 @@ const HTTP_PROBLEM_KINDS = {
   },
 } as const satisfies Record<string, ProblemKind>;
 
-export type ProblemCode = keyof typeof HTTP_PROBLEM_KINDS | BrokenCode;
-
-const brokenKinds = Object.entries(BROKEN_KINDS).map(([code, { title, explanation }]) => [
-  code,
-  { status: 422, title, explanation },
-]);
+export type ProblemCode = keyof typeof HTTP_PROBLEM_KINDS | ImageProblemCode;
 
 /** All codes that an answer can carry. */
 export const PROBLEM_KINDS: Readonly<Record<ProblemCode, ProblemKind>> = {
   ...HTTP_PROBLEM_KINDS,
-  ...(Object.fromEntries(brokenKinds) as Record<BrokenCode, ProblemKind>),
+  ...IMAGE_PROBLEM_KINDS,
 };
 
 export const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEM_KINDS, code);
@@ -207,7 +166,7 @@ export class Problem extends Error {
   readonly code: ProblemCode;
   readonly headers: Readonly<Record<string, string>>;
   /** What the answer tells of a broken image beside the code. */
-  readonly subject: { readonly broken: Broken; readonly image: ImageFacts } | null;
+  readonly subject: ProblemSubject | null;
 
   constructor(
     code: ProblemCode,
@@ -215,7 +174,7 @@ export class Problem extends Error {
     options: {
       readonly cause?: unknown;
       readonly headers?: Readonly<Record<string, string>>;
-      readonly subject?: { readonly broken: Broken; readonly image: ImageFacts };
+      readonly subject?: ProblemSubject;
     } = {},
   ) {
     super(detail, { cause: options.cause });
@@ -231,33 +190,10 @@ export class Problem extends Error {
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
-/** The members of RFC 9457, and this service's own. */
-export interface ProblemDocument {
-  readonly type: string;
-  readonly title: string;
-  readonly status: number;
-  readonly detail: string;
-  readonly code: ProblemCode;
-  readonly instance: string;
-  readonly reason?: string | null;
-  readonly stage?: string;
-  readonly image?: { readonly size: number; readonly class?: string; readonly machine?: string };
-}
-
-export function problemDocument(problem: Problem, requestId: string): ProblemDocument {
-  const { status, title } = PROBLEM_KINDS[problem.code];
-  const document = { type: `/problems/${problem.code}`, title, status, detail: problem.message, code: problem.code };
-  if (problem.subject === null) return { ...document, instance: requestId };
-  const { broken, image } = problem.subject;
-  const identity = image.identity === null ? {} : { class: image.identity.class, machine: image.identity.machine };
-  return {
-    ...document,
-    reason: broken.reason,
-    stage: broken.stage,
-    instance: requestId,
-    image: { size: image.size, ...identity },
-  };
-}
+export const problemDocument = (problem: Problem, requestId: string): ProblemDocument => ({
+  ...describeProblem(problem.code, PROBLEM_KINDS[problem.code], problem.message, problem.subject),
+  instance: requestId,
+});
 
 /** Fastify's and its plugins' own error codes; everything not listed here is a defect of this service. */
 const FRAMEWORK_ERRORS: Readonly<Record<string, ProblemCode>> = {
