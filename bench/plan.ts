@@ -7,15 +7,15 @@
  * Prints a table and, behind it, the same figures as one line of JSON. Absolute figures depend on the machine; the
  * ratios hold them against plain work on as many bytes, done in the same run.
  */
-import { type FileHandle, open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ELF64, PT_LOAD, SHT_NOTE, SHT_STRTAB, SHT_SYMTAB, type Struct } from '../src/elf/format.ts';
 import { init } from '../src/elf/headers.ts';
 import type { Headers } from '../src/elf/view.ts';
+import { FileSource } from '../src/image/file.ts';
 import { readHeaders } from '../src/image/headers.ts';
 import { MemorySource } from '../src/image/memory.ts';
-import { assertInside, type ImageSource } from '../src/image/source.ts';
+import type { ImageSource } from '../src/image/source.ts';
 import { loadImage } from '../src/load.ts';
 import { DEFAULT_LOADER, loadSymbols, type SymbolLoad } from '../src/xen/bsdsyms.ts';
 import { findKernelRange } from '../src/xen/kernel.ts';
@@ -227,9 +227,7 @@ async function measureBlocking(
   const blocks: number[] = [];
   for (let run = 0; run < HOSTILE_RUNS; run++) {
     const started = performance.now();
-    const longest = await longestBlock(() =>
-      loadImage(source, { loader: 'xen-4.8', loadAddress: null, maxBlobBytes: MAX_BLOB_BYTES }),
-    );
+    const longest = await longestBlock(() => loadImage(source, { onBroken: 'load', maxBlobBytes: MAX_BLOB_BYTES }));
     totals.push(performance.now() - started);
     blocks.push(longest);
     const headers = await readHeaders(source);
@@ -298,25 +296,6 @@ function sparse(start: Uint8Array, size: number): ImageSource {
   return new MemorySource(chunks);
 }
 
-async function fileSource(file: FileHandle): Promise<ImageSource> {
-  const { size } = await file.stat();
-  const read = async (offset: number, length: number): Promise<Uint8Array> => {
-    assertInside(offset, length, size);
-    const bytes = new Uint8Array(length);
-    const { bytesRead } = await file.read(bytes, 0, length, offset);
-    if (bytesRead !== length) throw new Error('the file ended early');
-    return bytes;
-  };
-  return {
-    size,
-    read,
-    async *stream(offset, length) {
-      yield await read(offset, length);
-    },
-    close: () => file.close(),
-  };
-}
-
 // --- Report -----------------------------------------------------------------------------------------------------------
 
 const ms = (value: number): string => value.toFixed(value < 1 ? 4 : 2);
@@ -325,7 +304,7 @@ const ratio = (value: number): string => `${value.toFixed(1)} x`;
 const { positionals } = parseArgs({ allowPositionals: true });
 const planning: PlanningFigures[] = [];
 for (const path of positionals) {
-  const source = await fileSource(await open(path));
+  const source = await FileSource.open(path);
   planning.push(await measurePlanning(basename(path), source));
   await source.close();
 }

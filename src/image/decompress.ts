@@ -4,6 +4,7 @@ import { consume } from './consume.ts';
 import { ImageError } from './errors.ts';
 import type { ImageSink, ImageSource } from './source.ts';
 
+/** What is unpacked. */
 export type Compression = 'gzip' | 'zstd';
 
 /** Large pieces, as every one of them is a round trip to the thread pool. */
@@ -26,7 +27,14 @@ const SIGNATURES: readonly { readonly name: string; readonly unpack: Compression
     { name: 'lz4', unpack: null, bytes: [0x04, 0x22, 0x4d, 0x18] },
     { name: 'lz4', unpack: null, bytes: [0x02, 0x21, 0x4c, 0x18] },
   ];
-const LONGEST_SIGNATURE = Math.max(...SIGNATURES.map(({ bytes }) => bytes.length));
+/** Enough of a file to see whether it is compressed. */
+export const LONGEST_SIGNATURE = Math.max(...SIGNATURES.map(({ bytes }) => bytes.length));
+
+const findSignature = (start: Uint8Array): (typeof SIGNATURES)[number] | undefined =>
+  SIGNATURES.find(({ bytes }) => bytes.every((byte, index) => start[index] === byte));
+
+/** Whether a file that begins like this is compressed, in a way that is unpacked here or not. */
+export const looksCompressed = (start: Uint8Array): boolean => findSignature(start) !== undefined;
 
 /** Looks at the first bytes of an image and unpacks it on its way to the sink behind. Anything else passes untouched. */
 export class UnpackingSink {
@@ -76,7 +84,7 @@ export class UnpackingSink {
 
   #decide(start: Uint8Array): void | Promise<void> {
     this.#start = null;
-    const signature = SIGNATURES.find(({ bytes }) => bytes.every((byte, index) => start[index] === byte));
+    const signature = findSignature(start);
     if (signature !== undefined) {
       if (signature.unpack === null) {
         throw new ImageError(

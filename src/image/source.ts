@@ -36,7 +36,8 @@ export interface ImageSink {
 
 /** Throws unless the range is inside an image of `size` bytes. Sources call it before they touch a byte. */
 export function assertInside(offset: number, length: number, size: number): void {
-  if (offset < 0 || length < 0 || offset + length > size) {
+  // Turned around, as NaN compares with nothing.
+  if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
     throw new RangeError(`range ${offset}+${length} is outside an image of ${size} bytes`);
   }
 }

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { Budget } from './budget.ts';
 import { ChunkList } from './chunks.ts';
 import { ImageError } from './errors.ts';
-import { assertInside, type ImageSource } from './source.ts';
+import { FileSource } from './file.ts';
+import type { ImageSource } from './source.ts';
 
 /** What is written at once. One batch is filled while the one before is written. */
 const WRITE_BATCH_BYTES = 1024 * 1024;
-const READ_PIECE_BYTES = 256 * 1024;
 
 /** `bsdsyms-<pid>-<uuid>.spool`; the pid tells leftovers of a dead process from files about to be unlinked. */
 const LEFTOVER = /^bsdsyms-(\d+)-[0-9a-f-]{36}\.spool$/;
@@ -104,7 +104,7 @@ export class SpoolWriter {
   async finish(): Promise<ImageSource> {
     await this.#flush();
     await this.#writing;
-    return new SpooledSource(this.#file, this.#size, () => this.#release());
+    return new FileSource(this.#file, this.#size, () => this.#release());
   }
 
   /** Idempotent, and harmless while or after the image is finished: whoever comes first gives the budget back. */
@@ -149,44 +149,6 @@ function dropBytes(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
     left -= dropped;
     return dropped === chunk.length ? [] : [chunk.subarray(dropped)];
   });
-}
-
-class SpooledSource implements ImageSource {
-  readonly size: number;
-  readonly #file: FileHandle;
-  readonly #release: () => void;
-  #closed: Promise<void> | null = null;
-
-  constructor(file: FileHandle, size: number, release: () => void) {
-    this.#file = file;
-    this.size = size;
-    this.#release = release;
-  }
-
-  async read(offset: number, length: number): Promise<Uint8Array> {
-    assertInside(offset, length, this.size);
-    if (this.#closed !== null) throw new Error('the image was closed');
-    const bytes = new Uint8Array(length);
-    for (let done = 0; done < length; ) {
-      const { bytesRead } = await this.#file.read(bytes, done, length - done, offset + done);
-      if (bytesRead === 0) throw new Error('a spool file ended early');
-      done += bytesRead;
-    }
-    return bytes;
-  }
-
-  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
-    assertInside(offset, length, this.size);
-    for (let done = 0; done < length; done += READ_PIECE_BYTES) {
-      yield await this.read(offset + done, Math.min(READ_PIECE_BYTES, length - done));
-    }
-  }
-
-  close(): Promise<void> {
-    // Closing a FileHandle waits for what is under way on it.
-    this.#closed ??= this.#file.close().finally(() => this.#release());
-    return this.#closed;
-  }
 }
 
 function spoolError(error: unknown): ImageError {

@@ -8,6 +8,7 @@ import { constants, deflateRawSync } from 'node:zlib';
 import { vi } from 'vitest';
 import { kernel } from './elf-builder.ts';
 import { head, RawConnection } from './raw-http.ts';
+import type { Read } from './sources.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
@@ -114,15 +115,35 @@ export type Write = (chunks: readonly Uint8Array[], position: number) => Promise
 export async function interceptWrites(
   intercept: (write: Write, chunks: readonly Uint8Array[], position: number) => Promise<number>,
 ): Promise<void> {
-  const file = await open(import.meta.filename);
-  const prototype = Object.getPrototypeOf(file) as FileHandle;
-  await file.close();
+  const prototype = await fileHandlePrototype();
   const writev: (this: FileHandle, ...call: Parameters<FileHandle['writev']>) => ReturnType<FileHandle['writev']> =
     Object.getOwnPropertyDescriptor(prototype, 'writev')?.value;
   vi.spyOn(prototype, 'writev').mockImplementation(async function (this: FileHandle, buffers, position = 0) {
     const write: Write = async (chunks, at) => (await writev.call(this, chunks, at)).bytesWritten;
     return { bytesWritten: await intercept(write, buffers as unknown as readonly Uint8Array[], position), buffers };
   });
+}
+
+/** Keeps account of what is read from files at an offset, until `vi.restoreAllMocks()`. @param maxBytes at once */
+export async function interceptReads(maxBytes = Number.POSITIVE_INFINITY): Promise<Read[]> {
+  const prototype = await fileHandlePrototype();
+  const original: (this: FileHandle, ...call: [Uint8Array, number, number, number]) => Promise<{ bytesRead: number }> =
+    Object.getOwnPropertyDescriptor(prototype, 'read')?.value;
+  const reads: Read[] = [];
+  const read = async function (this: FileHandle, bytes: Uint8Array, at: number, length: number, offset: number) {
+    const result = await original.call(this, bytes, at, Math.min(length, maxBytes), offset);
+    reads.push({ offset, length: result.bytesRead });
+    return result;
+  };
+  vi.spyOn(prototype, 'read').mockImplementation(read as unknown as FileHandle['read']);
+  return reads;
+}
+
+async function fileHandlePrototype(): Promise<FileHandle> {
+  const file = await open(import.meta.filename);
+  const prototype = Object.getPrototypeOf(file) as FileHandle;
+  await file.close();
+  return prototype;
 }
 
 /** A failure of the system. */

@@ -1,0 +1,106 @@
+/** An image in a file, read where it lies and no more of it than is asked for. */
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { assertInside, type ImageSource } from './source.ts';
+
+const READ_PIECE_BYTES = 256 * 1024;
+
+/** What callers match on. */
+export type FileErrorCode = 'not-a-file' | 'file-shortened';
+
+/** A file that cannot be an image, or is none any more. What the system itself refuses comes as its own error. */
+export class FileError extends Error {
+  override readonly name = 'FileError';
+  readonly code: FileErrorCode;
+
+  constructor(code: FileErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** An image in a regular file. Every read is one of the file. */
+export class FileSource implements ImageSource {
+  readonly size: number;
+  readonly #file: FileHandle;
+  readonly #release: () => void;
+  #closed: Promise<void> | null = null;
+
+  /**
+   * @param file is closed with the source
+   * @param size bytes of it that are the image
+   * @param release called once, when the file has been closed
+   */
+  constructor(file: FileHandle, size: number, release: () => void = () => {}) {
+    this.#file = file;
+    this.size = size;
+    this.#release = release;
+  }
+
+  /**
+   * Opens a regular file. Pipes and devices have no offsets to read at, and are refused without waiting for them.
+   *
+   * @throws FileError not-a-file, and the system's errors
+   */
+  static async open(path: string): Promise<FileSource> {
+    // Looked at before it is opened, as opening is enough to make some devices do something, and again behind that.
+    assertRegular(await stat(path));
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const stats = await file.stat();
+      assertRegular(stats);
+      return new FileSource(file, stats.size);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** @throws RangeError, FileError file-shortened, and the system's errors */
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    assertInside(offset, length, this.size);
+    if (this.#closed !== null) throw new Error('the image was closed');
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await this.#file.read(bytes, done, length - done, offset + done);
+      if (bytesRead === 0) throw shortened(this.size, offset + done);
+      done += bytesRead;
+    }
+    return bytes;
+  }
+
+  /** @throws as `read` does */
+  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
+    assertInside(offset, length, this.size);
+    for (let done = 0; done < length; done += READ_PIECE_BYTES) {
+      yield await this.read(offset + done, Math.min(READ_PIECE_BYTES, length - done));
+    }
+  }
+
+  close(): Promise<void> {
+    // Closing a FileHandle waits for what is under way on it.
+    this.#closed ??= this.#file.close().finally(() => this.#release());
+    return this.#closed;
+  }
+}
+
+const KINDS = [
+  ['isDirectory', 'a directory'],
+  ['isFIFO', 'a pipe'],
+  ['isSocket', 'a socket'],
+  ['isCharacterDevice', 'a device'],
+  ['isBlockDevice', 'a device'],
+] as const satisfies readonly (readonly [keyof Stats, string])[];
+
+function assertRegular(stats: Stats): void {
+  if (stats.isFile()) return;
+  const kind = KINDS.find(([is]) => stats[is]())?.[1] ?? 'something else';
+  throw new FileError('not-a-file', `It is ${kind}, not a regular file, and cannot be read at any offset.`);
+}
+
+const shortened = (size: number, end: number): FileError =>
+  new FileError(
+    'file-shortened',
+    `The file ended early: it had ${size} bytes when it was opened, and now there is nothing at offset ${end}. ` +
+      'Something cut it short while it was read; wait until it has been written.',
+  );

@@ -1,0 +1,73 @@
+/** Images that have to be gathered before they can be read at any offset: from a pipe, or unpacked from a file. */
+import type { Readable } from 'node:stream';
+import { Budget } from './budget.ts';
+import { consume } from './consume.ts';
+import { type Compression, LONGEST_SIGNATURE, looksCompressed, UnpackingSink } from './decompress.ts';
+import type { ImageSource } from './source.ts';
+import { Spool } from './spool.ts';
+import { StoredSink } from './store.ts';
+
+/** Where one image goes, and how large it may be. */
+export interface StoreLimits {
+  /** Bytes of the uncompressed image. */
+  readonly maxImageBytes: number;
+  /** Up to this size it is held in memory. */
+  readonly memoryBudgetBytes: number;
+  /** A larger one goes to a file without a name in this directory, */
+  readonly spoolDir: string;
+  /** which may have this size. */
+  readonly spoolBudgetBytes: number;
+}
+
+/** An image that can be read at any offset. */
+export interface GatheredImage {
+  /** Whoever gets it closes it. */
+  readonly source: ImageSource;
+  /** How it was compressed; null when it was not. */
+  readonly compression: Compression | null;
+}
+
+/**
+ * Gathers what a stream yields, unpacked when it is compressed.
+ *
+ * @throws ImageError, and what the stream fails with
+ */
+export const gatherStream = (stream: Readable, limits: StoreLimits): Promise<GatheredImage> =>
+  gather(limits, (sink) =>
+    consume(
+      stream,
+      (chunk) => sink.append(chunk),
+      (error) => error,
+    ),
+  );
+
+/**
+ * The image itself, or, when that is compressed, what it holds; its file is then closed.
+ *
+ * @throws ImageError, and what the source throws when it cannot be read
+ */
+export async function unpackSource(packed: ImageSource, limits: StoreLimits): Promise<GatheredImage> {
+  const start = await packed.read(0, Math.min(packed.size, LONGEST_SIGNATURE));
+  if (!looksCompressed(start)) return { source: packed, compression: null };
+  const gathered = await gather(limits, async (sink) => {
+    for await (const piece of packed.stream(0, packed.size)) await sink.append(piece);
+  });
+  await packed.close();
+  return gathered;
+}
+
+async function gather(
+  { maxImageBytes, memoryBudgetBytes, spoolDir, spoolBudgetBytes }: StoreLimits,
+  fill: (sink: UnpackingSink) => Promise<void>,
+): Promise<GatheredImage> {
+  const spool = await Spool.open(spoolDir, spoolBudgetBytes);
+  const sink = new UnpackingSink(new StoredSink({ maxImageBytes, memory: new Budget(memoryBudgetBytes), spool }));
+  try {
+    await fill(sink);
+    const source = await sink.finish();
+    return { source, compression: sink.compression };
+  } catch (error) {
+    await sink.discard();
+    throw error;
+  }
+}

@@ -1,0 +1,84 @@
+/** Reads nothing twice: the checks of a blob look at the symbol table that the blob then consists of. */
+import { assertInside, type ImageSource } from './source.ts';
+
+/** Shorter reads are of headers and notes, which nobody asks for again. */
+const MIN_KEPT_BYTES = 4 * 1024;
+/** Room for the symbol table of nearly every kernel. What exceeds it is read again. */
+const MAX_KEPT_BYTES = 16 * 1024 * 1024;
+
+interface Block {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** An image of which what was read is kept, up to a limit. What is streamed is not, but comes from there. */
+export class KeptSource implements ImageSource {
+  readonly size: number;
+  readonly #source: ImageSource;
+  /** In ascending order. */
+  #blocks: Block[] = [];
+  #keptBytes = 0;
+
+  /** @param source is closed with this one */
+  constructor(source: ImageSource) {
+    this.#source = source;
+    this.size = source.size;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    assertInside(offset, length, this.size);
+    const kept = this.#keptAt(offset);
+    if (kept !== null && kept.length >= length) return kept.subarray(0, length);
+    const bytes = await this.#source.read(offset, length);
+    this.#keep({ offset, bytes });
+    return bytes;
+  }
+
+  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
+    assertInside(offset, length, this.size);
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const kept = this.#keptAt(at)?.subarray(0, end - at);
+      if (kept !== undefined) {
+        yield kept;
+        at += kept.length;
+        continue;
+      }
+      const next = this.#blocks[this.#countTo(at)]?.offset ?? end;
+      const gapEnd = Math.min(next, end);
+      yield* this.#source.stream(at, gapEnd - at);
+      at = gapEnd;
+    }
+  }
+
+  close(): Promise<void> {
+    this.#blocks = [];
+    return this.#source.close();
+  }
+
+  #keep(block: Block): void {
+    const { length } = block.bytes;
+    if (length < MIN_KEPT_BYTES || this.#keptBytes + length > MAX_KEPT_BYTES) return;
+    this.#keptBytes += length;
+    this.#blocks.splice(this.#countTo(block.offset), 0, block);
+  }
+
+  /** What is kept from this offset on; null when that is not known. */
+  #keptAt(offset: number): Uint8Array | null {
+    const block = this.#blocks[this.#countTo(offset) - 1];
+    if (block === undefined || offset >= block.offset + block.bytes.length) return null;
+    return block.bytes.subarray(offset - block.offset);
+  }
+
+  /** How many blocks begin at or before this offset. */
+  #countTo(offset: number): number {
+    let low = 0;
+    let high = this.#blocks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#blocks[middle]?.offset ?? 0) <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
