@@ -30,6 +30,7 @@ export interface Finding {
   readonly detail: string;
 }
 
+/** The first reason that was recorded against an image. */
 export interface Recorded extends Finding {
   readonly code: RecordedCode;
   readonly stage: Stage;

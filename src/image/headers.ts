@@ -10,7 +10,11 @@ const RUN_BYTES = 1024 * 1024;
 /** Entries read one by one before others get their turn. */
 const ENTRIES_PER_TURN = 1024;
 
-/** @returns null when the image is not ELF */
+/**
+ * The ELF header and both header tables.
+ *
+ * @returns null when the image is not ELF
+ */
 export async function readHeaders(source: ImageSource): Promise<Headers | null> {
   const located = locateHeaders(await source.read(0, Math.min(ELF_HEADER_BYTES, source.size)), source.size);
   if (located === null) return null;

@@ -1,6 +1,7 @@
 /** An image held in memory, as the chunks in which it arrived. */
 import { assertInside, type ImageSource } from './source.ts';
 
+/** An image in memory, in one or more pieces. */
 export class MemorySource implements ImageSource {
   readonly size: number;
   #chunks: readonly Uint8Array[];

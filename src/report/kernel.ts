@@ -8,6 +8,7 @@ import { hex } from './hex.ts';
 import { describeBroken, describeImage } from './layout.ts';
 import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';
 
+/** The JSON of `POST /kernel`. @param compression how the image was compressed */
 export function toKernelReport(inspected: InspectedKernel, compression: Compression | null): KernelReport {
   const { image, kernel, segments, xen, elf } = inspected;
   const { recorded } = elf.view;
@@ -21,6 +22,7 @@ export function toKernelReport(inspected: InspectedKernel, compression: Compress
   };
 }
 
+/** The JSON of `POST /image`. @param compression how the image was compressed */
 export function toFlatLayout(flattened: FlattenedImage, compression: Compression | null): FlatLayout {
   const { image, kernel, plan, symbols, broken } = flattened;
   let offset = 0;

@@ -7,6 +7,7 @@ import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/bsds
 import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
 
+/** The JSON of `POST /layout`. @param compression how the image was compressed */
 export function toLayout(
   { image, kernel, plan, broken, warnings }: LoadedImage,
   compression: Compression | null,

@@ -103,6 +103,7 @@ export const Layout = component(
     { description: 'Where the symbols lie and what they consist of.' },
   ),
 );
+/** The JSON of `POST /layout`. */
 export type Layout = Type.Static<typeof Layout>;
 
 const NullableAddress = (description: string) => Nullable(Address(description));
@@ -157,6 +158,7 @@ export const Guest = component(
     { description: 'What Xen makes of the kernel as a guest of one kind; null where unset.' },
   ),
 );
+/** What Xen makes of a kernel as a guest of one kind, as JSON. */
 export type GuestReport = Type.Static<typeof Guest>;
 
 export const KernelReport = component(
@@ -170,6 +172,7 @@ export const KernelReport = component(
     broken: Nullable(ref(BrokenReason)),
   }),
 );
+/** The JSON of `POST /kernel`. */
 export type KernelReport = Type.Static<typeof KernelReport>;
 
 export const FlatLayout = component(
@@ -198,6 +201,7 @@ export const FlatLayout = component(
     broken: Nullable(ref(BrokenReason)),
   }),
 );
+/** The JSON of `POST /image`. */
 export type FlatLayout = Type.Static<typeof FlatLayout>;
 
 /** What has 64 bits and is nearly always small. */

@@ -2,6 +2,7 @@
 import type { InitFailure } from '../elf/headers.ts';
 import type { Finding, RecordedCode, Stage } from '../elf/view.ts';
 
+/** What callers match on. */
 export type BrokenCode =
   | 'not-elf'
   | InitFailure['code']
@@ -20,13 +21,16 @@ export interface Broken extends Finding {
   readonly stage: Stage;
 }
 
-interface BrokenKind {
+/** What a code stands for. */
+export interface BrokenKind {
+  /** The reference's own words, or null where it says nothing. */
   readonly reason: string | null;
   readonly title: string;
   /** For people: what it means and what to do. */
   readonly explanation: string;
 }
 
+/** All reasons, by code. */
 export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
   'not-elf': {
     reason: 'not an ELF binary',

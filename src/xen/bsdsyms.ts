@@ -31,8 +31,11 @@ const RULES = {
   'libxc-4.6': LIBXC_4_6,
 } as const satisfies Record<string, LoaderRules>;
 
+/** Whose layout of the symbols is wanted. */
 export type Loader = keyof typeof RULES;
+/** All loaders, the default first. */
 export const LOADERS = Object.keys(RULES) as Loader[];
+/** As Xen does it since 4.8. */
 export const DEFAULT_LOADER: Loader = 'xen-4.8';
 
 const U64_END = 2n ** 64n;
@@ -63,6 +66,7 @@ export interface PlannedTable {
   readonly listed: boolean;
 }
 
+/** The symbol blob: where it goes, what it consists of, and how to make it. Addresses are guest-physical. */
 export interface SymbolPlan {
   readonly loader: Loader;
   readonly loadAddress: bigint;
@@ -82,10 +86,12 @@ export interface SymbolPlan {
   readonly extents: readonly Extent[];
 }
 
+/** A plan, or why there is none; with a plan, the first reason that was recorded on the way to it. */
 export type SymbolLoad =
   | { readonly ok: true; readonly plan: SymbolPlan; readonly recorded: Recorded | null }
   | { readonly ok: false; readonly broken: Broken };
 
+/** What `loadSymbols` wants to know beside the image. */
 export interface LoadOptions {
   readonly loader: Loader;
   /** Guest-physical, 0 .. 2^64-1. */

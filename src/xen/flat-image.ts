@@ -7,6 +7,7 @@ import { regionTooLow, reported } from './failures.ts';
 import { type KernelRange, loadableSegments } from './kernel.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
 
+/** What `planFlatImage` wants to know beside the image. */
 export interface FlatImageOptions {
   readonly kernel: KernelRange;
   /** The symbols, when the kernel's notes or the caller ask for them. */
@@ -15,6 +16,7 @@ export interface FlatImageOptions {
   readonly maxFlatBytes: number;
 }
 
+/** The flat image: where it lies, and how to make it. Addresses are guest-physical. */
 export interface FlatImagePlan {
   /** Where the image begins in guest-physical memory: the kernel's `pstart`. */
   readonly pstart: bigint;
@@ -26,6 +28,7 @@ export interface FlatImagePlan {
   readonly extents: readonly Extent[];
 }
 
+/** A plan, or why there is none; with a plan, the first reason that was recorded on the way to it. */
 export type FlatImage =
   | { readonly ok: true; readonly plan: FlatImagePlan; readonly recorded: Recorded | null }
   | { readonly ok: false; readonly broken: Broken };

@@ -50,6 +50,7 @@ const NOTE_NAMES = [
   'PHYS32_RELOC',
 ] as const;
 
+/** The names of Xen's notes, without XEN_ELFNOTE_. */
 export type NoteName = Exclude<(typeof NOTE_NAMES)[number], null>;
 
 const STRING_NOTES = [
@@ -69,6 +70,7 @@ const isStringNote = (name: NoteName): name is StringNote => (STRING_NOTES as re
 /** Notes that are no single value; they are recorded as 0. */
 const OPAQUE_NOTES: ReadonlySet<NoteName> = new Set(['L1_MFN_VALID', 'PHYS32_RELOC']);
 
+/** PV, or HVM with a direct entry (PVH). */
 export type GuestKind = 'pv' | 'hvm';
 
 /** What Xen makes of a kernel. Addresses are null where the kernel leaves them unset. */
@@ -109,6 +111,7 @@ export interface GuestParameters {
   readonly bsdsyms: Region | null;
 }
 
+/** What Xen makes of a kernel, for each kind of guest. */
 export type XenNotes = Readonly<Record<GuestKind, GuestParameters>>;
 
 type Draft = { -readonly [Key in keyof GuestParameters]: GuestParameters[Key] };

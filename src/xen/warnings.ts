@@ -3,6 +3,7 @@ import type { ElfFormat } from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
 import type { PlannedTable, SymbolPlan } from './bsdsyms.ts';
 
+/** All warnings, by code: what they mean. */
 export const WARNING_KINDS = {
   'big-endian-mixed':
     'The image is big-endian, but Xen writes the header fields that it replaces little-endian: the headers of the ' +
@@ -20,8 +21,10 @@ export const WARNING_KINDS = {
   'symbol-name-outside': 'The st_name of a symbol points behind the string table; guests do not check that.',
 } as const;
 
+/** What callers match on; stable for ever. */
 export type WarningCode = keyof typeof WARNING_KINDS;
 
+/** Something to know of a blob that was loaded. */
 export interface Warning {
   readonly code: WarningCode;
   /** What was found in this image. */

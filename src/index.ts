@@ -1,0 +1,61 @@
+/**
+ * bsdsyms as a library: from the ELF image of a kernel to the symbols that Xen places behind it.
+ *
+ * An image is a source of bytes; `openImageFile` makes one of a file. `loadImage` reads the headers of it and plans the
+ * blob, `streamExtents` carries the plan out. The reports are the JSON of the service. See docs/library.md.
+ */
+
+export { type ElfImage, type ImageIdentity, type InitFailure, init as initImage } from './elf/headers.ts';
+export type { Finding, Headers, Recorded, RecordedCode, Stage } from './elf/view.ts';
+export type { Compression } from './image/decompress.ts';
+export { ImageError, type ImageErrorCode } from './image/errors.ts';
+export { streamExtents } from './image/extents.ts';
+export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
+export type { GatheredImage, StoreLimits } from './image/gather.ts';
+export { readHeaders } from './image/headers.ts';
+export { MemorySource } from './image/memory.ts';
+export type { ImageSource } from './image/source.ts';
+export {
+  type FlatRequest,
+  type FlattenedImage,
+  flattenImage,
+  type ImageFacts,
+  type InspectedKernel,
+  inspectKernel,
+  type LoadedImage,
+  type LoadRequest,
+  loadImage,
+  type OnBroken,
+  type OpenedImage,
+  openImage,
+  type RefusedImage,
+  type SymbolsChoice,
+} from './load.ts';
+export { openImageFile, openImageStream } from './open.ts';
+export { toFlatLayout, toKernelReport } from './report/kernel.ts';
+export { toLayout } from './report/layout.ts';
+export {
+  IMAGE_PROBLEM_KINDS,
+  type ImageProblemCode,
+  type ProblemDocument,
+  type ProblemKind,
+  type ProblemSubject,
+  toProblemDocument,
+} from './report/problem.ts';
+export type { FlatLayout, GuestReport, KernelReport, Layout } from './report/schemas.ts';
+export { BROKEN_KINDS, type Broken, type BrokenCode, type BrokenKind } from './xen/broken.ts';
+export {
+  DEFAULT_LOADER,
+  LOADERS,
+  type Loader,
+  type LoadOptions,
+  loadSymbols,
+  type PlannedTable,
+  type SymbolLoad,
+  type SymbolPlan,
+} from './xen/bsdsyms.ts';
+export { type FlatImage, type FlatImageOptions, type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
+export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
+export type { GuestKind, GuestParameters, NoteName, XenNotes } from './xen/notes.ts';
+export type { Extent } from './xen/plan.ts';
+export { planWarnings, WARNING_KINDS, type Warning, type WarningCode } from './xen/warnings.ts';
