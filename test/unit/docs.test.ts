@@ -4,6 +4,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { optionsOf } from '../../src/cli/arguments.ts';
+import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { SETTINGS } from '../../src/config.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { WARNING_KINDS } from '../../src/xen/warnings.ts';
@@ -14,8 +16,10 @@ const DOCUMENTS = [
   'CONTRIBUTING.md',
   'SECURITY.md',
   'CHANGELOG.md',
+  'docs/command.md',
   'docs/configuration.md',
   'docs/design.md',
+  'docs/library.md',
   'docs/loader.md',
   'docs/operations.md',
   'docs/symbols.md',
@@ -94,6 +98,24 @@ describe('docs/loader.md', () => {
   test('has every warning', () => {
     const rows = matches(section(loader, 'Warnings'), /^\| `([^`]+)` \|/gm);
     expect(rows.sort()).toEqual(Object.keys(WARNING_KINDS).sort());
+  });
+});
+
+describe('docs/command.md', () => {
+  test('has every subcommand, and the routes they are named after', () => {
+    const text = read('docs/command.md');
+    expect(matches(text, /^\| `(\w+)` \|/gm)).toEqual(Object.keys(SUBCOMMANDS));
+    const routes = matches(text, /`POST (\/\w+)`/g);
+    expect(routes.filter((route) => !read('openapi.yaml').includes(`\n  ${route}:\n`))).toEqual([]);
+  });
+
+  test('names options that exist', () => {
+    const known = new Set(
+      Object.values(SUBCOMMANDS).flatMap((subcommand) =>
+        Object.keys(subcommand.parameters).concat(Object.keys(optionsOf(subcommand))),
+      ),
+    );
+    expect(matches(read('docs/command.md'), /--([a-zA-Z]+)/g).filter((name) => !known.has(name))).toEqual([]);
   });
 });
 

@@ -1,0 +1,184 @@
+/** The command, between its arguments and its exit status. */
+import { readFile } from 'node:fs/promises';
+import type { Readable, Writable } from 'node:stream';
+import { getSystemErrorMessage } from 'node:util';
+import { ConfigError, readSettings } from '../config.ts';
+import { ImageError } from '../image/errors.ts';
+import { FileError } from '../image/file.ts';
+import type { GatheredImage } from '../image/gather.ts';
+import type { ImageSource } from '../image/source.ts';
+import { openImageFile, openImageStream } from '../open.ts';
+import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
+import { findSubcommand, type ImageInvocation, parseCommandLine, UsageError } from './arguments.ts';
+import { OutputError, type Piece, writeToFile, writeToStream } from './output.ts';
+import { LIMITS, type Limits, type Result } from './subcommands.ts';
+
+/** Done; the image is refused; anything else. */
+export type ExitStatus = 0 | 1 | 2;
+
+/** What the command is started with. */
+export interface Surroundings {
+  readonly stdin: Readable & { readonly isTTY?: boolean };
+  readonly stdout: Writable & { readonly isTTY?: boolean };
+  readonly stderr: Writable;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** The FILE that is the name of none. */
+const STANDARD_INPUT = '-';
+
+/**
+ * Runs the command. Whatever goes wrong is said in one line on standard error.
+ *
+ * @param args what stands behind the name of the program
+ */
+export async function runCommand(args: readonly string[], surroundings: Surroundings): Promise<ExitStatus> {
+  const { stdout } = surroundings;
+  // Whoever writes gets the error too; without a listener it would end the process.
+  stdout.on('error', () => {});
+  const say = (line: string): void => {
+    const { stderr } = surroundings;
+    if (stderr.listenerCount('error') === 0) stderr.on('error', () => {});
+    stderr.write(`bsdsyms: ${line}\n`);
+  };
+  try {
+    const invocation = parseCommandLine(args);
+    switch (invocation.kind) {
+      case 'version':
+        await writeToStream(stdout, [`${await readVersion()}\n`]);
+        return 0;
+      case 'help':
+        await writeToStream(stdout, [await help(invocation.about)]);
+        return 0;
+      case 'image':
+        return await runSubcommand(invocation, surroundings, say);
+    }
+  } catch (error) {
+    say(explainFailure(error));
+    return 2;
+  }
+}
+
+async function runSubcommand(
+  { name, subcommand, file, parameters, format, outputPath }: ImageInvocation,
+  surroundings: Surroundings,
+  say: (line: string) => void,
+): Promise<ExitStatus> {
+  const { stdout, env } = surroundings;
+  const forPerson = outputPath === null && stdout.isTTY === true;
+  if (format === 'bytes' && forPerson) {
+    throw new UsageError(
+      `${name} writes bytes, and standard output is a terminal. Give it a file (-o FILE) or a pipe.`,
+    );
+  }
+  const limits = readSettings(env, LIMITS);
+  const write = (pieces: AsyncIterable<Piece> | Iterable<Piece>): Promise<void> => {
+    if (outputPath !== null) return writeToFile(outputPath, pieces);
+    return writeToStream(stdout, forPerson ? endLine(pieces) : pieces);
+  };
+  const refuse = async (
+    code: ImageProblemCode,
+    detail: string,
+    subject: ProblemSubject | null,
+  ): Promise<ExitStatus> => {
+    // Who reads JSON is told in JSON, as by the service; a file is complete or not there.
+    if (format !== 'bytes' && outputPath === null) {
+      await write([JSON.stringify(describeProblem(code, IMAGE_PROBLEM_KINDS[code], detail, subject))]);
+    }
+    say(`${code}: ${detail}`);
+    return 1;
+  };
+
+  let source: ImageSource | null = null;
+  try {
+    const opened = await openInput(file, surroundings, limits);
+    source = opened.source;
+    const result = await subcommand.run({ ...opened, parameters, limits, format });
+    if (!result.ok) return await refuse(result.broken.code, result.broken.detail, result);
+    for (const line of remarks(result)) say(line);
+    await write(result.output);
+    return 0;
+  } catch (error) {
+    if (error instanceof ImageError && isFaultOfImage(error)) return await refuse(error.code, error.message, null);
+    if (error instanceof FileError || isSystemError(error)) throw new InputError(file, error);
+    throw error;
+  } finally {
+    await source?.close();
+  }
+}
+
+/** Text that ends with a line feed. The bytes of a document are otherwise those of the service, which need none. */
+async function* endLine(pieces: AsyncIterable<Piece> | Iterable<Piece>): AsyncGenerator<Piece> {
+  let last: Piece = '';
+  for await (const piece of pieces) {
+    yield piece;
+    last = piece;
+  }
+  if (typeof last === 'string' && !last.endsWith('\n')) yield '\n';
+}
+
+/** @throws UsageError, ImageError, FileError, and the system's errors */
+async function openInput(file: string, surroundings: Surroundings, limits: Limits): Promise<GatheredImage> {
+  if (file !== STANDARD_INPUT) return openImageFile(file, limits);
+  const { stdin } = surroundings;
+  if (stdin.isTTY === true) throw new UsageError('no-image: Standard input is a terminal, where no image comes from.');
+  return openImageStream(stdin, limits);
+}
+
+/** What is to be known of bytes that were loaded all the same. */
+function remarks({ broken = null, warnings = [] }: Result): string[] {
+  const lines = warnings.map(({ code, detail }) => `warning: ${code}: ${detail}`);
+  return broken === null ? lines : [`broken: ${broken.code}: ${broken.detail}`, ...lines];
+}
+
+/** The image cannot be read, which says nothing about it. */
+class InputError extends Error {
+  override readonly name = 'InputError';
+  readonly file: string;
+
+  constructor(file: string, cause: unknown) {
+    super(`${file} cannot be read`, { cause });
+    this.file = file;
+  }
+}
+
+/** Of the other errors on an image's way in it is the place to keep it that is at fault. */
+const isFaultOfImage = ({ code }: ImageError): boolean => IMAGE_PROBLEM_KINDS[code].status < 500;
+
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException & { readonly errno: number } =>
+  error instanceof Error && 'errno' in error && typeof error.errno === 'number';
+
+/** One line; a defect of the command brings its stack along. */
+function explainFailure(error: unknown): string {
+  if (error instanceof UsageError || error instanceof ConfigError) return error.message;
+  if (error instanceof OutputError) return `${printable(error.target)}: ${explainCause(error.cause)}`;
+  if (error instanceof InputError) return explainInput(error);
+  if (error instanceof ImageError) {
+    const cause = isSystemError(error.cause) ? ` (${explainCause(error.cause)})` : '';
+    return `${error.code}: ${error.message}${cause}`;
+  }
+  return `internal-error: ${error instanceof Error ? error.stack : String(error)}`;
+}
+
+function explainInput({ file, cause }: InputError): string {
+  const name = file === STANDARD_INPUT ? 'standard input' : printable(file);
+  if (!(cause instanceof FileError)) return `${name}: ${explainCause(cause)}`;
+  return `${cause.code}: ${name}: ${cause.message}`;
+}
+
+const explainCause = (cause: unknown): string =>
+  isSystemError(cause) ? `${getSystemErrorMessage(cause.errno)} (${cause.code})` : String(cause);
+
+/** A file's name, which may hold anything, on a terminal. */
+const printable = (name: string): string =>
+  name.replaceAll(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
+
+async function readVersion(): Promise<string> {
+  const manifest = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { readonly version: string }).version;
+}
+
+async function help(about: string | null): Promise<string> {
+  const { describeCommand, describeSubcommand } = await import('./help.ts');
+  return about === null ? describeCommand() : describeSubcommand(about, findSubcommand(about));
+}

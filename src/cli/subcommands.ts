@@ -1,0 +1,112 @@
+/** What the command can be asked for: one entry for each, as the service has one route for each. */
+import type { Config } from '../config.ts';
+import type { Compression } from '../image/decompress.ts';
+import { streamExtents } from '../image/extents.ts';
+import type { ImageSource } from '../image/source.ts';
+import { flattenImage, inspectKernel, loadImage, type RefusedImage } from '../load.ts';
+import {
+  FLAT_PARAMETERS,
+  type GivenParameters,
+  KERNEL_PARAMETERS,
+  LOAD_PARAMETERS,
+  type Parameters,
+  toFlatRequest,
+  toLoadRequest,
+} from '../parameters.ts';
+import { toFlatLayout, toKernelReport } from '../report/kernel.ts';
+import { toLayout } from '../report/layout.ts';
+import type { Broken } from '../xen/broken.ts';
+import type { Warning } from '../xen/warnings.ts';
+import type { Piece } from './output.ts';
+
+/** The settings that the command has in common with the service. */
+export const LIMITS = [
+  'maxImageBytes',
+  'maxBlobBytes',
+  'maxFlatBytes',
+  'memoryBudgetBytes',
+  'spoolDir',
+  'spoolBudgetBytes',
+] as const satisfies readonly (keyof Config)[];
+export type Limits = Pick<Config, (typeof LIMITS)[number]>;
+
+/** What can be written. Bytes are never written to a terminal. */
+export type Format = 'bytes' | 'json';
+
+/** One run of a subcommand. */
+export interface Run {
+  readonly source: ImageSource;
+  readonly compression: Compression | null;
+  readonly parameters: GivenParameters;
+  readonly limits: Limits;
+  readonly format: Format;
+}
+
+/** What is to be written, and what is to be said about it. */
+export interface Result {
+  readonly ok: true;
+  readonly output: AsyncIterable<Piece> | Iterable<Piece>;
+  /** For standard error; JSON says it itself. */
+  readonly broken?: Broken | null;
+  readonly warnings?: readonly Warning[];
+}
+
+export interface Subcommand {
+  readonly summary: string;
+  readonly parameters: Parameters;
+  /** What is wrong between parameters, which each for itself are right. */
+  readonly conflict?: (given: GivenParameters) => string | null;
+  /** The first is written unless the switch of another one is given. */
+  readonly formats: readonly [Format, ...Format[]];
+  /** @throws only what the source throws when it cannot be read */
+  run(run: Run): Promise<Result | RefusedImage>;
+}
+
+const json = (document: unknown): Result => ({ ok: true, output: [JSON.stringify(document)] });
+
+const blob: Subcommand = {
+  summary: 'Writes the symbol blob that Xen places behind a kernel.',
+  parameters: LOAD_PARAMETERS,
+  formats: ['bytes'],
+  async run({ source, parameters, limits }) {
+    const loaded = await loadImage(source, toLoadRequest(parameters, limits));
+    if (!loaded.ok) return loaded;
+    const { plan, broken, warnings } = loaded;
+    return { ok: true, output: streamExtents(source, plan.extents), broken, warnings };
+  },
+};
+
+const layout: Subcommand = {
+  summary: 'Writes where the symbols lie and what they consist of, as JSON.',
+  parameters: LOAD_PARAMETERS,
+  formats: ['json'],
+  async run({ source, compression, parameters, limits }) {
+    const loaded = await loadImage(source, toLoadRequest(parameters, limits));
+    return loaded.ok ? json(toLayout(loaded, compression)) : loaded;
+  },
+};
+
+const kernel: Subcommand = {
+  summary: 'Writes what Xen makes of a kernel, as JSON: segments, notes, whether it would start.',
+  parameters: KERNEL_PARAMETERS,
+  formats: ['json'],
+  async run({ source, compression }) {
+    const inspected = await inspectKernel(source);
+    return inspected.ok ? json(toKernelReport(inspected, compression)) : inspected;
+  },
+};
+
+const image: Subcommand = {
+  summary: 'Writes the kernel as it lies in guest memory, or with --json the extents that it consists of.',
+  parameters: FLAT_PARAMETERS,
+  formats: ['bytes', 'json'],
+  async run({ source, compression, parameters, limits, format }) {
+    const flattened = await flattenImage(source, toFlatRequest(parameters, limits));
+    if (!flattened.ok) return flattened;
+    if (format === 'json') return json(toFlatLayout(flattened, compression));
+    const { plan, broken } = flattened;
+    return { ok: true, output: streamExtents(source, plan.extents), broken };
+  },
+};
+
+export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image };

@@ -1,0 +1,262 @@
+/** The command line, and what becomes of files and streams that cannot be used. */
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { optionsOf } from '../../src/cli/arguments.ts';
+import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
+import { run } from '../support/command.ts';
+import { buildImage, kernel } from '../support/elf-builder.ts';
+import { hasProgram, TemporaryDirectory } from '../support/temporary.ts';
+import { interceptReads, systemError } from '../support/uploads.ts';
+
+const image = kernel({ symbols: 100 }).bytes;
+const stripped = kernel({ symtab: { type: 1 } }).bytes;
+
+let directory: TemporaryDirectory;
+let file: string;
+
+beforeEach(() => {
+  directory = new TemporaryDirectory();
+  file = directory.file('kernel');
+  writeFileSync(file, image);
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  directory.remove();
+});
+
+/** That it ended with status 2 and these words on one line, and wrote nothing else. */
+const fails = (words: string): unknown => ({
+  status: 2,
+  stdout: Buffer.alloc(0),
+  stderr: expect.stringMatching(new RegExp(`^bsdsyms: [^\\n]*${words}[^\\n]*\\n$`)),
+});
+
+describe('a command line', () => {
+  test.each([
+    ['that is empty', [], 'Which subcommand'],
+    ['with another subcommand', ['blobs', 'x'], '"blobs"\\. Known are blob, .*, serve, help'],
+    ['with the name of what objects inherit', ['constructor', 'x'], '"constructor"'],
+    ['without a file', ['blob'], 'no-image: '],
+    ['with an empty file name', ['blob', ''], 'ENOENT'],
+    ['with two files', ['blob', 'a', 'b'], 'image-repeated: .*"a" and "b"'],
+    ['with another option', ['blob', '--depth=1', 'a'], 'parameter-unknown: "--depth" .*--loadAddress, --loader'],
+    ['with a short option that is none', ['blob', '-x', 'a'], 'parameter-unknown: "-x"'],
+    ['with an option that objects inherit', ['blob', '--toString=1', 'a'], 'parameter-unknown: "--toString"'],
+    ['with an option spelled otherwise', ['blob', '--load-address=1', 'a'], 'It is spelled --loadAddress'],
+    ['with an option of another subcommand', ['layout', '--symbols=auto', 'a'], 'parameter-unknown: "--symbols"'],
+    ['with an option that stands twice', ['blob', '--loader=xen-4.8', '--loader=xen-4.8', 'a'], 'parameter-conflict: '],
+    ['with two outputs', ['blob', '-o', 'a', '--output=b', 'c'], 'parameter-conflict: '],
+    ['without the value of an option', ['blob', 'a', '--loader'], '--loader needs a value'],
+    ['without the value of a short option', ['blob', 'a', '-o'], '-o needs a value'],
+    ['with the value of a switch', ['image', '--json=yes', 'a'], '--json takes no value'],
+    ['with help on what there is none', ['help', 'blobs'], '"blobs"'],
+    ['with arguments of the service', ['serve', '--port=1'], 'serve takes no arguments'],
+  ])('%s is refused: %j', async (_, args, words) => {
+    expect(await run(args)).toEqual(fails(words));
+  });
+
+  test.each([
+    ['apart', ['blob', '--loadAddress', '0x5000', 'kernel']],
+    ['behind the file', ['blob', 'kernel', '--loadAddress=20480']],
+  ])('may have its options %s', async (_, args) => {
+    const given = args.map((arg) => (arg === 'kernel' ? file : arg));
+    expect(await run(given)).toEqual(await run(['blob', '--loadAddress=0x5000', file]));
+  });
+
+  test('may have a file whose name begins like an option', async () => {
+    expect(await run(['blob', '--', '--json'])).toEqual(fails('--json: no such file'));
+  });
+
+  test('of a hostile length is answered with a short line', async () => {
+    const { stderr } = await run(['blob', `--${'x'.repeat(100_000)}=1`, 'y']);
+    expect(stderr.length).toBeLessThan(300);
+  });
+});
+
+describe('help', () => {
+  test.each([[['--help']], [['-h']], [['help']], [['help', 'serve']]])('%j lists the subcommands', async (args) => {
+    const { status, stdout, stderr } = await run(args);
+    expect([status, stderr]).toEqual([0, '']);
+    for (const [name, { summary }] of Object.entries(SUBCOMMANDS)) {
+      expect(stdout.toString()).toMatch(new RegExp(`^  ${name} +${summary.slice(0, 20)}`, 'm'));
+    }
+    for (const name of ['serve', 'help', '--version']) expect(stdout.toString()).toMatch(new RegExp(`^  ${name}`, 'm'));
+  });
+
+  test.each(Object.entries(SUBCOMMANDS))('of %s lists its options', async (name, subcommand) => {
+    const { status, stdout, stderr } = await run(['help', name]);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(await run([name, '--help'])).toEqual({ status, stdout, stderr });
+    expect(await run([name, '-h', '--', 'x'])).toEqual({ status, stdout, stderr });
+    const text = stdout.toString().replaceAll(/\s+/g, ' ');
+    for (const [option, { description }] of Object.entries({ ...subcommand.parameters, ...optionsOf(subcommand) })) {
+      expect(text).toContain(`--${option}`);
+      expect(text).toContain(description);
+    }
+    for (const value of Object.values(subcommand.parameters).flatMap((parameter) => parameter.enum ?? [])) {
+      expect(text).toContain(value);
+    }
+    const widths = stdout
+      .toString()
+      .split('\n')
+      .map((line) => line.length);
+    expect(Math.max(...widths)).toBeLessThanOrEqual(110);
+  });
+
+  test('is not needed to know the version', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(await run(['--version'])).toEqual({ status: 0, stdout: Buffer.from(`${version}\n`), stderr: '' });
+  });
+});
+
+describe('a file that cannot be read', () => {
+  test.each([
+    ['nothing', 'nothing: no such file or directory \\(ENOENT\\)'],
+    ['kernel/x', 'not a directory \\(ENOTDIR\\)'],
+    ['.', 'not-a-file: .*: It is a directory'],
+  ])('%s is told from one that is broken', async (name, words) => {
+    expect(await run(['layout', directory.file(name)])).toEqual(fails(words));
+  });
+
+  test.skipIf(process.getuid?.() === 0)('as it may not be', async () => {
+    execFileSync('chmod', ['0', file]);
+    expect(await run(['layout', file])).toEqual(fails('permission denied \\(EACCES\\)'));
+  });
+
+  test('cannot hide behind control characters', async () => {
+    expect(await run(['layout', 'a\u001b[2Jb\nc'])).toEqual(fails('a\\\\x1b\\[2Jb\\\\x0ac: no such file'));
+  });
+
+  test('as it is cut short meanwhile, leaves no output behind', async () => {
+    const output = directory.file('blob');
+    const reads = await interceptReads();
+    const push = reads.push.bind(reads);
+    // Behind the first read, which is of its start.
+    reads.push = (...read) => {
+      truncateSync(file, 100);
+      return push(...read);
+    };
+    expect(await run(['blob', '-o', output, file])).toEqual(fails('file-shortened: .*kernel: The file ended early'));
+    expect(readdirSync(directory.path)).toEqual(['kernel']);
+  });
+});
+
+describe('standard input', () => {
+  test('that is a terminal is not waited for', async () => {
+    expect(await run(['layout', '-'], { terminal: ['stdin'] })).toEqual(
+      fails('no-image: Standard input is a terminal'),
+    );
+  });
+
+  test('that fails is told', async () => {
+    const stdin = new Readable({ read: () => stdin.destroy(Object.assign(systemError('EIO'), { errno: -5 })) });
+    expect(await run(['layout', '-'], { stdin })).toEqual(fails('standard input: i/o error \\(EIO\\)'));
+  });
+
+  test('that is empty holds no image', async () => {
+    expect(await run(['blob', '-'])).toMatchObject({ status: 1, stderr: expect.stringMatching(/^bsdsyms: not-elf: /) });
+  });
+});
+
+describe('a terminal', () => {
+  const terminal = ['stdout'] as const;
+
+  test.each(['blob', 'image'])('gets no bytes of %s', async (name) => {
+    expect(await run([name, file], { terminal })).toEqual(fails('-o FILE'));
+  });
+
+  test('gets documents that end with a line feed', async () => {
+    for (const args of [
+      ['layout', file],
+      ['image', '--json', file],
+      ['layout', 'package.json'],
+    ]) {
+      const [shown, piped] = [await run(args, { terminal }), await run(args)];
+      expect(shown).toEqual({ ...piped, stdout: Buffer.concat([piped.stdout, Buffer.from('\n')]) });
+    }
+  });
+
+  test('does not matter for a file', async () => {
+    const [blob, layout] = [directory.file('blob'), directory.file('layout')];
+    expect(await run(['blob', '-o', blob, file], { terminal })).toMatchObject({ status: 0 });
+    expect(await run(['layout', '-o', layout, file], { terminal })).toMatchObject({ status: 0 });
+    expect(readFileSync(blob).equals((await run(['blob', file])).stdout)).toBe(true);
+    expect(readFileSync(layout).equals((await run(['layout', file])).stdout)).toBe(true);
+  });
+});
+
+describe('an output file', () => {
+  test('is not made for an image that is refused, and one that is there stays', async () => {
+    const [bad, output] = [directory.file('bad'), directory.file('output')];
+    writeFileSync(bad, stripped);
+    for (const name of ['blob', 'layout']) {
+      expect(await run([name, '-o', output, bad])).toMatchObject({ status: 1, stdout: Buffer.alloc(0) });
+    }
+    expect(readdirSync(directory.path).sort()).toEqual(['bad', 'kernel']);
+    writeFileSync(output, 'as it was');
+    expect(await run(['blob', '-o', output, bad])).toMatchObject({ status: 1 });
+    expect(readFileSync(output, 'utf8')).toBe('as it was');
+  });
+
+  test('may take the place of the image', async () => {
+    const { stdout } = await run(['blob', file]);
+    expect(await run(['blob', '-o', file, file])).toMatchObject({ status: 0 });
+    expect(readFileSync(file).equals(stdout)).toBe(true);
+  });
+
+  test.each([
+    ['nothing/blob', 'blob: no such file or directory \\(ENOENT\\)'],
+    ['.', 'illegal operation on a directory \\(EISDIR\\)'],
+    ['kernel/blob', 'not a directory \\(ENOTDIR\\)'],
+  ])('that cannot be is named: %s', async (name, words) => {
+    expect(await run(['layout', '-o', directory.file(name), file])).toEqual(fails(words));
+    expect(readdirSync(directory.path)).toEqual(['kernel']);
+  });
+
+  test.skipIf(!hasProgram('test', '-c', '/dev/full'))('on a full disk is named', async () => {
+    expect(await run(['layout', '-o', '/dev/full', file])).toEqual(fails('/dev/full: no space left .*\\(ENOSPC\\)'));
+    expect(statSync('/dev/full').isCharacterDevice()).toBe(true);
+  });
+});
+
+/** As large as the kernel of a distribution with its debug information; all but its headers and symbols is a hole. */
+async function writeVmlinux(path: string): Promise<{ readonly size: number; readonly symbolBytes: number }> {
+  const [symtabSize, strtabSize, size] = [2_856_504, 2_466_359, 589_914_456];
+  const strtabAt = size - strtabSize;
+  const { bytes } = buildImage({
+    segments: Array.from({ length: 5 }, (_, index) => ({ paddr: (index + 1) * 0x100_0000, memsz: 0x80_0000 })),
+    sections: [
+      ...Array.from({ length: 78 }, (_, index) => ({ name: `.section.${index}` })),
+      {
+        name: '.symtab',
+        type: 2,
+        link: '.strtab',
+        entsize: 24,
+        header: { sh_offset: strtabAt - symtabSize, sh_size: symtabSize },
+      },
+      { name: '.strtab', type: 3, header: { sh_offset: strtabAt, sh_size: strtabSize } },
+    ],
+  });
+  const handle = await open(path, 'w');
+  await handle.write(bytes);
+  await handle.truncate(size);
+  await handle.close();
+  return { size, symbolBytes: symtabSize + strtabSize };
+}
+
+test('of a large kernel no byte of the symbols is read twice, and hardly any other', async () => {
+  const { size, symbolBytes } = await writeVmlinux(directory.file('vmlinux'));
+  const reads = await interceptReads();
+  const { status, stdout } = await run(['blob', directory.file('vmlinux')]);
+  expect([status, stdout.length > symbolBytes]).toEqual([0, true]);
+  const bytesRead = reads.reduce((sum, { length }) => sum + length, 0);
+  expect(bytesRead).toBeGreaterThanOrEqual(symbolBytes);
+  expect(bytesRead).toBeLessThan(symbolBytes + 64 * 1024);
+  // What is asked of it.
+  expect(bytesRead).toBeLessThan(8_000_000);
+  expect(Math.max(...reads.map(({ offset, length }) => offset + length))).toBe(size);
+});

@@ -1,0 +1,138 @@
+/** The command in a process of its own: streams, signals, statuses, and what it takes to start. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ended, run, start } from '../support/command.ts';
+import { kernel } from '../support/elf-builder.ts';
+import { TemporaryDirectory } from '../support/temporary.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** Its blob is more than a pipe holds. */
+const image = kernel({ symbols: 20_000 }).bytes;
+const manifest = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8')) as Readonly<{
+  engines: { node: string };
+  bin: Record<string, string>;
+  exports: Record<string, unknown>;
+}>;
+
+let directory: TemporaryDirectory;
+let file: string;
+
+beforeAll(() => {
+  directory = new TemporaryDirectory();
+  file = directory.write(image);
+});
+afterAll(() => directory.remove());
+
+describe('a process', () => {
+  test('writes a blob, of a file and of a pipe', async () => {
+    const expected = await run(['blob', file]);
+    const fromFile = start(['blob', file]);
+    const fromPipe = start(['blob', '-']);
+    fromPipe.stdin.end(image);
+    expect(await Promise.all([ended(fromFile), ended(fromPipe)])).toEqual([expected, expected]);
+  });
+
+  test('ends with a status that tells what is wrong', async () => {
+    const broken = directory.write(kernel({ symtab: { type: 1 } }).bytes);
+    const runs = await Promise.all([['layout', broken], ['layout'], ['nonsense']].map((args) => ended(start(args))));
+    expect(runs.map(({ status }) => status)).toEqual([1, 2, 2]);
+    expect(JSON.parse(runs[0]?.stdout.toString() ?? '')).toMatchObject({ code: 'no-symbol-table' });
+    for (const { stderr } of runs) expect(stderr).toMatch(/^bsdsyms: [^\n]+\n$/);
+  });
+
+  test('does not wait for a pipe that it has no use for', async () => {
+    const child = start(['layout', '-']);
+    child.stdin.on('error', () => {});
+    child.stdin.write(Buffer.from('fd377a585a000000', 'hex'));
+    expect(await ended(child)).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^bsdsyms: compression-unsupported: /),
+    });
+  });
+
+  test('tells when nobody reads what it writes', async () => {
+    const child = start(['blob', file]);
+    child.stdout.once('data', () => child.stdout.destroy());
+    expect(await ended(child)).toMatchObject({
+      status: 2,
+      stderr: 'bsdsyms: standard output: broken pipe (EPIPE)\n',
+    });
+  });
+
+  test('leaves nothing behind when it is interrupted', async () => {
+    // Large enough not to be done before it is seen.
+    const wide = directory.write(kernel({ memsz: 2n ** 31n }).bytes);
+    const output = new TemporaryDirectory();
+    const child = start(['image', '-o', output.file('kernel.bin'), wide]);
+    const end = ended(child);
+    while (readdirSync(output.path).length === 0 && child.exitCode === null) await sleep(1);
+    child.kill('SIGTERM');
+    expect(await end).toMatchObject({ status: 'SIGTERM', stderr: '' });
+    expect(readdirSync(output.path)).toEqual([]);
+    output.remove();
+  });
+
+  test('serves', async () => {
+    const child = start(['serve']);
+    const end = ended(child);
+    const lines = await new Promise<string>((resolve) => {
+      let text = '';
+      child.stdout.on('data', (data: Buffer) => {
+        text += data.toString();
+        if (text.includes('listening')) resolve(text);
+      });
+      void end.then(({ stderr }) => resolve(stderr));
+    });
+    expect(lines).toContain('listening at http://127.0.0.1');
+    child.kill('SIGTERM');
+    expect(await end).toMatchObject({ status: 0 });
+  });
+});
+
+/** Options of Node.js that make the command take it for another version. */
+const pretend = (version: string): string[] => [
+  '--import',
+  `data:text/javascript,Object.defineProperty(process, 'versions', { value: { node: '${version}' } })`,
+];
+const line = (version: string): string => `bsdsyms: Node.js 22.18 or later is needed; this is ${version}.\n`;
+
+/** A module that, loaded first, lists on standard error what is loaded behind it. */
+const listing =
+  'data:text/javascript,import { registerHooks } from "node:module"; registerHooks({ load(url, context, next) { ' +
+  'process.stderr.write(`loaded ${url}\\n`); return next(url, context); } })';
+const loaded = (stderr: string): string[] =>
+  [...stderr.matchAll(/^loaded (.*)$/gm)].map(([, url = '']) => url.replace(`file://${ROOT}`, ''));
+
+describe('starting', () => {
+  test('with an older Node.js is refused in one line', async () => {
+    const [old, older, enough] = await Promise.all(
+      ['22.17.1', '18.0.0', '22.18.0'].map((version) => ended(start(['--version'], pretend(version)))),
+    );
+    expect(manifest.engines.node).toBe('>=22.18');
+    expect([old?.status, old?.stderr]).toEqual([2, line('22.17.1')]);
+    expect([older?.status, older?.stderr]).toEqual([2, line('18.0.0')]);
+    expect(enough?.status).toBe(0);
+  });
+
+  test('takes no package and nothing of HTTP', async () => {
+    const { status, stderr } = await ended(start(['blob', '-o', '/dev/null', file], ['--import', listing]));
+    const modules = loaded(stderr).filter((url) => !url.startsWith('node:'));
+    expect(status).toBe(0);
+    expect(modules).toContain('src/cli/main.ts');
+    expect(modules.filter((url) => !/^src\/(?!http\/)/.test(url))).toEqual([]);
+    // What unpacks is loaded when there is something to unpack.
+    expect(loaded(stderr)).not.toContain('node:zlib');
+  });
+});
+
+describe('package.json', () => {
+  test('leads to what is compiled from files that are there', () => {
+    const paths = JSON.stringify([manifest.bin, manifest.exports]).match(/dist\/[\w.]+/g) ?? [];
+    expect(paths).toEqual(['dist/cli.js', 'dist/index.d.ts', 'dist/index.js']);
+    const sources = paths.map((path) => path.replace('dist/', 'src/').replace(/(\.d)?\.[jt]s$/, '.ts'));
+    expect(sources.filter((path) => !existsSync(`${ROOT}/${path}`))).toEqual([]);
+    expect(readFileSync(`${ROOT}/src/cli.ts`, 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
+  });
+});

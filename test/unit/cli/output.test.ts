@@ -1,0 +1,136 @@
+import { strict as assert } from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { Writable } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { OutputError, type Piece, writeToFile, writeToStream } from '../../../src/cli/output.ts';
+import { hasProgram, TemporaryDirectory } from '../../support/temporary.ts';
+import { eventually, Gate, openFiles, systemError } from '../../support/uploads.ts';
+
+let directory: TemporaryDirectory;
+let filesAtStart: number | null;
+let path: string;
+
+beforeEach(() => {
+  directory = new TemporaryDirectory();
+  path = directory.file('output');
+  filesAtStart = openFiles();
+});
+
+afterEach(async () => {
+  try {
+    await eventually('all files are closed', () => openFiles() === filesAtStart);
+    assert.deepEqual(listeners(), listenersAtStart);
+  } finally {
+    directory.remove();
+  }
+});
+
+const listeners = (): number[] => ['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => process.listenerCount(signal));
+const listenersAtStart = listeners();
+const failure = new Error('the image is gone');
+
+async function* failing(): AsyncGenerator<Piece> {
+  yield 'half';
+  await Promise.reject(failure);
+}
+
+describe('writeToFile', () => {
+  test('writes bytes and text in their order', async () => {
+    await writeToFile(path, ['é', Uint8Array.of(0, 255), '', new Uint8Array(), '.']);
+    expect(readFileSync(path).toString('latin1')).toBe('Ã©\u0000ÿ.');
+  });
+
+  test('makes an empty file of nothing', async () => {
+    await writeToFile(path, []);
+    expect(readFileSync(path)).toHaveLength(0);
+  });
+
+  test('shows the file as it was until it is complete', async () => {
+    writeFileSync(path, 'as it was');
+    const gate = new Gate();
+    async function* slowly(): AsyncGenerator<Piece> {
+      yield 'new';
+      await gate.pass();
+    }
+    const writing = writeToFile(path, slowly());
+    await eventually('it is at it', () => gate.arrived === 1);
+    expect(readFileSync(path, 'utf8')).toBe('as it was');
+    gate.open();
+    await writing;
+    expect([readFileSync(path, 'utf8'), readdirSync(directory.path)]).toEqual(['new', ['output']]);
+  });
+
+  test('leaves the file as it was, and nothing else, when there is nothing more to write', async () => {
+    writeFileSync(path, 'as it was');
+    await expect(writeToFile(path, failing())).rejects.toBe(failure);
+    expect([readFileSync(path, 'utf8'), readdirSync(directory.path)]).toEqual(['as it was', ['output']]);
+    await expect(writeToFile(directory.file('new'), failing())).rejects.toBe(failure);
+    expect(readdirSync(directory.path)).toEqual(['output']);
+  });
+
+  test('gives the file the rights that a shell would', async () => {
+    const mask = process.umask();
+    await writeToFile(path, ['x']);
+    expect(statSync(path).mode & 0o777).toBe(0o666 & ~mask);
+  });
+
+  test('follows links', async () => {
+    const target = directory.write('as it was');
+    symlinkSync(target, path);
+    await writeToFile(path, ['new']);
+    expect([readlinkSync(path), readFileSync(target, 'utf8')]).toEqual([target, 'new']);
+  });
+
+  test('does not put a file in the place of a device', async () => {
+    await writeToFile('/dev/null', ['x']);
+    expect(statSync('/dev/null').isCharacterDevice()).toBe(true);
+  });
+
+  test.skipIf(!hasProgram('mkfifo', '--version'))('writes to a pipe as it comes', async () => {
+    execFileSync('mkfifo', [path]);
+    const [text] = await Promise.all([readFile(path, 'utf8'), writeToFile(path, ['to be ', 'read'])]);
+    expect([text, statSync(path).isFIFO()]).toEqual(['to be read', true]);
+  });
+
+  test.each([
+    ['in no directory', 'nothing/output', 'ENOENT'],
+    ['that is a directory', '.', 'EISDIR'],
+    ['with a name that is too long', 'x'.repeat(1000), 'ENAMETOOLONG'],
+  ])('tells of a file %s', async (_, name, code) => {
+    const error = await writeToFile(directory.file(name), ['x']).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(OutputError);
+    expect(error).toMatchObject({ target: directory.file(name), cause: { code } });
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+});
+
+describe('writeToStream', () => {
+  test('writes one piece after the other, each when the one before is taken', async () => {
+    const taken: string[] = [];
+    const stream = new Writable({
+      highWaterMark: 1,
+      write(chunk: Buffer, _encoding, done) {
+        taken.push(`begin ${chunk.toString()}`);
+        setImmediate(() => {
+          taken.push(`end ${chunk.toString()}`);
+          done();
+        });
+      },
+    });
+    await writeToStream(stream, ['a', Buffer.from('b')]);
+    expect(taken).toEqual(['begin a', 'end a', 'begin b', 'end b']);
+  });
+
+  test('tells what the stream fails with', async () => {
+    const stream = new Writable({ write: (_chunk, _encoding, done) => done(systemError('EPIPE')) });
+    stream.on('error', () => {});
+    const error = await writeToStream(stream, ['a', 'b']).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ name: 'OutputError', target: 'standard output', cause: { code: 'EPIPE' } });
+  });
+
+  test('passes on what the pieces fail with', async () => {
+    await expect(writeToStream(new Writable({ write: (_c, _e, done) => done() }), failing())).rejects.toBe(failure);
+  });
+});
