@@ -50,6 +50,7 @@ const OUTPUT: Option = {
 const FORMATS: Readonly<Record<Format, Option>> = {
   bytes: { description: 'Writes bytes.' },
   json: { description: 'Writes JSON.' },
+  ndjson: { description: 'Writes a line of JSON for each of the results.' },
 };
 const HELP: Option = { short: 'h', description: 'Shows this help.' };
 

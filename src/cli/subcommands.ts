@@ -3,19 +3,23 @@ import type { Config } from '../config.ts';
 import type { Compression } from '../image/decompress.ts';
 import { streamExtents } from '../image/extents.ts';
 import type { ImageSource } from '../image/source.ts';
-import { flattenImage, inspectKernel, loadImage, type RefusedImage } from '../load.ts';
+import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../load.ts';
 import {
   FLAT_PARAMETERS,
+  findSymbolConflict,
   type GivenParameters,
   KERNEL_PARAMETERS,
   LOAD_PARAMETERS,
   type Parameters,
+  SYMBOL_PARAMETERS,
   toFlatRequest,
   toLoadRequest,
+  toSymbolQuery,
 } from '../parameters.ts';
 import { toFlatLayout, toKernelReport } from '../report/kernel.ts';
 import { toLayout } from '../report/layout.ts';
-import type { Broken } from '../xen/broken.ts';
+import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../report/symbols.ts';
+import { BROKEN_KINDS, type Broken } from '../xen/broken.ts';
 import type { Warning } from '../xen/warnings.ts';
 import type { Piece } from './output.ts';
 
@@ -31,7 +35,7 @@ export const LIMITS = [
 export type Limits = Pick<Config, (typeof LIMITS)[number]>;
 
 /** What can be written. Bytes are never written to a terminal. */
-export type Format = 'bytes' | 'json';
+export type Format = 'bytes' | 'json' | 'ndjson';
 
 /** One run of a subcommand. */
 export interface Run {
@@ -109,4 +113,22 @@ const image: Subcommand = {
   },
 };
 
-export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image };
+const symbols: Subcommand = {
+  summary: 'Writes symbols by name, by address or in pages, as JSON.',
+  parameters: SYMBOL_PARAMETERS,
+  conflict: findSymbolConflict,
+  formats: ['json', 'ndjson'],
+  async run({ source, compression, parameters, format }) {
+    const opened = await openSymbols(source);
+    if (!opened.ok) return opened;
+    if (format === 'json') {
+      const query = toSymbolQuery(parameters, DEFAULT_PAGE_SYMBOLS);
+      return { ok: true, output: writeSymbols(opened, query, compression) };
+    }
+    const { recorded } = opened.elf.view;
+    const broken = recorded === null ? null : { ...recorded, reason: BROKEN_KINDS[recorded.code].reason };
+    return { ok: true, output: writeSymbolLines(opened, toSymbolQuery(parameters, null)), broken };
+  },
+};
+
+export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image, symbols };

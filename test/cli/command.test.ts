@@ -169,15 +169,18 @@ describe('a terminal', () => {
     expect(await run([name, file], { terminal })).toEqual(fails('-o FILE'));
   });
 
-  test('gets documents that end with a line feed', async () => {
-    for (const args of [
-      ['layout', file],
-      ['image', '--json', file],
-      ['layout', 'package.json'],
-    ]) {
-      const [shown, piped] = [await run(args, { terminal }), await run(args)];
-      expect(shown).toEqual({ ...piped, stdout: Buffer.concat([piped.stdout, Buffer.from('\n')]) });
-    }
+  test.each([
+    [['layout', 'FILE'], '\n'],
+    [['image', '--json', 'FILE'], '\n'],
+    [['layout', 'package.json'], '\n'],
+    // It has one of its own.
+    [['symbols', 'FILE'], ''],
+    [['symbols', '--ndjson', 'FILE'], ''],
+  ])('gets documents that end with a line feed: %j', async (args, feed) => {
+    const given = args.map((arg) => (arg === 'FILE' ? file : arg));
+    const [shown, piped] = [await run(given, { terminal }), await run(given)];
+    expect(shown).toEqual({ ...piped, stdout: Buffer.concat([piped.stdout, Buffer.from(feed)]) });
+    expect(shown.stdout.toString()).toMatch(/[^\n]\n$/);
   });
 
   test('does not matter for a file', async () => {

@@ -37,6 +37,7 @@ interface Asked {
 
 const OCTETS = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
+const NDJSON_TYPE = 'application/x-ndjson';
 const PARAMETERS = ['', 'onBroken=load', 'loader=libxc-4.6', 'loadAddress=0x5001', 'loadAddress=0'];
 
 /** What of the command is what of the service. */
@@ -47,6 +48,16 @@ const ASKED: Readonly<Record<string, readonly Asked[]>> = {
   image: ['', 'symbols=always', 'symbols=always&onBroken=load', 'symbols=never&loader=xen-4.6'].flatMap((query) => [
     { args: [], path: `/image?${query}`, accept: OCTETS },
     { args: ['--json'], path: `/image?${query}`, accept: JSON_TYPE },
+  ]),
+  symbols: [
+    '',
+    'limit=3&after=7',
+    'name=sym_1x&name=none',
+    'address=0x100010&address=0',
+    'type=FUNC&prefix=sym_a',
+  ].flatMap((query) => [
+    { args: [], path: `/symbols?${query}`, accept: JSON_TYPE },
+    { args: ['--ndjson'], path: `/symbols?${query}`, accept: NDJSON_TYPE },
   ]),
 };
 
@@ -86,7 +97,7 @@ function expected({ status, headers, body, text }: Answer, accept: string): unkn
     return { status: 0, stdout: body.toString('latin1'), stderr: [...broken, ...warnings].join('') };
   }
   const { instance: _instance, ...problem } = json({ text });
-  return { status: 1, stdout: accept === JSON_TYPE ? problem : '', stderr: line(problem) };
+  return { status: 1, stdout: accept === OCTETS ? '' : problem, stderr: line(problem) };
 }
 
 function got({ status, stdout, stderr }: Ran): unknown {
@@ -119,11 +130,22 @@ describe('parameters', () => {
     ['blob', '/bsdsyms', 'loader', 'xen-9'],
     ['layout', '/layout', 'onBroken', ''],
     ['image', '/image', 'symbols', 'x'.repeat(1000)],
+    ['symbols', '/symbols', 'limit', '0'],
+    ['symbols', '/symbols', 'name', ''],
   ])('%s %s?%s=%s is refused in the same words', async (name, path, parameter, value) => {
     const answer = json(await post(service, `${path}?${parameter}=${value}`, good));
     const ran = await run([name, `--${parameter}=${value}`, paths.get('a kernel') ?? '']);
     expect(ran.status).toBe(2);
     expect(ran.stderr).toBe(line(answer));
+  });
+
+  test.each([
+    ['too often', 'type=FUNC&'.repeat(101)],
+    ['against each other', 'name=a&limit=1'],
+  ])('that are given %s are refused in the same words', async (_, query) => {
+    const answer = json(await post(service, `/symbols?${query}`, good));
+    const ran = await run(['symbols', ...toOptions(`?${query}`), paths.get('a kernel') ?? '']);
+    expect([ran.status, ran.stderr]).toEqual([2, line(answer)]);
   });
 });
 
