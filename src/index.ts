@@ -15,6 +15,16 @@ export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { readHeaders } from './image/headers.ts';
 export { MemorySource } from './image/memory.ts';
 export type { ImageSource } from './image/source.ts';
+export type { SymbolName } from './image/string-table.ts';
+export {
+  findSymbols,
+  listSymbols,
+  type Page as SymbolPage,
+  type ResolvedAddress,
+  resolveAddresses,
+  SymbolTable,
+  type TableSymbol,
+} from './image/symbol-table.ts';
 export {
   type FlatRequest,
   type FlattenedImage,
@@ -27,7 +37,9 @@ export {
   loadImage,
   type OnBroken,
   type OpenedImage,
+  type OpenedSymbols,
   openImage,
+  openSymbols,
   type RefusedImage,
   type SymbolsChoice,
 } from './load.ts';
@@ -42,7 +54,9 @@ export {
   type ProblemSubject,
   toProblemDocument,
 } from './report/problem.ts';
-export type { FlatLayout, GuestReport, KernelReport, Layout } from './report/schemas.ts';
+export type { FlatLayout, GuestReport, KernelReport, Layout, VerifyReport } from './report/schemas.ts';
+export { toVerifyReport } from './report/verify.ts';
+export { type VerifiedBlob, verifyBlob } from './verify.ts';
 export { BROKEN_KINDS, type Broken, type BrokenCode, type BrokenKind } from './xen/broken.ts';
 export {
   DEFAULT_LOADER,
@@ -55,6 +69,14 @@ export {
   type SymbolPlan,
 } from './xen/bsdsyms.ts';
 export { type FlatImage, type FlatImageOptions, type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
+export {
+  GUEST_FINDINGS,
+  GUESTS,
+  type GuestFinding,
+  type GuestFindingCode,
+  type GuestName,
+  type GuestVerdict,
+} from './xen/guest.ts';
 export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
 export type { GuestKind, GuestParameters, NoteName, XenNotes } from './xen/notes.ts';
 export type { Extent } from './xen/plan.ts';

@@ -126,6 +126,16 @@ export const SYMBOL_PARAMETERS = {
   },
 } as const satisfies Parameters;
 
+/** Of what guests make of a blob. */
+export const VERIFY_PARAMETERS = {
+  address: {
+    ...ADDRESS,
+    description:
+      'Guest-physical address that the first byte was taken from, 0 .. 2^64-1, decimal or 0x hex. Default: not known.',
+    examples: ['0x3e00000'],
+  },
+} as const satisfies Parameters;
+
 /** What was given, by name. */
 export interface GivenParameters {
   /** The value, or the first one of several. */
@@ -143,6 +153,9 @@ export const toLoadRequest = (
   loadAddress: toAddress(given.get('loadAddress')),
   maxBlobBytes,
 });
+
+/** @param given accepted values of `VERIFY_PARAMETERS` */
+export const toDumpAddress = (given: GivenParameters): bigint | null => toAddress(given.get('address'));
 
 /** @param given accepted values of `FLAT_PARAMETERS` */
 export const toFlatRequest = (

@@ -91,7 +91,7 @@ async function runSubcommand(
 
   let source: ImageSource | null = null;
   try {
-    const opened = await openInput(file, surroundings, limits);
+    const opened = await openInput(file, surroundings, limits, subcommand.unpack ?? true);
     source = opened.source;
     const result = await subcommand.run({ ...opened, parameters, limits, format });
     if (!result.ok) return await refuse(result.broken.code, result.broken.detail, result);
@@ -118,11 +118,16 @@ async function* endLine(pieces: AsyncIterable<Piece> | Iterable<Piece>): AsyncGe
 }
 
 /** @throws UsageError, ImageError, FileError, and the system's errors */
-async function openInput(file: string, surroundings: Surroundings, limits: Limits): Promise<GatheredImage> {
-  if (file !== STANDARD_INPUT) return openImageFile(file, limits);
+async function openInput(
+  file: string,
+  surroundings: Surroundings,
+  limits: Limits,
+  unpack: boolean,
+): Promise<GatheredImage> {
+  if (file !== STANDARD_INPUT) return openImageFile(file, limits, unpack);
   const { stdin } = surroundings;
   if (stdin.isTTY === true) throw new UsageError('no-image: Standard input is a terminal, where no image comes from.');
-  return openImageStream(stdin, limits);
+  return openImageStream(stdin, limits, unpack);
 }
 
 /** What is to be known of bytes that were loaded all the same. */

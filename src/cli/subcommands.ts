@@ -12,13 +12,17 @@ import {
   LOAD_PARAMETERS,
   type Parameters,
   SYMBOL_PARAMETERS,
+  toDumpAddress,
   toFlatRequest,
   toLoadRequest,
   toSymbolQuery,
+  VERIFY_PARAMETERS,
 } from '../parameters.ts';
 import { toFlatLayout, toKernelReport } from '../report/kernel.ts';
 import { toLayout } from '../report/layout.ts';
 import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../report/symbols.ts';
+import { toVerifyReport } from '../report/verify.ts';
+import { verifyBlob } from '../verify.ts';
 import { BROKEN_KINDS, type Broken } from '../xen/broken.ts';
 import type { Warning } from '../xen/warnings.ts';
 import type { Piece } from './output.ts';
@@ -60,6 +64,8 @@ export interface Subcommand {
   readonly parameters: Parameters;
   /** What is wrong between parameters, which each for itself are right. */
   readonly conflict?: (given: GivenParameters) => string | null;
+  /** False for a file that is no image: it is taken as it is. */
+  readonly unpack?: boolean;
   /** The first is written unless the switch of another one is given. */
   readonly formats: readonly [Format, ...Format[]];
   /** @throws only what the source throws when it cannot be read */
@@ -131,4 +137,12 @@ const symbols: Subcommand = {
   },
 };
 
-export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image, symbols };
+const verify: Subcommand = {
+  summary: 'Writes what guests make of a symbol blob, or of a dump of memory that begins with one, as JSON.',
+  parameters: VERIFY_PARAMETERS,
+  unpack: false,
+  formats: ['json'],
+  run: async ({ source, parameters }) => json(toVerifyReport(await verifyBlob(source, toDumpAddress(parameters)))),
+};
+
+export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image, symbols, verify };

@@ -31,6 +31,7 @@ import { metricsRoute } from './routes/metrics.ts';
 import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
 import { symbolRoutes } from './routes/symbols.ts';
+import { verifyRoute } from './routes/verify.ts';
 import { COMPONENTS } from './schemas.ts';
 import { Tokens } from './tokens.ts';
 import type { UploadOptions } from './upload.ts';
@@ -159,6 +160,7 @@ export async function buildApp(
   symbolRoutes(server, services);
   kernelRoutes(server, services);
   lookupRoutes(server, services);
+  verifyRoute(server, services);
   problemRoutes(server);
   serviceRoutes(server, lifecycle);
   metricsRoute(

@@ -9,6 +9,8 @@ import {
   enumeration,
   FlatLayout,
   Guest,
+  GuestFindingSchema,
+  GuestVerdictSchema,
   Image,
   Kernel,
   KernelReport,
@@ -18,6 +20,7 @@ import {
   SymbolSchema,
   SymbolsReport,
   SymbolTableReport,
+  VerifyReport,
   WarningSchema,
 } from '../report/schemas.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE } from './problem.ts';
@@ -79,6 +82,9 @@ export const COMPONENTS = [
   AddressSchema,
   SymbolTableReport,
   SymbolsReport,
+  GuestFindingSchema,
+  GuestVerdictSchema,
+  VerifyReport,
   ProblemSchema,
 ];
 
@@ -86,6 +92,7 @@ export const layoutResponse = ref(Layout);
 export const kernelReportResponse = ref(KernelReport);
 export const flatLayoutResponse = ref(FlatLayout);
 export const symbolsResponse = ref(SymbolsReport);
+export const verifyResponse = ref(VerifyReport);
 export const binary = Type.Unsafe<string>({ type: 'string', format: 'binary' });
 
 /** An answer in problem details, or on one line of plain text. */

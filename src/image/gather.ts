@@ -30,10 +30,11 @@ export interface GatheredImage {
 /**
  * Gathers what a stream yields, unpacked when it is compressed.
  *
+ * @param unpack false to take it as it is
  * @throws ImageError, and what the stream fails with
  */
-export const gatherStream = (stream: Readable, limits: StoreLimits): Promise<GatheredImage> =>
-  gather(limits, (sink) =>
+export const gatherStream = (stream: Readable, limits: StoreLimits, unpack = true): Promise<GatheredImage> =>
+  gather(limits, unpack, (sink) =>
     consume(
       stream,
       (chunk) => sink.append(chunk),
@@ -49,7 +50,7 @@ export const gatherStream = (stream: Readable, limits: StoreLimits): Promise<Gat
 export async function unpackSource(packed: ImageSource, limits: StoreLimits): Promise<GatheredImage> {
   const start = await packed.read(0, Math.min(packed.size, LONGEST_SIGNATURE));
   if (!looksCompressed(start)) return { source: packed, compression: null };
-  const gathered = await gather(limits, async (sink) => {
+  const gathered = await gather(limits, true, async (sink) => {
     for await (const piece of packed.stream(0, packed.size)) await sink.append(piece);
   });
   await packed.close();
@@ -58,10 +59,14 @@ export async function unpackSource(packed: ImageSource, limits: StoreLimits): Pr
 
 async function gather(
   { maxImageBytes, memoryBudgetBytes, spoolDir, spoolBudgetBytes }: StoreLimits,
+  unpack: boolean,
   fill: (sink: UnpackingSink) => Promise<void>,
 ): Promise<GatheredImage> {
   const spool = await Spool.open(spoolDir, spoolBudgetBytes);
-  const sink = new UnpackingSink(new StoredSink({ maxImageBytes, memory: new Budget(memoryBudgetBytes), spool }));
+  const sink = new UnpackingSink(
+    new StoredSink({ maxImageBytes, memory: new Budget(memoryBudgetBytes), spool }),
+    unpack,
+  );
   try {
     await fill(sink);
     const source = await sink.finish();

@@ -27,6 +27,7 @@ const MAX_PLACES = 65_536;
 const MAX_QUICK_NAMES = 4;
 const NUL = Uint8Array.of(0);
 
+/** A symbol with its place in the table and its name. */
 export interface TableSymbol extends SymbolEntry {
   /** Index in the symbol table. */
   readonly index: number;
@@ -116,6 +117,7 @@ async function* readPieces(source: ImageSource, offset: number, length: number):
   }
 }
 
+/** Which symbols are listed, and where the list goes on. */
 export interface Page {
   /** The index of the symbol before the first one; 0 for the start of the table. */
   readonly after: number;
@@ -225,6 +227,7 @@ const bytesKey = (bytes: Uint8Array): string => asBuffer(bytes).toString('latin1
 const asBuffer = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
   Buffer.from(buffer, byteOffset, byteLength);
 
+/** An address and the symbol that stands for it. */
 export interface ResolvedAddress {
   readonly address: bigint;
   /** Null when no symbol stands for the address. */

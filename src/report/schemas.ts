@@ -2,6 +2,7 @@
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { LOADERS } from '../xen/bsdsyms.ts';
+import { GUEST_FINDINGS, type GuestFindingCode } from '../xen/guest.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 
 /** Guest-physical addresses do not fit into a JSON number. */
@@ -295,3 +296,57 @@ export const SymbolsReport = component(
   ),
 );
 export type SymbolsReport = Type.Static<typeof SymbolsReport>;
+
+export const GuestFindingSchema = component(
+  'GuestFinding',
+  Type.Object({
+    code: enumeration(Object.keys(GUEST_FINDINGS) as GuestFindingCode[], { description: 'Stable.' }),
+    detail: Type.String({ description: 'What was found where.' }),
+    symbol: Nullable(Type.Integer({ minimum: 0, description: 'Index of the symbol that it is about.' })),
+  }),
+);
+
+export const GuestVerdictSchema = component(
+  'GuestVerdict',
+  Type.Object({
+    found: Type.Boolean({ description: 'Whether the guest finds symbols. Of xtf: whether its checks pass.' }),
+    why: Nullable(ref(GuestFindingSchema)),
+    symbols: Nullable(Count('Symbols that it then has, the null symbol included; null for xtf, which reads none.')),
+    firstMisfit: Nullable(ref(GuestFindingSchema)),
+  }),
+);
+
+const GuestTableSchema = Type.Object({
+  offset: Count('From the start of the blob.'),
+  size: Count('Bytes in the table.'),
+  address: Nullable(Address('In guest memory; null without `address`.')),
+});
+
+export const VerifyReport = component(
+  'Verification',
+  Type.Object(
+    {
+      blob: Type.Object({
+        size: Bytes('Bytes that were uploaded.'),
+        address: Nullable(Address('Where they were taken from.')),
+        sizeWord: Nullable(Bytes('What the first four bytes say; null when they are missing.')),
+        class: Nullable(enumeration(['ELF32', 'ELF64'])),
+        byteOrder: Nullable(enumeration(['little-endian', 'big-endian'])),
+        machine: Nullable(Type.String({ description: 'e_machine by name, or in hex.' })),
+        loader: Nullable(enumeration(LOADERS, { description: 'Whose layout it has, as far as the header tells.' })),
+        sections: Nullable(Type.Integer({ minimum: 0, description: 'e_shnum.' })),
+        symtab: Nullable(GuestTableSchema),
+        strtab: Nullable(GuestTableSchema),
+      }),
+      guests: Type.Object({
+        freebsd: ref(GuestVerdictSchema),
+        netbsd: ref(GuestVerdictSchema),
+        openbsd: ref(GuestVerdictSchema),
+        xtf: ref(GuestVerdictSchema),
+      }),
+    },
+    { description: 'What guests make of a blob.' },
+  ),
+);
+/** The JSON of what guests make of a blob. */
+export type VerifyReport = Type.Static<typeof VerifyReport>;

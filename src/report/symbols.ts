@@ -12,7 +12,7 @@ import {
 } from '../image/symbol-table.ts';
 import type { OpenedSymbols } from '../load.ts';
 import { BROKEN_KINDS } from '../xen/broken.ts';
-import { hex } from './hex.ts';
+import { count, hex } from './hex.ts';
 import { describeBroken, describeImage } from './layout.ts';
 import type { AddressReport, SymbolReport, SymbolsReport } from './schemas.ts';
 
@@ -146,7 +146,3 @@ function describeAddress({ address, symbol }: ResolvedAddress): AddressReport {
     ? { address: hex(address), symbol, offset: null }
     : { address: hex(address), symbol: describeSymbol(symbol), offset: count(address - symbol.value) };
 }
-
-/** A number where JSON can hold it. */
-const count = (value: bigint): number | string =>
-  value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : hex(value);

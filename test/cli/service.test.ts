@@ -59,6 +59,7 @@ const ASKED: Readonly<Record<string, readonly Asked[]>> = {
     { args: [], path: `/symbols?${query}`, accept: JSON_TYPE },
     { args: ['--ndjson'], path: `/symbols?${query}`, accept: NDJSON_TYPE },
   ]),
+  verify: ['', 'address=0x400001'].map((query) => ({ args: [], path: `/verify?${query}`, accept: JSON_TYPE })),
 };
 
 let service: Service;

@@ -8,6 +8,7 @@ import { optionsOf } from '../../src/cli/arguments.ts';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { SETTINGS } from '../../src/config.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
+import { GUEST_FINDINGS } from '../../src/xen/guest.ts';
 import { WARNING_KINDS } from '../../src/xen/warnings.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -23,6 +24,7 @@ const DOCUMENTS = [
   'docs/loader.md',
   'docs/operations.md',
   'docs/symbols.md',
+  'docs/verify.md',
 ];
 const read = (path: string): string => readFileSync(resolve(ROOT, path), 'utf8');
 const manifest = JSON.parse(read('package.json')) as {
@@ -56,6 +58,13 @@ describe('docs/operations.md', () => {
     expect(logged).toContain('broken ELF');
     const explained = section(read('docs/operations.md'), 'Log lines');
     expect(logged.filter((message) => !explained.includes(`\`${message}\``))).toEqual([]);
+  });
+});
+
+describe('docs/verify.md', () => {
+  test('has every finding, in the words of the source', () => {
+    const rows = Object.entries(GUEST_FINDINGS).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`);
+    expect(rows.filter((row) => !read('docs/verify.md').includes(row))).toEqual([]);
   });
 });
 

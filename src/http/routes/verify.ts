@@ -1,0 +1,23 @@
+/** `POST /verify`: a blob in, what guests make of it out. */
+import type { FastifyInstance } from 'fastify';
+import { toDumpAddress, VERIFY_PARAMETERS } from '../../parameters.ts';
+import { toVerifyReport } from '../../report/verify.ts';
+import { verifyBlob } from '../../verify.ts';
+import { JSON_TYPE, verifyResponse } from '../schemas.ts';
+import { type UploadServices, uploadRoute } from '../upload-route.ts';
+
+export function verifyRoute(app: FastifyInstance, services: UploadServices): void {
+  uploadRoute(app, services, {
+    url: '/verify',
+    operationId: 'verify',
+    summary: 'What guests make of a symbol blob',
+    description:
+      'Takes a symbol blob, or a dump of the memory that begins with one, and tells for each guest whether it finds its ' +
+      'symbols there, why not, how many, and what it misreads first. One that no guest can use is an answer, too, not a problem.',
+    parameters: VERIFY_PARAMETERS,
+    mediaTypes: [JSON_TYPE],
+    unpack: false,
+    ok: { description: 'The verdicts.', content: { [JSON_TYPE]: { schema: verifyResponse } } },
+    handle: async ({ source, parameters }) => toVerifyReport(await verifyBlob(source, toDumpAddress(parameters))),
+  });
+}
