@@ -68,6 +68,13 @@ export {
   type SymbolLoad,
   type SymbolPlan,
 } from './xen/bsdsyms.ts';
+export {
+  type BlobRange,
+  type Comparison,
+  type Difference,
+  type DifferenceKind,
+  type FieldDifference,
+} from './xen/compare.ts';
 export { type FlatImage, type FlatImageOptions, type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
 export {
   GUEST_FINDINGS,

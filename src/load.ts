@@ -12,6 +12,7 @@ import { SymbolTable } from './image/symbol-table.ts';
 import { readGuestWarnings } from './image/symbols.ts';
 import { type Broken, broken } from './xen/broken.ts';
 import { DEFAULT_LOADER, type Loader, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
+import { type Comparison, comparePlans } from './xen/compare.ts';
 import { type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
 import { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
 import { locateSymbols } from './xen/locate-symbols.ts';
@@ -30,6 +31,8 @@ export interface LoadRequest {
   readonly loadAddress?: bigint | null;
   /** Default: `reject`. */
   readonly onBroken?: OnBroken;
+  /** Another loader, to tell the difference; null, the default, for none. */
+  readonly compareWith?: Loader | null;
   /** The longest blob that is planned. Default: 256 MiB. */
   readonly maxBlobBytes?: number;
 }
@@ -55,6 +58,8 @@ export interface LoadedImage {
    */
   readonly broken: Broken | null;
   readonly warnings: readonly Warning[];
+  /** What the other loader does differently; null when none was named. */
+  readonly comparison: Comparison | null;
 }
 
 /** An image that nothing can be planned for, or that is not to be loaded as it is. */
@@ -119,7 +124,25 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
     ...notesWarnings(notes),
     ...(await readGuestWarnings(source, elf.headers, plan)),
   ];
-  return { ok: true, image, kernel, plan, broken: recorded === null ? null : reportRecorded(recorded), warnings };
+  const other = request.compareWith ?? null;
+  const comparison =
+    other === null
+      ? null
+      : comparePlans(
+          elf.headers.format.class,
+          plan,
+          other,
+          loadSymbols(elf, { loader: other, loadAddress, maxBlobBytes }),
+        );
+  return {
+    ok: true,
+    image,
+    kernel,
+    plan,
+    broken: recorded === null ? null : reportRecorded(recorded),
+    warnings,
+    comparison,
+  };
 }
 
 /** What Xen makes of a kernel. A recorded reason is told, not held against it. */

@@ -59,7 +59,7 @@ const onBroken: Parameter = {
     'What to do with an image that a reason is recorded against: refuse it, or carry on as Xen does and name the reason.',
 };
 
-/** Of a symbol blob and of its layout. */
+/** Of a symbol blob. */
 export const LOAD_PARAMETERS = {
   loadAddress: {
     ...ADDRESS,
@@ -69,6 +69,12 @@ export const LOAD_PARAMETERS = {
   },
   loader,
   onBroken,
+} as const satisfies Parameters;
+
+/** Of the layout of a symbol blob. */
+export const LAYOUT_PARAMETERS = {
+  ...LOAD_PARAMETERS,
+  compareWith: { enum: LOADERS, description: 'Another loader: the layout tells what it does differently.' },
 } as const satisfies Parameters;
 
 /** Of what Xen makes of a kernel: none. */
@@ -144,13 +150,14 @@ export interface GivenParameters {
   getAll(name: string): readonly string[];
 }
 
-/** @param given accepted values of `LOAD_PARAMETERS` */
+/** @param given accepted values of `LOAD_PARAMETERS` or `LAYOUT_PARAMETERS` */
 export const toLoadRequest = (
   given: GivenParameters,
   { maxBlobBytes }: Pick<Config, 'maxBlobBytes'>,
 ): Required<LoadRequest> => ({
   ...toCommonRequest(given),
   loadAddress: toAddress(given.get('loadAddress')),
+  compareWith: choose(LOADERS, given.get('compareWith')) ?? null,
   maxBlobBytes,
 });
 

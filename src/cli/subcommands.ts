@@ -9,6 +9,7 @@ import {
   findSymbolConflict,
   type GivenParameters,
   KERNEL_PARAMETERS,
+  LAYOUT_PARAMETERS,
   LOAD_PARAMETERS,
   type Parameters,
   SYMBOL_PARAMETERS,
@@ -88,7 +89,7 @@ const blob: Subcommand = {
 
 const layout: Subcommand = {
   summary: 'Writes where the symbols lie and what they consist of, as JSON.',
-  parameters: LOAD_PARAMETERS,
+  parameters: LAYOUT_PARAMETERS,
   formats: ['json'],
   async run({ source, compression, parameters, limits }) {
     const loaded = await loadImage(source, toLoadRequest(parameters, limits));

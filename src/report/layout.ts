@@ -4,12 +4,13 @@ import type { Compression } from '../image/decompress.ts';
 import type { ImageFacts, LoadedImage } from '../load.ts';
 import type { Broken } from '../xen/broken.ts';
 import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/bsdsyms.ts';
+import type { Comparison } from '../xen/compare.ts';
 import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
 
 /** The JSON of `POST /layout`. @param compression how the image was compressed */
 export function toLayout(
-  { image, kernel, plan, broken, warnings }: LoadedImage,
+  { image, kernel, plan, broken, warnings, comparison }: LoadedImage,
   compression: Compression | null,
 ): Layout {
   const { symbol } = image.identity?.class === 'ELF64' ? ELF64 : ELF32;
@@ -32,6 +33,30 @@ export function toLayout(
     },
     broken: broken === null ? null : describeBroken(broken),
     warnings: [...warnings],
+    ...(comparison === null ? {} : { comparison: describeComparison(comparison) }),
+  };
+}
+
+function describeComparison(comparison: Comparison): NonNullable<Layout['comparison']> {
+  const { loader, broken } = comparison;
+  if (broken !== null) {
+    return { loader, broken: describeBroken(broken), size: null, identical: false, differences: [], unlisted: 0 };
+  }
+  const { plan, differences, unlisted } = comparison;
+  return {
+    loader,
+    broken,
+    size: plan.size,
+    identical: differences.length === 0,
+    differences: differences.map(({ kind, what, range, otherRange, fields, meaning }) => ({
+      kind,
+      what,
+      range,
+      otherRange,
+      fields: fields.map(({ name, value, other }) => ({ name, value: hex(value), other: hex(other) })),
+      meaning,
+    })),
+    unlisted,
   };
 }
 

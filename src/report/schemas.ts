@@ -91,6 +91,40 @@ export const WarningSchema = component(
   }),
 );
 
+const BlobRange = Type.Object({ offset: Bytes('From the start of the blob.'), size: Bytes('In bytes.') });
+
+export const ComparisonSchema = component(
+  'Comparison',
+  Type.Object(
+    {
+      loader: enumeration(LOADERS, { description: 'The other loader.' }),
+      broken: Nullable(ref(BrokenReason)),
+      size: Nullable(Bytes('Bytes in its blob; null when it does not load the image.')),
+      identical: Type.Boolean({ description: 'Whether both blobs are the same, byte for byte.' }),
+      differences: Type.Array(
+        Type.Object({
+          kind: enumeration(['changed', 'moved', 'missing', 'added'], {
+            description: 'Of what is at the same place, at another, not in the other blob, only in the other blob.',
+          }),
+          what: Type.String({ description: 'What lies there.' }),
+          range: Nullable(BlobRange),
+          otherRange: Nullable(BlobRange),
+          fields: Type.Array(
+            Type.Object({
+              name: Type.String({ description: 'As the gABI calls it.' }),
+              value: Address('In the blob.'),
+              other: Address('In the other blob.'),
+            }),
+          ),
+          meaning: Type.String(),
+        }),
+      ),
+      unlisted: Type.Integer({ minimum: 0, description: 'How many differences there are besides.' }),
+    },
+    { description: 'What another loader does differently.' },
+  ),
+);
+
 export const Layout = component(
   'Layout',
   Type.Object(
@@ -100,6 +134,7 @@ export const Layout = component(
       bsdsyms: ref(Bsdsyms),
       broken: Nullable(ref(BrokenReason)),
       warnings: Type.Array(ref(WarningSchema)),
+      comparison: Type.Optional(ref(ComparisonSchema)),
     },
     { description: 'Where the symbols lie and what they consist of.' },
   ),

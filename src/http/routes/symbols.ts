@@ -1,7 +1,7 @@
 /** `POST /bsdsyms` and `POST /layout`: an image in, its symbol blob or the layout of it out. */
 import type { FastifyInstance } from 'fastify';
 import { type LoadedImage, loadImage } from '../../load.ts';
-import { LOAD_PARAMETERS, toLoadRequest } from '../../parameters.ts';
+import { LAYOUT_PARAMETERS, LOAD_PARAMETERS, toLoadRequest } from '../../parameters.ts';
 import { hex } from '../../report/hex.ts';
 import { toLayout } from '../../report/layout.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
@@ -60,8 +60,10 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
     url: '/layout',
     operationId: 'layout',
     summary: 'The layout of the symbols of an image',
-    description: 'The same as POST /bsdsyms with Accept: application/json, whatever the Accept.',
-    parameters: LOAD_PARAMETERS,
+    description:
+      'The same as POST /bsdsyms with Accept: application/json, whatever the Accept, and on demand compared with what ' +
+      'another loader makes of the image.',
+    parameters: LAYOUT_PARAMETERS,
     mediaTypes: [JSON_TYPE],
     ok: { description: 'The layout.', content: { [JSON_TYPE]: { schema: layoutResponse } } },
     handle: async (received) => toLayout(await load(received), received.compression),
