@@ -90,7 +90,13 @@ const given = (values: Readonly<Record<string, string | readonly string[]>>): Gi
 describe('requests', () => {
   test('have the documented defaults', () => {
     const load = toLoadRequest(given({}), limits);
-    expect(load).toEqual({ loader: 'xen-4.8', loadAddress: null, onBroken: 'reject', maxBlobBytes: 1 });
+    expect(load).toEqual({
+      loader: 'xen-4.8',
+      loadAddress: null,
+      onBroken: 'reject',
+      compareWith: null,
+      maxBlobBytes: 1,
+    });
     expect([load.loader, load.onBroken]).toEqual([LOAD_PARAMETERS.loader.default, LOAD_PARAMETERS.onBroken.default]);
     const flat = toFlatRequest(given({}), limits);
     expect(flat).toEqual({ loader: 'xen-4.8', symbols: 'auto', onBroken: 'reject', ...limits });
