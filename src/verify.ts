@@ -1,20 +1,24 @@
 /** A blob, or a dump of the memory where one should be, through the eyes of guests. */
+import { isDeepStrictEqual } from 'node:util';
 import { SymbolBlock } from './elf/symbols.ts';
 import type { ImageSource } from './image/source.ts';
 import { SIZE_WORD_BYTES } from './xen/bsdsyms.ts';
 import {
   BLOB_HEAD_BYTES,
   type BlobHeader,
+  findsSectionNames,
   type GuestFinding,
   type GuestName,
   type GuestTable,
   type GuestTables,
   type GuestVerdict,
   type InspectedBlob,
+  type InspectedTables,
   judge,
   locateSectionHeaders,
   nameFinding,
   readBlobHeader,
+  type TableWalk,
   walkSections,
 } from './xen/guest.ts';
 
@@ -42,8 +46,9 @@ export async function verifyBlob(source: ImageSource, address: bigint | null): P
     address,
     sizeWord: bare === null && size >= SIZE_WORD_BYTES ? readWord(head) : null,
     header,
-    walk: null,
-    name: null,
+    tables: null,
+    tablesFromZero: null,
+    hasSectionNames: false,
     leakAt: null,
   };
   const inspected = header === null || bare !== null ? blob : { ...blob, ...(await inspect(source, header)) };
@@ -53,15 +58,23 @@ export async function verifyBlob(source: ImageSource, address: bigint | null): P
 async function inspect(
   source: ImageSource,
   header: BlobHeader,
-): Promise<Pick<InspectedBlob, 'walk' | 'name' | 'leakAt'>> {
+): Promise<Omit<InspectedBlob, 'size' | 'address' | 'sizeWord' | 'header'>> {
   const at = clip(locateSectionHeaders(header), source.size);
-  const walk = walkSections(header, await source.read(at.offset, at.length));
+  const sectionHeaders = await source.read(at.offset, at.length);
+  const tables = await inspectTables(source, header, walkSections(header, sectionHeaders, 1));
+  const fromZero = walkSections(header, sectionHeaders, 0);
   return {
-    walk,
-    name: walk.found ? await checkNames(source, header, walk.tables) : null,
+    tables,
+    tablesFromZero: isDeepStrictEqual(fromZero, tables.walk) ? tables : await inspectTables(source, header, fromZero),
+    hasSectionNames: findsSectionNames(header, sectionHeaders, source.size),
     leakAt: await findLeak(source, header),
   };
 }
+
+const inspectTables = async (source: ImageSource, header: BlobHeader, walk: TableWalk): Promise<InspectedTables> => ({
+  walk,
+  ...(walk.found ? await checkNames(source, header, walk.tables) : { name: null, nameBeyond: null }),
+});
 
 interface Range {
   readonly offset: number;
@@ -75,31 +88,36 @@ function clip({ offset, size }: GuestTable, available: number): Range {
   return { offset: Number(from), length: Number(size < end - from ? size : end - from) };
 }
 
-/** The first symbol whose name a guest cannot read to its end within the string table. */
+/** The first symbols whose names a guest cannot read to their end within the string table, or that begin beyond it. */
 async function checkNames(
   source: ImageSource,
   { format, littleEndian }: BlobHeader,
   { symtab, strtab }: GuestTables,
-): Promise<GuestFinding | null> {
+): Promise<Omit<InspectedTables, 'walk'>> {
   const strings = clip(strtab, source.size);
+  let first: GuestFinding | null = null;
   // A name that begins behind the last NUL has no end.
   const terminated = await findLastNul(source, strings);
   const { offset, length } = clip(symtab, source.size);
   const perBlock = Math.floor(BLOCK_BYTES / format.symbol.size);
   const count = Math.floor(length / format.symbol.size);
-  for (let first = 0; first < count; first += perBlock) {
-    const symbols = Math.min(perBlock, count - first);
-    const bytes = await source.read(offset + first * format.symbol.size, symbols * format.symbol.size);
-    const block = new SymbolBlock(bytes, first, format, littleEndian);
+  for (let done = 0; done < count; done += perBlock) {
+    const symbols = Math.min(perBlock, count - done);
+    const bytes = await source.read(offset + done * format.symbol.size, symbols * format.symbol.size);
+    const block = new SymbolBlock(bytes, done, format, littleEndian);
     for (let at = 0; at < block.count; at++) {
       const name = block.nameOffset(at);
       if (name <= terminated) continue;
+      const isBeyond = BigInt(name) > strtab.size;
+      if (first !== null && !isBeyond) continue;
       const code = name >= strings.length ? 'symbol-name-outside' : 'symbol-name-unterminated';
-      return nameFinding(code, first + at, name, strings.length);
+      const found = nameFinding(code, done + at, name, strings.length);
+      first ??= found;
+      if (isBeyond) return { name: first, nameBeyond: found };
     }
     await nextTurn();
   }
-  return null;
+  return { name: first, nameBeyond: null };
 }
 
 /** @returns its place in the range, -1 when there is none */

@@ -365,6 +365,11 @@ export const VerifyReport = component(
         size: Bytes('Bytes that were uploaded.'),
         address: Nullable(Address('Where they were taken from.')),
         sizeWord: Nullable(Bytes('What the first four bytes say; null when they are missing.')),
+        end: Nullable(
+          Bytes(
+            'Where the blob itself ends by its size word; less than size when memory follows, more when it is cut.',
+          ),
+        ),
         class: Nullable(enumeration(['ELF32', 'ELF64'])),
         byteOrder: Nullable(enumeration(['little-endian', 'big-endian'])),
         machine: Nullable(Type.String({ description: 'e_machine by name, or in hex.' })),

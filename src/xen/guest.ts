@@ -13,10 +13,12 @@ import {
   type Field,
   hasElfMagic,
   machineName,
+  SHT_STRTAB,
   SHT_SYMTAB,
   type Struct,
 } from '../elf/format.ts';
 import { type Loader, SIZE_WORD_BYTES } from './bsdsyms.ts';
+import { roundUp } from './layout.ts';
 
 /** Those that are asked. */
 export const GUESTS = ['freebsd', 'netbsd', 'openbsd', 'xtf'] as const;
@@ -38,14 +40,15 @@ export const GUEST_FINDINGS = {
   'link-outside':
     'The sh_link of the symbol table leads to none of the section headers; guests take whatever lies there for one.',
   'no-symbol-table':
-    'No section header from 1 on is a SYMTAB with an sh_offset whose sh_link leads to one with an sh_offset.',
+    'No section header from 1 on (OpenBSD: 0) is a SYMTAB with an sh_offset whose sh_link leads to one with an sh_offset.',
   'table-outside-size': 'A table reaches beyond the bytes that the size word counts.',
   'section-count': 'The Xen Test Framework expects three section headers.',
   'header-leak': 'Bytes between the ELF header and the section headers are not zero: hypervisor stack (CVE-2016-9384).',
   'table-cut': 'A table reaches beyond the end of the dump; a guest reads on in whatever follows in memory.',
   'symbol-name-outside': 'A symbol has its name outside of the string table.',
   'symbol-name-unterminated': 'The name of a symbol runs to the end of the string table without a NUL.',
-  'section-names-sought': 'The e_shstrndx is not 0, so NetBSD looks for section names that are not there.',
+  'section-names-sought':
+    'The e_shstrndx is not 0, so NetBSD looks for section names, and the blob does not have them.',
 } as const;
 /** Stable for ever. */
 export type GuestFindingCode = keyof typeof GUEST_FINDINGS;
@@ -162,8 +165,9 @@ export function locateSectionHeaders({ format, shoff, shnum }: BlobHeader): Gues
  * The walk that the guests have in common.
  *
  * @param sectionHeaders their bytes, as far as the dump has them; guests take them to have the size of their class
+ * @param from the first section that is looked at
  */
-export function walkSections(header: BlobHeader, sectionHeaders: Uint8Array): TableWalk {
+export function walkSections(header: BlobHeader, sectionHeaders: Uint8Array, from: 0 | 1): TableWalk {
   const { format, littleEndian, shnum } = header;
   const { sh_type, sh_offset, sh_size, sh_link } = format.sectionHeader.fields;
   const data = new DataView(sectionHeaders.buffer, sectionHeaders.byteOffset, sectionHeaders.byteLength);
@@ -179,7 +183,7 @@ export function walkSections(header: BlobHeader, sectionHeaders: Uint8Array): Ta
     why: finding('headers-cut', `The dump ends before section header ${index} of ${shnum} does.`),
   });
 
-  for (let index = 1; index < shnum; index++) {
+  for (let index = from; index < shnum; index++) {
     if (index >= there) return cut(index);
     if (read(index, sh_type) !== BigInt(SHT_SYMTAB) || read(index, sh_offset) === 0n) continue;
     const link = Number(read(index, sh_link));
@@ -197,6 +201,32 @@ export function walkSections(header: BlobHeader, sectionHeaders: Uint8Array): Ta
   };
 }
 
+/** Whether the section names that `e_shstrndx` leads to are in a dump of `size` bytes. */
+export function findsSectionNames(header: BlobHeader, sectionHeaders: Uint8Array, size: number): boolean {
+  const { format, littleEndian, shnum, shstrndx } = header;
+  const { fields, size: bytes } = format.sectionHeader;
+  if (shstrndx >= shnum || (shstrndx + 1) * bytes > sectionHeaders.length) return false;
+  const data = new DataView(sectionHeaders.buffer, sectionHeaders.byteOffset, sectionHeaders.byteLength);
+  const read = (field: Field): bigint => readField(data, shstrndx * bytes, field, littleEndian);
+  const offset = read(fields.sh_offset);
+  const end = BigInt(SIZE_WORD_BYTES) + offset + read(fields.sh_size);
+  return read(fields.sh_type) === BigInt(SHT_STRTAB) && offset !== 0n && end <= BigInt(size);
+}
+
+/** Where the blob ends by its size word, counted from its start: as Xen pads it, to 8 bytes (ELF64) or 4 (ELF32). */
+export function findBlobEnd({ format }: BlobHeader, sizeWord: number): number {
+  return Number(roundUp(BigInt(SIZE_WORD_BYTES + sizeWord), format));
+}
+
+/** Where a walk leads, and what is wrong with the names there. */
+export interface InspectedTables {
+  readonly walk: TableWalk;
+  /** The first symbol whose name cannot be read, if there is one. */
+  readonly name: GuestFinding | null;
+  /** The first symbol whose name begins beyond the end of the string table, if there is one. */
+  readonly nameBeyond: GuestFinding | null;
+}
+
 /** What is known of a dump once everything that guests look at was read. */
 export interface InspectedBlob {
   /** Bytes in the dump. */
@@ -206,9 +236,11 @@ export interface InspectedBlob {
   /** Null when the dump is too short for one, or begins with the ELF header. */
   readonly sizeWord: number | null;
   readonly header: BlobHeader | null;
-  readonly walk: TableWalk | null;
-  /** The first symbol whose name cannot be read, if there is one. */
-  readonly name: GuestFinding | null;
+  /** The tables that the walk from section 1 on leads to, and those of OpenBSD's, from section 0 on; nearly always the same. */
+  readonly tables: InspectedTables | null;
+  readonly tablesFromZero: InspectedTables | null;
+  /** Whether `e_shstrndx` leads to a string table that the dump has. */
+  readonly hasSectionNames: boolean;
   /** Where between ELF header and section headers the first byte is that is not zero, if there is one. */
   readonly leakAt: number | null;
 }
@@ -216,9 +248,9 @@ export interface InspectedBlob {
 /** What each of the guests makes of it. */
 export function judge(blob: InspectedBlob): Readonly<Record<GuestName, GuestVerdict>> {
   return {
-    freebsd: judgeReader(blob, () => null),
+    freebsd: judgeReader(blob, versionObjection),
     netbsd: judgeReader(blob, netbsdObjection, netbsdMisfit),
-    openbsd: judgeReader(blob, openbsdObjection),
+    openbsd: judgeReader({ ...blob, tables: blob.tablesFromZero }, openbsdObjection),
     xtf: judgeXtf(blob),
   };
 }
@@ -242,57 +274,70 @@ function findHeader({ address, sizeWord, size, header }: InspectedBlob): GuestFi
 
 /** FreeBSD (`xen_pvh_parse_symtab`), and what the others have in common with it. */
 function judgeReader(blob: InspectedBlob, object: Objection, misfit: Objection = () => null): GuestVerdict {
-  const { header, walk } = blob;
+  const { header, tables } = blob;
   const missing = findHeader(blob);
-  if (missing !== null || header === null || walk === null) return notFound(missing);
-  if (header.version > 1) return notFound(finding('elf-version', `The e_version is ${header.version}.`));
+  if (missing !== null || header === null || tables === null) return notFound(missing);
   const objection = object(header, blob);
   if (objection !== null) return notFound(objection);
+  const { walk, name } = tables;
   if (!walk.found) return notFound(walk.why);
   const { symtab } = walk.tables;
   return {
     found: true,
     why: null,
     symbols: Number(symtab.size / BigInt(header.format.symbol.size)),
-    firstMisfit: misfit(header, blob) ?? findCutTable(walk.tables, blob.size) ?? blob.name,
+    firstMisfit: misfit(header, blob) ?? findCutTable(walk.tables, blob.size) ?? name,
   };
 }
 
+const versionObjection: Objection = ({ version }) =>
+  version > 1 ? finding('elf-version', `The e_version is ${version}.`) : null;
+
 /** NetBSD (`ksyms_addsyms_elf`). */
-function netbsdObjection(_header: BlobHeader, { sizeWord, walk }: InspectedBlob): GuestFinding | null {
+function netbsdObjection(header: BlobHeader, blob: InspectedBlob): GuestFinding | null {
+  const version = versionObjection(header, blob);
+  if (version !== null) return version;
+  const { sizeWord, tables } = blob;
   const size = (sizeWord ?? 0) | 0;
   if (size <= 0) return finding('size-word-unusable', `As a signed number the size word is ${size}.`);
-  if (walk?.found !== true) return null;
+  if (tables?.walk.found !== true) return null;
   const end = BigInt(SIZE_WORD_BYTES + size);
-  for (const [name, { offset, size: bytes }] of Object.entries(walk.tables)) {
+  for (const [name, { offset, size: bytes }] of Object.entries(tables.walk.tables)) {
     if (offset + bytes <= end) continue;
     return finding('table-outside-size', `The ${name} ends at ${offset + bytes}, what the size word counts at ${end}.`);
   }
   return null;
 }
 
-const netbsdMisfit: Objection = ({ shstrndx }) =>
-  shstrndx === 0 ? null : finding('section-names-sought', `The e_shstrndx is ${shstrndx}.`);
+const netbsdMisfit: Objection = ({ shstrndx }, { hasSectionNames }) =>
+  shstrndx === 0 || hasSectionNames ? null : finding('section-names-sought', `The e_shstrndx is ${shstrndx}.`);
 
 /** OpenBSD on Xen: the machines that it has, by class. */
 const OPENBSD_MACHINES: Readonly<Record<ElfFormat['class'], readonly number[]>> = { ELF32: [3], ELF64: [62, 183] };
 
-/** OpenBSD (`db_elf_sym_init`). */
-function openbsdObjection({ format, machine, shstrndx, shnum }: BlobHeader): GuestFinding | null {
+/** OpenBSD (`db_elf_sym_init`): the only one that looks at section 0, and at the names before it takes the table. */
+function openbsdObjection(
+  { format, machine, shstrndx, shnum }: BlobHeader,
+  { tables }: InspectedBlob,
+): GuestFinding | null {
   if (!OPENBSD_MACHINES[format.class].includes(machine)) {
     return finding('machine-unknown', `The blob is ${format.class} for ${machineName(machine)}.`);
   }
-  if (shstrndx < shnum) return null;
+  if (shstrndx < shnum) return tables?.nameBeyond ?? null;
   return finding('section-names-outside', `The e_shstrndx is ${shstrndx}, with ${shnum} section headers.`);
 }
 
 /** The Xen Test Framework (`tests/xsa-194`), which is after what the hypervisor leaves between the headers. */
 function judgeXtf(blob: InspectedBlob): GuestVerdict {
-  const { header, leakAt } = blob;
+  const { header, leakAt, size } = blob;
   const missing = findHeader(blob);
   if (missing !== null || header === null) return notFound(missing);
-  if (leakAt !== null) return notFound(finding('header-leak', `The byte at offset ${leakAt} is not zero.`));
   if (header.shnum !== 3) return notFound(finding('section-count', `There are ${header.shnum} section headers.`));
+  if (leakAt !== null) return notFound(finding('header-leak', `The byte at offset ${leakAt} is not zero.`));
+  const { offset } = locateSectionHeaders(header);
+  if (header.shoff > BigInt(header.ehsize) && offset > BigInt(size)) {
+    return notFound(finding('headers-cut', `The section headers begin at ${offset}, the dump ends at ${size}.`));
+  }
   return { found: true, why: null, symbols: null, firstMisfit: null };
 }
 

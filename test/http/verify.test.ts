@@ -52,6 +52,7 @@ test('a blob is found by all guests', async () => {
     size: blob.length,
     address: `0x${plan.pstart.toString(16)}`,
     sizeWord: plan.sizeWord,
+    end: blob.length,
     class: 'ELF64',
     byteOrder: 'little-endian',
     machine: 'x86-64',
@@ -67,15 +68,16 @@ test('a blob is found by all guests', async () => {
 });
 
 test('memory behind the blob does not matter', async () => {
-  const { guests } = await verify(Buffer.concat([blob, noise(300 * 1024)]));
+  const { blob: about, guests } = await verify(Buffer.concat([blob, noise(300 * 1024)]));
   expect(guests.freebsd).toEqual(good);
+  expect([about.size, about.end]).toEqual([blob.length + 300 * 1024, blob.length]);
 });
 
 test('a blob of an older loader is told as such', async () => {
   const { blob: about, guests } = await verify(old);
   expect([about.loader, about.sections]).toEqual(['xen-4.6', 5]);
   expect(guests.freebsd).toEqual(good);
-  expect(guests.netbsd.firstMisfit?.code).toBe('section-names-sought');
+  expect([guests.netbsd, guests.openbsd]).toEqual([good, good]);
   expect(guests.xtf.why?.code).toBe('section-count');
 });
 
@@ -94,7 +96,7 @@ describe('what guests stumble over', () => {
     ['half a header', blob.subarray(0, 60), '', all('no-elf-header')],
     ['no size word', blob.subarray(4), '', all('size-word-missing')],
     ['an odd address', blob, '?address=0x100001', all('address-unaligned')],
-    ['another version', changed(ELF, fields.e_version, 2), '', readers('elf-version')],
+    ['another version', changed(ELF, fields.e_version, 2), '', { freebsd: 'elf-version', netbsd: 'elf-version' }],
     ['a size word of 0', changed(0, SIZE_WORD, 0), '', { netbsd: 'size-word-unusable' }],
     ['a negative size word', changed(0, SIZE_WORD, 0x8000_0000), '', { netbsd: 'size-word-unusable' }],
     ['a size word that is too small', changed(0, SIZE_WORD, 300), '', { netbsd: 'table-outside-size' }],
@@ -129,6 +131,12 @@ describe('what guests stumble over', () => {
       changed(SECTIONS, inSection(1, sectionHeader.fields.sh_link), 3),
       '',
       readers('link-outside'),
+    ],
+    [
+      'section headers beyond the dump, and nothing but zeros up to its end',
+      changed(ELF, fields.e_shoff, 2n ** 40n, blob.subarray(0, SECTIONS)),
+      '',
+      all('headers-cut'),
     ],
     ['more section headers', changed(ELF, fields.e_shnum, 4), '', { xtf: 'section-count' }],
     [
@@ -201,4 +209,60 @@ test.each([
 
 test('nothing at all is refused', async () => {
   expect(verdict(await post(service, '/verify', ''))).toEqual(problem(400, 'no-image'));
+  const form = imageForm(new Uint8Array(), { address: '0x1000' });
+  expect(verdict(await postForm(service, '/verify', form), 'empty')).toEqual(problem(400, 'no-image'));
 });
+
+describe('a name beyond the string table', () => {
+  const { st_name } = symbol.fields;
+  const name = (index: number, value: number, bytes = blob): Uint8Array =>
+    changed(264 + index * symbol.size, st_name, value, bytes);
+  const strtabSize = plan.tables[1]?.size ?? 0;
+
+  test('keeps OpenBSD from all symbols, and misleads the others', async () => {
+    const { guests } = await verify(name(5, strtabSize + 1));
+    expect(guests.openbsd).toMatchObject({ found: false, why: { code: 'symbol-name-outside', symbol: 5 }, symbols: 0 });
+    for (const { found, symbols, firstMisfit } of [guests.freebsd, guests.netbsd]) {
+      expect([found, symbols, firstMisfit?.symbol]).toEqual([true, SYMBOLS + 1, 5]);
+    }
+  });
+
+  test('is found behind one that lies at its end, which OpenBSD takes', async () => {
+    const { guests } = await verify(name(7, 0xffff_ffff, name(3, strtabSize)));
+    expect(guests.openbsd.why?.symbol).toBe(7);
+    expect(guests.freebsd.firstMisfit?.symbol).toBe(3);
+    expect((await verify(name(3, strtabSize))).guests.openbsd).toMatchObject({
+      found: true,
+      firstMisfit: { symbol: 3 },
+    });
+  });
+
+  test('is found in blocks that are read later', async () => {
+    const many = await mustLoad(kernel({ symbols: 30_000 }).bytes, { maxBlobBytes: 16 * MIB });
+    const { guests } = await verify(name(29_999, 0xffff_ffff, many.blob));
+    expect([guests.openbsd.why?.symbol, guests.freebsd.firstMisfit?.symbol]).toEqual([29_999, 29_999]);
+  });
+});
+
+test('OpenBSD alone looks at section 0', async () => {
+  const { sh_type, sh_offset, sh_size, sh_link } = sectionHeader.fields;
+  // What is section header 1 stands in section header 0 instead.
+  const bytes = blob.slice();
+  bytes.set(blob.subarray(SECTIONS + sectionHeader.size, SECTIONS + 2 * sectionHeader.size), SECTIONS);
+  for (const field of [sh_type, sh_offset, sh_size, sh_link]) {
+    writeField(bytes, SECTIONS, inSection(1, field), 0, true);
+  }
+  const { guests } = await verify(bytes);
+  expect(guests.openbsd).toEqual(good);
+  expect([guests.freebsd.why?.code, guests.netbsd.why?.code]).toEqual(['no-symbol-table', 'no-symbol-table']);
+});
+
+test.each(['xen-4.8', 'xen-4.7', 'xen-4.6', 'libxc-4.6'] as const)(
+  'a blob of %s ends where it does',
+  async (loader) => {
+    const { blob: one } = await mustLoad(kernel({ symbols: 5 }).bytes, { loader });
+    expect((await verify(one)).blob.end).toBe(one.length);
+    expect((await verify(one.subarray(0, 300))).blob).toMatchObject({ size: 300, end: one.length });
+    expect((await verify(one.subarray(4))).blob).toMatchObject({ sizeWord: null, end: null });
+  },
+);

@@ -4,17 +4,21 @@ import { expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
 import { toVerifyReport } from '../../src/report/verify.ts';
 import { type VerifiedBlob, verifyBlob } from '../../src/verify.ts';
+import { LOADERS, type Loader } from '../../src/xen/bsdsyms.ts';
 import { GUEST_FINDINGS, GUESTS } from '../../src/xen/guest.ts';
 import { anyAddress, lie } from '../support/arbitraries.ts';
-import { kernel } from '../support/elf-builder.ts';
+import { type KernelSpec, kernel } from '../support/elf-builder.ts';
 import { mustLoad } from '../support/load.ts';
 
+const KERNELS: readonly (readonly [KernelSpec, readonly Loader[]])[] = [
+  [{ class: 'ELF64' }, LOADERS],
+  [{ class: 'ELF32' }, ['xen-4.8', 'xen-4.6', 'libxc-4.6']],
+  [{ class: 'ELF64', byteOrder: 'big' }, ['xen-4.8']],
+  [{ class: 'ELF32', byteOrder: 'big' }, ['xen-4.8']],
+];
 const blobs = await Promise.all(
-  (['ELF64', 'ELF32'] as const).flatMap((elfClass) =>
-    (['xen-4.8', 'xen-4.6'] as const).map(async (loader) => {
-      const { blob } = await mustLoad(kernel({ class: elfClass, symbols: 20 }).bytes, { loader });
-      return blob;
-    }),
+  KERNELS.flatMap(([spec, loaders]) =>
+    loaders.map(async (loader) => (await mustLoad(kernel({ ...spec, symbols: 20 }).bytes, { loader })).blob),
   ),
 );
 

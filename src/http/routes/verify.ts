@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { toDumpAddress, VERIFY_PARAMETERS } from '../../parameters.ts';
 import { toVerifyReport } from '../../report/verify.ts';
 import { verifyBlob } from '../../verify.ts';
+import { Problem } from '../problem.ts';
 import { JSON_TYPE, verifyResponse } from '../schemas.ts';
 import { type UploadServices, uploadRoute } from '../upload-route.ts';
 
@@ -18,6 +19,9 @@ export function verifyRoute(app: FastifyInstance, services: UploadServices): voi
     mediaTypes: [JSON_TYPE],
     unpack: false,
     ok: { description: 'The verdicts.', content: { [JSON_TYPE]: { schema: verifyResponse } } },
-    handle: async ({ source, parameters }) => toVerifyReport(await verifyBlob(source, toDumpAddress(parameters))),
+    async handle({ source, parameters }) {
+      if (source.size === 0) throw new Problem('no-image', 'The file is empty. Check the step that produced it.');
+      return toVerifyReport(await verifyBlob(source, toDumpAddress(parameters)));
+    },
   });
 }
