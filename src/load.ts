@@ -11,7 +11,7 @@ import type { ImageSource } from './image/source.ts';
 import { SymbolTable } from './image/symbol-table.ts';
 import { readGuestWarnings } from './image/symbols.ts';
 import { type Broken, broken } from './xen/broken.ts';
-import { DEFAULT_LOADER, type Loader, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
+import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
 import { type Comparison, comparePlans } from './xen/compare.ts';
 import { type FlatImagePlan, planFlatImage } from './xen/flat-image.ts';
 import { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
@@ -112,6 +112,8 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   const { image, elf, kernel } = opened;
   const loadAddress = request.loadAddress ?? kernel.pend;
   const notes = await readXenNotes(source, elf, kernel);
+  // What one loader records is no reason against the image for the other.
+  const untouched: ElfImage = { ...elf, view: elf.view.fork() };
   const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
   if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
 
@@ -126,14 +128,7 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   ];
   const other = request.compareWith ?? null;
   const comparison =
-    other === null
-      ? null
-      : comparePlans(
-          elf.headers.format.class,
-          plan,
-          other,
-          loadSymbols(elf, { loader: other, loadAddress, maxBlobBytes }),
-        );
+    other === null ? null : await compare(untouched, plan, { loader: other, loadAddress, maxBlobBytes }, onBroken);
   return {
     ok: true,
     image,
@@ -143,6 +138,24 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
     warnings,
     comparison,
   };
+}
+
+/** What the other loader does differently. It refuses an image for the same things as if it were asked alone. */
+async function compare(
+  image: ElfImage,
+  plan: SymbolPlan,
+  options: LoadOptions,
+  onBroken: OnBroken,
+): Promise<Comparison> {
+  const { loader } = options;
+  const other = loadSymbols(image, options);
+  if (other.ok && other.recorded !== null && onBroken === 'reject') {
+    return { loader, broken: reportRecorded(other.recorded), plan: null };
+  }
+  const steps = comparePlans(image.headers.format.class, plan, loader, other);
+  let step = steps.next();
+  for (; step.done !== true; step = steps.next()) await new Promise((resolve) => setImmediate(resolve));
+  return step.value;
 }
 
 /** What Xen makes of a kernel. A recorded reason is told, not held against it. */

@@ -14,6 +14,7 @@ import type { Extent } from './plan.ts';
 
 /** An image can have 65,535 sections; nobody reads as many differences. */
 const MAX_DIFFERENCES = 1000;
+const PARTS_PER_STEP = 1024;
 
 /** A range of a blob, counted from its start, in bytes. */
 export interface BlobRange {
@@ -69,25 +70,43 @@ export type Comparison =
       readonly unlisted: number;
     };
 
-/** @param other what the other loader makes of the same image at the same address */
-export function comparePlans(elfClass: ElfClass, plan: SymbolPlan, loader: Loader, other: SymbolLoad): Comparison {
+/**
+ * Compares in steps, each of which takes little time: an image can have 65,535 sections.
+ *
+ * @param other what the other loader makes of the same image at the same address
+ */
+export function* comparePlans(
+  elfClass: ElfClass,
+  plan: SymbolPlan,
+  loader: Loader,
+  other: SymbolLoad,
+): Generator<void, Comparison> {
   if (!other.ok) return { loader, broken: other.broken, plan: null };
   const format = elfClass === 'ELF64' ? ELF64 : ELF32;
-  const own = listParts(format, plan);
-  const others = new Map(listParts(format, other.plan).map((part) => [part.key, part]));
+  const others = new Map<string, Part>();
+  let done = 0;
+  const isStep = (): boolean => ++done % PARTS_PER_STEP === 0;
+  for (const part of listParts(format, other.plan)) {
+    others.set(part.key, part);
+    if (isStep()) yield;
+  }
   const differences: Difference[] = [];
   let unlisted = 0;
   const add = (describe: () => Difference): void => {
     if (differences.length < MAX_DIFFERENCES) differences.push(describe());
     else unlisted += 1;
   };
-  for (const part of own) {
+  for (const part of listParts(format, plan)) {
     const match = others.get(part.key);
     others.delete(part.key);
     if (match === undefined) add(() => missing(part));
     else if (!isSame(part, match)) add(() => difference(part, match));
+    if (isStep()) yield;
   }
-  for (const part of others.values()) add(() => added(part));
+  for (const part of others.values()) {
+    add(() => added(part));
+    if (isStep()) yield;
+  }
   return { loader, broken: null, plan: other.plan, differences, unlisted };
 }
 
@@ -111,9 +130,8 @@ interface Outline extends BlobRange {
 }
 
 /** The parts of a blob in ascending order, without gaps. */
-function listParts(format: ElfFormat, plan: SymbolPlan): Part[] {
+function* listParts(format: ElfFormat, plan: SymbolPlan): Generator<Part, void> {
   const reader = new PlanReader(plan.extents);
-  const parts: Part[] = [];
   const times = new Map<string, number>();
   // Two sections may be about the same bytes of the image.
   const distinct = (key: string): string => {
@@ -122,37 +140,38 @@ function listParts(format: ElfFormat, plan: SymbolPlan): Part[] {
     return time === 1 ? key : `${key}, ${time}`;
   };
   let end = 0;
-  const fillTo = (offset: number, before: string): void => {
-    if (offset <= end) return;
+  const unused = (offset: number, before: string): Part => {
     const key = distinct(`before ${before}: ${reader.describe(end, offset - end)}`);
-    parts.push({ key, what: `unused, before ${before}`, offset: end, size: offset - end, bytes: null, struct: null });
-    end = offset;
+    return { key, what: `unused, before ${before}`, offset: end, size: offset - end, bytes: null, struct: null };
   };
   for (const { key, what, offset, size, struct, section } of outline(format, plan)) {
-    fillTo(offset, what);
+    // Headers of a size that the image puts at 0.
+    if (size === 0) continue;
+    if (offset > end) yield unused(offset, what);
     // The size word alone has bytes and no fields.
     const isCopy = struct === null && offset > 0;
     const bytes = isCopy ? null : reader.read(offset, Math.min(size, struct?.size ?? size));
     const type = bytes === null || section === null ? '' : ` (${readType(format, bytes)})`;
-    parts.push({ key: distinct(key), what: what + type, offset, size, bytes, struct });
+    yield { key: distinct(key), what: what + type, offset, size, bytes, struct };
     end = Math.max(end, offset + size);
   }
-  fillTo(plan.size, 'the end');
-  return parts;
+  if (plan.size > end) yield unused(plan.size, 'the end');
 }
 
 const readType = (format: ElfFormat, bytes: Uint8Array): string =>
   sectionTypeName(Number(readLittle(bytes, format.sectionHeader.fields.sh_type)));
 
-function outline(format: ElfFormat, plan: SymbolPlan): Outline[] {
-  const tables = plan.tables
-    .filter(({ fileOffset, size }) => fileOffset !== null && size > 0)
-    .map(({ type, offset, size, fileOffset }): Outline => {
-      const what = type === 'SYMTAB' ? 'symbol table' : 'string table';
-      return { key: `${size} bytes from ${fileOffset}`, what, offset, size, struct: null, section: null };
-    });
-  if (plan.elfHeaderSize === null) return tables;
-  const sizeWord = {
+function* outline(format: ElfFormat, plan: SymbolPlan): Generator<Outline, void> {
+  if (plan.elfHeaderSize !== null) yield* outlineHeaders(format, plan, plan.elfHeaderSize);
+  for (const { type, offset, size, fileOffset } of plan.tables) {
+    if (fileOffset === null || size === 0) continue;
+    const what = type === 'SYMTAB' ? 'symbol table' : 'string table';
+    yield { key: `${size} bytes from ${fileOffset}`, what, offset, size, struct: null, section: null };
+  }
+}
+
+function* outlineHeaders(format: ElfFormat, plan: SymbolPlan, elfHeaderSize: number): Generator<Outline, void> {
+  yield {
     key: 'size word',
     what: 'size word',
     offset: 0,
@@ -160,18 +179,18 @@ function outline(format: ElfFormat, plan: SymbolPlan): Outline[] {
     struct: null,
     section: null,
   };
-  const elfHeader: Outline = {
+  yield {
     key: 'ELF header',
     what: 'ELF header',
     offset: SIZE_WORD_BYTES,
-    size: Math.min(plan.elfHeaderSize, format.elfHeader.size),
+    size: Math.min(elfHeaderSize, format.elfHeader.size),
     struct: format.elfHeader,
     section: null,
   };
-  return [sizeWord, elfHeader, ...outlineSections(format, plan), ...tables];
+  yield* outlineSections(format, plan);
 }
 
-function outlineSections({ elfHeader, sectionHeader }: ElfFormat, plan: SymbolPlan): Outline[] {
+function* outlineSections({ elfHeader, sectionHeader }: ElfFormat, plan: SymbolPlan): Generator<Outline, void> {
   const header = new PlanReader(plan.extents).read(SIZE_WORD_BYTES, elfHeader.size);
   const { e_shoff, e_shnum, e_shentsize } = elfHeader.fields;
   const start = SIZE_WORD_BYTES + Number(readLittle(header, e_shoff));
@@ -180,10 +199,12 @@ function outlineSections({ elfHeader, sectionHeader }: ElfFormat, plan: SymbolPl
   // As the image has them; the toolstack's copy of the code goes by the class instead.
   const size = plan.loader === 'xen-4.6' ? Number(readLittle(header, e_shentsize)) : sectionHeader.size;
   const count = packed ? 3 : Number(readLittle(header, e_shnum));
-  const owners = new Map(plan.tables.map((table) => [table.index, table]));
-  return Array.from({ length: count }, (_, section): Outline => {
-    const table = owners.get(section);
-    return {
+  // Tables and their headers are in the same order.
+  let next = 0;
+  for (let section = 0; section < count; section++) {
+    const table = plan.tables[next]?.index === section ? plan.tables[next] : undefined;
+    if (table !== undefined) next += 1;
+    yield {
       // The same table has another index with another loader.
       key: table === undefined ? `section ${section}` : `header of ${table.size} bytes from ${table.fileOffset}`,
       what: `section header ${section}`,
@@ -192,7 +213,7 @@ function outlineSections({ elfHeader, sectionHeader }: ElfFormat, plan: SymbolPl
       struct: sectionHeader,
       section,
     };
-  });
+  }
 }
 
 /** Whether a part is at the same place with the same bytes. Copies have the same bytes when they have the same key. */

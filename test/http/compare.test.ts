@@ -1,5 +1,6 @@
 /** `POST /layout?compareWith=`: what another loader does differently. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SHT_SYMTAB } from '../../src/elf/format.ts';
 import type { Layout } from '../../src/report/schemas.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { json, post, problem, type Service, startService, verdict } from '../support/http.ts';
@@ -72,4 +73,35 @@ test('of thousands of sections the first thousand differences are listed', async
   const comparison = await compare(many.bytes, 'loader=xen-4.6&compareWith=libxc-4.6');
   expect(comparison.differences).toHaveLength(1000);
   expect(comparison.unlisted).toBeGreaterThan(1900);
+});
+
+describe('an image with a symbol table in section 0, which xen-4.7 takes and xen-4.8 does not', () => {
+  const { section } = kernel({ symbols: 10 });
+  const nullSection = {
+    sh_type: SHT_SYMTAB,
+    sh_link: section('.strtab').index,
+    sh_offset: section('.symtab').offset,
+    sh_size: 24,
+  };
+  /** The other symbol table claims more than the image has. */
+  const { bytes: twoFaced } = kernel({ symbols: 10, nullSection, symtab: { header: { sh_size: 2 ** 20 } } });
+  const reason = { code: 'out-of-range-access', stage: 'load' };
+
+  test('is refused by either as it is when asked alone', async () => {
+    expect((await post(service, '/layout?loader=xen-4.7', twoFaced)).status).toBe(200);
+    expect(verdict(await post(service, '/layout', twoFaced))).toEqual(problem(422, 'out-of-range-access'));
+  });
+
+  test('what xen-4.8 records is not held against xen-4.7', async () => {
+    const comparison = await compare(twoFaced, 'onBroken=load&compareWith=xen-4.7');
+    expect(comparison).toMatchObject({ loader: 'xen-4.7', broken: null, identical: false });
+    expect(comparison.differences).not.toEqual([]);
+  });
+
+  test('xen-4.8 refuses it, unless broken images are to be loaded', async () => {
+    const refused = await compare(twoFaced, 'loader=xen-4.7&compareWith=xen-4.8');
+    expect(refused).toMatchObject({ broken: reason, size: null, identical: false, differences: [] });
+    const loaded = await compare(twoFaced, 'loader=xen-4.7&compareWith=xen-4.8&onBroken=load');
+    expect(loaded).toMatchObject({ broken: null, identical: false });
+  });
 });

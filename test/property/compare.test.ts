@@ -1,10 +1,12 @@
 /** The differences between two loaders, held against their blobs byte by byte. */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { SHT_STRTAB } from '../../src/elf/format.ts';
 import { LOADERS, type Loader, loadSymbols } from '../../src/xen/bsdsyms.ts';
 import { type BlobRange, type Comparison, comparePlans } from '../../src/xen/compare.ts';
-import { anyKernel } from '../support/arbitraries.ts';
-import { load, MIB } from '../support/load.ts';
+import { anyKernel, kernelSpec } from '../support/arbitraries.ts';
+import { kernel } from '../support/elf-builder.ts';
+import { load, MIB, mustInit } from '../support/load.ts';
 import { imageOf, readHistoricalVectors } from '../support/vectors.ts';
 
 interface Compared {
@@ -19,13 +21,11 @@ async function compare(image: Uint8Array, loader: Loader, otherLoader: Loader): 
   if (own.outcome !== 'loaded') return null;
   const other = await load(image, { loader: otherLoader });
   const options = { loader: otherLoader, loadAddress: own.plan.loadAddress, maxBlobBytes: MIB };
-  const comparison = comparePlans(
-    own.image.headers.format.class,
-    own.plan,
-    otherLoader,
-    loadSymbols(own.image, options),
-  );
-  return { comparison, blob: own.blob, other: other.outcome === 'loaded' ? other.blob : null };
+  const { format } = own.image.headers;
+  const steps = comparePlans(format.class, own.plan, otherLoader, loadSymbols(await mustInit(image), options));
+  let step = steps.next();
+  while (step.done !== true) step = steps.next();
+  return { comparison: step.value, blob: own.blob, other: other.outcome === 'loaded' ? other.blob : null };
 }
 
 const covers = (ranges: readonly (BlobRange | null)[], at: number): boolean =>
@@ -44,6 +44,9 @@ function complaints({ comparison, blob, other }: Compared): string[] {
     if (blob[at] !== other[at] && !covers(own, at) && !covers(others, at) && unlisted === 0) wrong.push(`byte ${at}`);
   }
   for (const { kind, what, range, otherRange } of differences) {
+    for (const [one, { length }] of [[range, blob] as const, [otherRange, other] as const]) {
+      if (one !== null && (one.size === 0 || one.offset + one.size > length)) wrong.push(`${what} is not there`);
+    }
     if (kind !== 'changed' || range === null || otherRange === null) continue;
     const bytes = blob.subarray(range.offset, range.offset + range.size);
     const otherBytes = other.subarray(otherRange.offset, otherRange.offset + otherRange.size);
@@ -66,6 +69,29 @@ describe.each(pairs)('%s compared with %s', (loader, other) => {
     );
   });
 
+  test('whatever sizes the image gives its headers', async () => {
+    const odd = fc.record({
+      spec: kernelSpec,
+      ehsize: fc.oneof(fc.nat(70), fc.constantFrom(0, 200, 0xffff)),
+      shentsize: fc.oneof(fc.nat(70), fc.constantFrom(0, 200, 0xffff)),
+      isTrue: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(odd, async ({ spec, ehsize, shentsize, isTrue }) => {
+        const { bytes } = isTrue
+          ? kernel({
+              ...spec,
+              header: { e_ehsize: ehsize },
+              placement: { sectionHeaderStride: Math.max(64, shentsize) },
+            })
+          : kernel({ ...spec, header: { e_ehsize: ehsize, e_shentsize: shentsize } });
+        const compared = await compare(bytes, loader, other);
+        expect(compared === null ? [] : complaints(compared)).toEqual([]);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   test('for the images of the vectors, too', async () => {
     const images = new Set(readHistoricalVectors().map(({ image }) => image));
     const wrong: unknown[] = [];
@@ -80,4 +106,17 @@ describe.each(pairs)('%s compared with %s', (loader, other) => {
     expect(wrong).toEqual([]);
     expect(compared).toBeGreaterThan(100);
   });
+});
+
+test('an image of thousands of sections is compared in steps', async () => {
+  const before = Array.from({ length: 20_000 }, () => ({ name: 'x', type: SHT_STRTAB, data: new Uint8Array(1) }));
+  const image = await mustInit(kernel({ before }).bytes);
+  const planOf = (loader: Loader) => loadSymbols(image, { loader, loadAddress: 0x10_0000n, maxBlobBytes: 16 * MIB });
+  const [own, other] = [planOf('xen-4.6'), planOf('libxc-4.6')];
+  if (!own.ok || !other.ok) throw new Error('the image was not loaded');
+  const steps = comparePlans('ELF64', own.plan, 'libxc-4.6', other);
+  let taken = 1;
+  while (steps.next().done !== true) taken += 1;
+  // Headers and tables of both blobs.
+  expect(taken).toBeGreaterThan((2 * 20_000) / 1024);
 });
