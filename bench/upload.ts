@@ -1,7 +1,7 @@
 /**
  * Uploads against baselines measured in the same run: throughput, requests per second, memory, latency.
  *
- *   node bench/upload.ts [--rounds N] [--seconds N] [--json FILE]
+ *   node bench/upload.ts [--rounds N] [--seconds N] [--json FILE] [small|latency|throughput|memory…]
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,8 @@ import { runWriter, type Server, startServer } from './process.ts';
 
 const MiB = 1024 * 1024;
 const GiB = 1024 * MiB;
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '3' },
@@ -232,11 +233,11 @@ async function firstByte(): Promise<void> {
   }
 }
 
+const parts = { small: smallImages, latency: firstByte, throughput, memory };
 try {
-  await smallImages();
-  await firstByte();
-  await throughput();
-  await memory();
+  for (const [name, measure] of Object.entries(parts)) {
+    if (positionals.length === 0 || positionals.includes(name)) await measure();
+  }
 } finally {
   await rm(spoolDir, { recursive: true, force: true });
 }

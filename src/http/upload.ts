@@ -205,7 +205,7 @@ async function receiveBody(request: IncomingMessage, body: Readable, sink: Unpac
     empty = false;
     return sink.append(chunk);
   };
-  await consume(body, take, (error) => toBodyProblem(error, request));
+  await consume(body, take, (error) => toBodyProblem(error, request), true);
   if (empty) {
     throw new Problem(
       'no-image',
@@ -235,6 +235,7 @@ async function receiveForm(
       part.file,
       (chunk) => sink.append(chunk),
       (error) => toBodyProblem(error, request.raw),
+      true,
     );
   }
   if (!received) {

@@ -1,4 +1,8 @@
 import type { Readable } from 'node:stream';
+import { freeMemory } from './slabs.ts';
+
+/** Smaller chunks are left to the collector, which finds them soon enough. */
+const MIN_FREED_BYTES = 16 * 1024;
 
 /**
  * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
@@ -6,13 +10,17 @@ import type { Readable } from 'node:stream';
  *
  * Ends when the stream has ended and its last chunk was taken. After a failure the stream flows on, its chunks dropped.
  *
+ * @param take after it, or the promise it returns, the chunk is not needed any more
  * @param explain what the stream fails with, or an ERR_STREAM_PREMATURE_CLOSE when it closes unended, as it is to be thrown
+ * @param free whether the memory of chunks that were taken is freed at once, as nobody else has a use for it; the next
+ *   chunk then arrives where the caches still have the last one, and large images leave no garbage
  * @throws what `take` throws, and what `explain` returns
  */
 export function consume(
   stream: Readable,
   take: (chunk: Uint8Array) => void | Promise<void>,
   explain: (error: Error) => unknown,
+  free = false,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     // The end may come while the last chunk is still being taken: pausing does not hold it back.
@@ -25,19 +33,28 @@ export function consume(
       if (error === undefined) resolve();
       else reject(error);
     };
+    const release = (chunk: Uint8Array): void => {
+      // Where a chunk is all of its buffer, no other chunk shares it.
+      if (free && chunk.length >= MIN_FREED_BYTES && chunk.length === chunk.buffer.byteLength) freeMemory(chunk);
+    };
     const onData = (chunk: Uint8Array): void => {
       try {
         const taken = take(chunk);
-        if (taken === undefined) return;
+        if (taken === undefined) {
+          // Not yet: whoever hands the chunk to us may still be looking at it.
+          queueMicrotask(() => release(chunk));
+          return;
+        }
         taking = true;
         stream.pause();
-        taken.then(onTaken, settle);
+        taken.then(() => onTaken(chunk), settle);
       } catch (error) {
         settle(error);
       }
     };
-    const onTaken = (): void => {
+    const onTaken = (chunk: Uint8Array): void => {
       taking = false;
+      release(chunk);
       if (ended) settle();
       else stream.resume();
     };

@@ -64,7 +64,7 @@ export class UnpackingSink {
     if (this.#start === null) return this.#pass(chunk);
     const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
     if (start.length < LONGEST_SIGNATURE) {
-      this.#start = start;
+      this.#start = Uint8Array.from(start);
       return;
     }
     return this.#decide(start);
@@ -162,6 +162,7 @@ class Unpacker {
       stream,
       (piece) => this.#sink.append(piece),
       (error) => this.#explain(error),
+      true,
     ).then(ended.resolve, (error: unknown) => {
       stream.destroy();
       ended.reject(error);

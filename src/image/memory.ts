@@ -1,4 +1,4 @@
-/** An image held in memory, as the chunks in which it arrived. */
+/** An image held in memory, in one or more pieces. */
 import { assertInside, type ImageSource } from './source.ts';
 
 /** An image in memory, in one or more pieces. */
@@ -24,10 +24,7 @@ export class MemorySource implements ImageSource {
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     assertInside(offset, length, this.size);
-    const index = this.#chunkAt(offset);
-    const chunk = this.#chunks[index];
-    const start = offset - (this.#starts[index] ?? 0);
-    if (chunk !== undefined && start + length <= chunk.length) return chunk.subarray(start, start + length);
+    // Always a copy: what the image occupies is another image's as soon as this one is closed.
     const bytes = new Uint8Array(length);
     let at = 0;
     for (const piece of this.#pieces(offset, length)) {

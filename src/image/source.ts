@@ -6,13 +6,13 @@ export interface ImageSource {
   readonly size: number;
 
   /**
-   * The bytes of a range that lies inside the image. The result may share memory with the image: do not write to it.
+   * The bytes of a range that lies inside the image. They stay as they are when the image is closed; do not write to them.
    *
    * @throws RangeError when the range is not inside
    */
   read(offset: number, length: number): Promise<Uint8Array>;
 
-  /** The same range piece by piece, without ever holding all of it. */
+  /** The same range piece by piece, without ever holding all of it. The pieces are good until the image is closed. */
   stream(offset: number, length: number): AsyncIterable<Uint8Array>;
 
   /** Gives back what the image occupies. Idempotent; reads after it fail. */
@@ -24,7 +24,7 @@ export interface ImageSink {
   /** Bytes appended so far. */
   readonly size: number;
 
-  /** Takes the next bytes, uncopied: the caller does not touch them again. Awaiting the result is the backpressure. */
+  /** Takes the next bytes. The chunk is not needed any more once the result, if it is a promise, has come. */
   append(chunk: Uint8Array): void | Promise<void>;
 
   /** Ends the image. The source then owns what the sink occupied. */

@@ -4,9 +4,9 @@ import { constants } from 'node:fs';
 import { access, type FileHandle, open, readdir, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Budget } from './budget.ts';
-import { ChunkList } from './chunks.ts';
 import { ImageError } from './errors.ts';
 import { FileSource } from './file.ts';
+import { type SlabBytes, SlabList } from './slab-list.ts';
 import type { ImageSource } from './source.ts';
 
 /** What is written at once. One batch is filled while the one before is written. */
@@ -71,7 +71,7 @@ export class Spool {
 export class SpoolWriter {
   readonly #file: FileHandle;
   readonly #budget: Budget;
-  readonly #batch = new ChunkList();
+  readonly #batch = new SlabList();
   #size = 0;
   /** What is to be given back to the budget. */
   #taken = 0;
@@ -109,6 +109,7 @@ export class SpoolWriter {
 
   /** Idempotent, and harmless while or after the image is finished: whoever comes first gives the budget back. */
   async discard(): Promise<void> {
+    this.#batch.take().release();
     // Closing a FileHandle waits for what is under way on it.
     await this.#file.close().finally(() => this.#release());
   }
@@ -127,8 +128,8 @@ export class SpoolWriter {
     this.#writing = writing;
   }
 
-  async #write(chunks: readonly Uint8Array[]): Promise<void> {
-    let rest = [...chunks];
+  async #write({ pieces, release }: SlabBytes): Promise<void> {
+    let rest = [...pieces];
     try {
       while (rest.length > 0) {
         const { bytesWritten } = await this.#file.writev(rest, this.#written);
@@ -137,6 +138,8 @@ export class SpoolWriter {
       }
     } catch (error) {
       throw spoolError(error);
+    } finally {
+      release();
     }
   }
 }

@@ -1,8 +1,8 @@
 /** Where arriving images go: memory while the budget that all requests share lasts, then a spool file. */
 import type { Budget } from './budget.ts';
-import { ChunkList } from './chunks.ts';
 import { ImageError } from './errors.ts';
 import { MemorySource } from './memory.ts';
+import { SlabList } from './slab-list.ts';
 import type { ImageSink, ImageSource } from './source.ts';
 import type { Spool, SpoolWriter } from './spool.ts';
 
@@ -13,13 +13,13 @@ export interface ImageStore {
 }
 
 /**
- * Takes an image of at most `maxImageBytes`. It is held as the chunks that arrived; when the memory budget is used up,
- * all of it moves to a spool file, so that others can use the memory.
+ * Takes an image of at most `maxImageBytes`. When the memory budget is used up, all of it moves to a spool file, so that
+ * others can use the memory.
  */
 export class StoredSink implements ImageSink {
   readonly #store: ImageStore;
   readonly #expectedBytes: number;
-  readonly #chunks = new ChunkList();
+  readonly #held = new SlabList();
   #writer: SpoolWriter | null = null;
   #size = 0;
   #ended = false;
@@ -44,7 +44,7 @@ export class StoredSink implements ImageSink {
     this.#size += chunk.length;
     if (this.#writer !== null) return this.#writer.append(chunk);
     if (fits && memory.take(chunk.length)) {
-      this.#chunks.push(chunk);
+      this.#held.push(chunk);
       return;
     }
     this.#moving = this.#moveToSpool(chunk);
@@ -60,26 +60,32 @@ export class StoredSink implements ImageSink {
     }
     this.#ended = true;
     const size = this.#size;
-    return new MemorySource(this.#chunks.take(), () => this.#store.memory.give(size));
+    const { pieces, release } = this.#held.take();
+    return new MemorySource(pieces, () => {
+      release();
+      this.#store.memory.give(size);
+    });
   }
 
   async discard(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
     await this.#moving?.catch(() => {});
-    this.#store.memory.give(this.#chunks.bytes);
-    this.#chunks.take();
+    this.#store.memory.give(this.#held.bytes);
+    this.#held.take().release();
     await this.#writer?.discard();
   }
 
   async #moveToSpool(chunk: Uint8Array): Promise<void> {
     const writer = await this.#store.spool.createWriter();
     this.#writer = writer;
-    const held = this.#chunks.bytes;
+    const { bytes } = this.#held;
+    const { pieces, release } = this.#held.take();
     try {
-      for (const part of [...this.#chunks.take(), chunk]) await writer.append(part);
+      for (const part of [...pieces, chunk]) await writer.append(part);
     } finally {
-      this.#store.memory.give(held);
+      release();
+      this.#store.memory.give(bytes);
     }
   }
 }

@@ -1,12 +1,16 @@
 /** Uploads and answers that are broken off anywhere, hundreds of times: nothing that they occupied is lost. */
 import { readdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { processSlabs } from '../../src/image/slabs.ts';
+import { kernel, makeSymbols } from '../support/elf-builder.ts';
 import { imageForm, NOTHING_OCCUPIED, post, type Service, send, settled, startService } from '../support/http.ts';
+import { mustLoad } from '../support/load.ts';
 import { head } from '../support/raw-http.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
-import { eventually, KIB, kernelOfSize, MIB, memoryInUse, openFiles } from '../support/uploads.ts';
+import { eventually, KIB, kernelOfSize, MIB, memoryInUse, noise, openFiles } from '../support/uploads.ts';
 
 const ROUNDS = 20;
 const AT_ONCE = 10;
@@ -34,6 +38,9 @@ const requests = [
   request('coded', zstdCompressSync(image), { 'Content-Encoding': 'zstd' }),
 ];
 
+/** Memory waits a moment for the next image before it is given back. */
+const unmapped = (): Promise<void> => eventually('no memory waits for images', () => processSlabs.mappedBytes === 0);
+
 const CUTS = Array.from({ length: 10 }, (_, index) => index / 10);
 const ENDS = ['destroy', 'reset', 'end'] as const;
 type End = (typeof ENDS)[number];
@@ -54,6 +61,19 @@ const closed = (socket: Socket): Promise<void> =>
     // Whatever is answered must be read for the end to be seen.
     socket.resume();
   });
+
+/** Reads an answer of known length, and closes the connection. @returns its body */
+async function readAnswer(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket) {
+    chunks.push(chunk as Buffer);
+    const answer = Buffer.concat(chunks);
+    const bodyAt = answer.indexOf('\r\n\r\n') + 4;
+    const length = Number(/content-length: (\d+)/i.exec(answer.toString('latin1', 0, bodyAt))?.[1]);
+    if (answer.length - bodyAt === length) return answer.subarray(bodyAt);
+  }
+  throw new Error('the answer was cut off');
+}
 
 /** Sends the bytes and breaks the connection in this way. */
 async function breakOff(port: number, bytes: Uint8Array, end: End): Promise<void> {
@@ -95,6 +115,7 @@ describe.each([
   /** Does the work, several at a time, and tells what it left behind. */
   async function leftBy(work: readonly (() => Promise<void>)[]): Promise<unknown> {
     const files = await quiet();
+    await unmapped();
     const memory = await memoryInUse();
     const rest = work.values();
     const worker = async (): Promise<void> => {
@@ -103,6 +124,7 @@ describe.each([
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
     const left = await settled(service);
     await eventually('all files and connections are closed', () => (openFiles() ?? 0) <= (files ?? 0));
+    await unmapped();
     const grown = (await memoryInUse()) - memory;
     return {
       ...left,
@@ -191,6 +213,28 @@ describe.each([
       );
     });
     expect(await leftBy(work)).toEqual(NOTHING);
+  });
+
+  test('broken off while others are answered, who get what is theirs', async () => {
+    const symbols = makeSymbols(20_000);
+    const images = Array.from({ length: AT_ONCE }, (_, index) => {
+      const { bytes } = kernel({ symbols: symbols.map((symbol) => ({ ...symbol, value: index })) });
+      return Buffer.concat([bytes, noise(SIZE - bytes.length)]);
+    });
+    const expected = await Promise.all(images.map(async (bytes) => (await mustLoad(bytes)).blob));
+    const wrong: number[] = [];
+    const work = Array.from({ length: 100 }, (_, round) => async () => {
+      const { bytes } = request('raw', images[round % AT_ONCE] ?? image);
+      if (round % 3 === 0) return breakOff(service.port, bytes, ENDS[round % ENDS.length] ?? 'destroy');
+      const socket = await open(service.port);
+      socket.write(bytes);
+      // Nobody reads for a while, so that the answer lies in buffers.
+      await sleep(round % 50);
+      const answer = await readAnswer(socket);
+      if (!answer.equals(expected[round % AT_ONCE] ?? Buffer.alloc(0))) wrong.push(round);
+    });
+    expect(await leftBy(work)).toEqual(NOTHING);
+    expect(wrong).toEqual([]);
   });
 
   test('are no errors of the service, whoever goes away', () => {

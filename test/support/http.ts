@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { loadConfig } from '../../src/config.ts';
 import { type App, buildApp } from '../../src/http/app.ts';
+import { processSlabs } from '../../src/image/slabs.ts';
 
 export type LogLine = Readonly<Record<string, unknown>>;
 
@@ -78,14 +79,15 @@ export async function startService(env: Readonly<Record<string, string>> = {}): 
 export interface Occupied {
   readonly memory: number;
   readonly spool: number;
+  readonly slabs: number;
   readonly uploads: number;
 }
 
-export const NOTHING_OCCUPIED: Occupied = { memory: 0, spool: 0, uploads: 0 };
+export const NOTHING_OCCUPIED: Occupied = { memory: 0, spool: 0, slabs: 0, uploads: 0 };
 
 export function occupied({ app: { upload } }: Service): Occupied {
   const { memory, spool } = upload.store;
-  return { memory: memory.used, spool: spool.budget.used, uploads: upload.admission.running };
+  return { memory: memory.used, spool: spool.budget.used, slabs: processSlabs.used, uploads: upload.admission.running };
 }
 
 /** What uploads still occupy once there was time for every response to be closed: nothing, if all is well. */

@@ -58,7 +58,8 @@ describe('the headers of an image', () => {
     const { bytes } = kernel({ header: { e_shoff: 0, e_shentsize: 1, e_shnum: 20 } });
     const { sectionHeaders } = await mustReadHeaders(bytes);
     const view = new View(bytes.length, true);
-    const entries = Array.from({ length: 20 }, (_, index) => view.entry(sectionHeaders, index));
+    const entries = Array.from({ length: sectionHeaders.count }, (_, index) => view.entry(sectionHeaders, index));
+    expect(entries.length).toBeGreaterThan(10);
     expect(entries).toEqual(entries.map((_, index) => bytes.slice(index, index + 64)));
   });
 

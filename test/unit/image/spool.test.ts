@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Budget } from '../../../src/image/budget.ts';
 import { ImageError } from '../../../src/image/errors.ts';
+import { processSlabs } from '../../../src/image/slabs.ts';
 import { Spool, SpoolWriter } from '../../../src/image/spool.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';
 import {
@@ -45,6 +46,7 @@ afterEach(async () => {
   vi.restoreAllMocks();
   try {
     await eventually('all files are closed', () => openFiles() === filesAtStart);
+    await eventually('all slabs are given back', () => processSlabs.used === 0);
   } finally {
     directory.remove();
   }

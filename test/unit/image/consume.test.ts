@@ -1,0 +1,61 @@
+import { Readable } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { consume } from '../../../src/image/consume.ts';
+import { KIB } from '../../support/uploads.ts';
+
+const explain = (error: Error): unknown => error;
+const large = (): Uint8Array => new Uint8Array(64 * KIB).fill(1);
+
+/** The lengths of the chunks once they were taken, and what `take` saw. */
+async function lengthsAfter(
+  chunks: Uint8Array[],
+  free: boolean,
+  take: (chunk: Uint8Array) => void | Promise<void> = () => {},
+): Promise<number[]> {
+  await consume(Readable.from(chunks, { objectMode: true }), take, explain, free);
+  await new Promise((resolve) => setImmediate(resolve));
+  return chunks.map(({ length }) => length);
+}
+
+describe('the memory of a chunk that was taken', () => {
+  test('is left alone unless it may be freed', async () => {
+    expect(await lengthsAfter([large(), large()], false)).toEqual([64 * KIB, 64 * KIB]);
+  });
+
+  test('is freed before the next one comes', async () => {
+    const stream = new Readable({ read: () => {} });
+    const consumed = consume(stream, () => {}, explain, true);
+    const chunk = Buffer.from(large().buffer);
+    stream.push(chunk);
+    expect(chunk).toHaveLength(64 * KIB);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(chunk).toHaveLength(0);
+    stream.push(null);
+    await consumed;
+  });
+
+  test('is there until a promise to take it has come', async () => {
+    const chunk = large();
+    const seen: number[] = [];
+    const lengths = await lengthsAfter([chunk], true, async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      seen.push(chunk.length);
+    });
+    expect([seen, lengths]).toEqual([[64 * KIB], [0]]);
+  });
+
+  test('is there for others who get the same chunk', async () => {
+    const stream = Readable.from([large()], { objectMode: true });
+    const seen: number[] = [];
+    const consumed = consume(stream, () => {}, explain, true);
+    stream.on('data', (chunk: Uint8Array) => seen.push(chunk.length));
+    await consumed;
+    expect(seen).toEqual([64 * KIB]);
+  });
+
+  test('is left alone where other chunks share it, and where it is not worth it', async () => {
+    const shared = new Uint8Array(128 * KIB);
+    const chunks = [shared.subarray(0, 64 * KIB), shared.subarray(64 * KIB), new Uint8Array(1000)];
+    expect(await lengthsAfter(chunks, true)).toEqual([64 * KIB, 64 * KIB, 1000]);
+  });
+});
