@@ -33,16 +33,12 @@ export function consume(
       if (error === undefined) resolve();
       else reject(error);
     };
-    const release = (chunk: Uint8Array): void => {
-      // Where a chunk is all of its buffer, no other chunk shares it.
-      if (free && chunk.length >= MIN_FREED_BYTES && chunk.length === chunk.buffer.byteLength) freeMemory(chunk);
-    };
     const onData = (chunk: Uint8Array): void => {
       try {
         const taken = take(chunk);
         if (taken === undefined) {
           // Not yet: whoever hands the chunk to us may still be looking at it.
-          queueMicrotask(() => release(chunk));
+          if (free) queueMicrotask(() => freeChunk(chunk));
           return;
         }
         taking = true;
@@ -54,7 +50,7 @@ export function consume(
     };
     const onTaken = (chunk: Uint8Array): void => {
       taking = false;
-      release(chunk);
+      if (free) freeChunk(chunk);
       if (ended) settle();
       else stream.resume();
     };
@@ -68,4 +64,9 @@ export function consume(
     };
     stream.on('end', onEnd).on('error', onError).on('close', onClose).on('data', onData);
   });
+}
+
+function freeChunk(chunk: Uint8Array): void {
+  // Where a chunk is all of its buffer, no other chunk shares it.
+  if (chunk.length >= MIN_FREED_BYTES && chunk.length === chunk.buffer.byteLength) freeMemory(chunk);
 }

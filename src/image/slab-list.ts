@@ -6,7 +6,7 @@ export interface SlabBytes {
   /** In order, none of them empty. */
   readonly pieces: readonly Uint8Array[];
   /** To be called once, when nobody reads the pieces any more. */
-  release(): void;
+  readonly release: () => void;
 }
 
 export class SlabList {

@@ -10,7 +10,7 @@ export const SLAB_BYTES = 256 * 1024;
 /** C libraries map blocks of more than 32 MiB on their own, so that freeing one returns it. Untouched pages cost nothing. */
 const ARENA_BYTES = 64 * 1024 * 1024;
 /** How long an unused arena waits for the next image, which would have to have every page made anew. */
-const IDLE_MS = 1000;
+const IDLE_MS = 5000;
 
 /** A mapped block, cut into slabs. */
 class Arena {
