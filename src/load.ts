@@ -10,6 +10,7 @@ import { RECOGNISED_BYTES, recogniseContent } from './image/recognise.ts';
 import type { ImageSource } from './image/source.ts';
 import { SymbolTable } from './image/symbol-table.ts';
 import { readGuestWarnings } from './image/symbols.ts';
+import { nextTurn } from './image/turn.ts';
 import { type Broken, broken } from './xen/broken.ts';
 import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from './xen/bsdsyms.ts';
 import { type Comparison, comparePlans } from './xen/compare.ts';
@@ -154,7 +155,7 @@ async function compare(
   }
   const steps = comparePlans(image.headers.format.class, plan, loader, other);
   let step = steps.next();
-  for (; step.done !== true; step = steps.next()) await new Promise((resolve) => setImmediate(resolve));
+  for (; step.done !== true; step = steps.next()) await nextTurn();
   return step.value;
 }
 

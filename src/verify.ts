@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SymbolBlock } from './elf/symbols.ts';
 import type { ImageSource } from './image/source.ts';
+import { nextTurn } from './image/turn.ts';
 import { SIZE_WORD_BYTES } from './xen/bsdsyms.ts';
 import {
   BLOB_HEAD_BYTES,
@@ -148,5 +149,3 @@ async function findLeak(source: ImageSource, { ehsize, shoff }: BlobHeader): Pro
 
 const readWord = (bytes: Uint8Array): number =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -19,16 +19,16 @@ export function locateNotes(headers: Headers): { readonly offset: number; readon
   const ranges: { offset: number; length: number }[] = [];
   const add = (offset: bigint, length: bigint): void => {
     const range = view.range('notes', offset, length);
-    if (range === null || range.length === 0 || ranges.length === MAX_NOTE_RANGES) return;
+    if (range === null || range.length === 0) return;
     ranges.push({ offset: range.offset, length: Math.min(range.length, MAX_NOTE_RANGE_BYTES) });
   };
   const { p_type, p_offset, p_filesz } = format.programHeader.fields;
-  for (let index = 0; index < programHeaders.count; index++) {
+  for (let index = 0; index < programHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
     if (view.u32(programHeaders, index, p_type) !== PT_NOTE) continue;
     add(view.u64(programHeaders, index, p_offset), view.u64(programHeaders, index, p_filesz));
   }
   const { sh_type, sh_offset, sh_size } = format.sectionHeader.fields;
-  for (let index = 0; index < sectionHeaders.count; index++) {
+  for (let index = 0; index < sectionHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
     if (view.u32(sectionHeaders, index, sh_type) !== SHT_NOTE) continue;
     add(view.u64(sectionHeaders, index, sh_offset), view.u64(sectionHeaders, index, sh_size));
   }

@@ -2,6 +2,7 @@
 import { ELF_HEADER_BYTES, locateHeaders } from '../elf/headers.ts';
 import { entryPosition, type Headers, isInside, type Table, type TableBytes } from '../elf/view.ts';
 import type { ImageSource } from './source.ts';
+import { nextTurn } from './turn.ts';
 
 /** Tables whose entries lie closer than this are read in one run; entries further apart one by one. */
 const MAX_RUN_STRIDE_BYTES = 4096;
@@ -55,7 +56,5 @@ async function readTable(source: ImageSource, table: Table): Promise<TableBytes>
   }
   return { ...table, bytes: viewOf(packed), pitch: entrySize };
 }
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -3,9 +3,11 @@ import type { ElfImage } from '../elf/headers.ts';
 import type { KernelRange } from '../xen/kernel.ts';
 import { walkXenNotes, type XenNotes } from '../xen/notes.ts';
 import type { ImageSource } from './source.ts';
+import { nextTurn } from './turn.ts';
 
 /** Reads after which others get their turn. */
 const READS_PER_TURN = 16;
+const NOTHING = new Uint8Array();
 
 /**
  * Xen's notes of an image whose segments were looked at; `image.view` stays as it is.
@@ -15,9 +17,11 @@ const READS_PER_TURN = 16;
 export async function readXenNotes(source: ImageSource, image: ElfImage, kernel: KernelRange): Promise<XenNotes> {
   const walk = walkXenNotes(image, kernel);
   let step = walk.next();
-  for (let reads = 1; step.done !== true; reads++) {
-    step = walk.next(await source.read(step.value.offset, step.value.length));
-    if (reads % READS_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+  for (let reads = 0; step.done !== true; ) {
+    const range = step.value;
+    if (range !== null) reads += 1;
+    if (range === null || reads % READS_PER_TURN === 0) await nextTurn();
+    step = walk.next(range === null ? NOTHING : await source.read(range.offset, range.length));
   }
   return step.value;
 }

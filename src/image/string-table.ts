@@ -1,5 +1,6 @@
 /** Strings of a string table that may be of any size: a few windows of it are at hand. */
 import type { ImageSource } from './source.ts';
+import { nextTurn } from './turn.ts';
 
 /** A longer name is cut. No kernel has such names; Linux allows 512 bytes. */
 export const MAX_NAME_BYTES = 4096;
@@ -65,7 +66,7 @@ export class StringTable {
     const length = Math.min(WINDOW_BYTES + MAX_NAME_BYTES, this.#length - start);
     const window = await this.#source.read(this.#offset + start, length);
     this.#reads += 1;
-    if (this.#reads % READS_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+    if (this.#reads % READS_PER_TURN === 0) await nextTurn();
     const [oldest] = this.#windows.keys();
     if (oldest !== undefined && this.#windows.size === MAX_WINDOWS) this.#windows.delete(oldest);
     this.#windows.set(number, window);

@@ -15,6 +15,7 @@ import { View } from '../elf/view.ts';
 import type { SymbolTables } from '../xen/locate-symbols.ts';
 import type { ImageSource } from './source.ts';
 import { StringTable, type SymbolName } from './string-table.ts';
+import { nextTurn } from './turn.ts';
 
 /** Tables are looked at in blocks of about this size, so that none of them holds up other requests. */
 const BLOCK_BYTES = 256 * 1024;
@@ -298,5 +299,3 @@ class Batch {
 
 const beginsWith = (name: SymbolName | null, prefix: Uint8Array): boolean =>
   name !== null && asBuffer(name.bytes.subarray(0, prefix.length)).equals(prefix);
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -3,6 +3,7 @@ import type { Headers } from '../elf/view.ts';
 import type { SymbolPlan } from '../xen/bsdsyms.ts';
 import { findNameOutside, findSymbols, type Warning } from '../xen/warnings.ts';
 import type { ImageSource } from './source.ts';
+import { nextTurn } from './turn.ts';
 
 /** Symbols are looked at in blocks of about this size, so that none of them holds up other requests. */
 const BLOCK_BYTES = 256 * 1024;
@@ -34,7 +35,7 @@ export async function readGuestWarnings(source: ImageSource, headers: Headers, p
       });
       break;
     }
-    if (first + symbols < count) await new Promise((resolve) => setImmediate(resolve));
+    if (first + symbols < count) await nextTurn();
   }
   return warnings;
 }

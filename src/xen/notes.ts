@@ -25,7 +25,14 @@ export interface ByteRange {
   readonly length: number;
 }
 
-export type NotesWalk<Result = XenNotes> = Generator<ByteRange, Result, Uint8Array>;
+/**
+ * Yields what it wants to see, and goes on with those bytes; null where it has worked for a while and others may have
+ * their turn, whatever it then goes on with.
+ */
+export type NotesWalk<Result = XenNotes> = Generator<ByteRange | null, Result, Uint8Array>;
+
+/** Headers, and notes, that are looked at in one turn. */
+const STEPS_PER_TURN = 2048;
 
 const NOTE_NAMES = [
   null,
@@ -192,6 +199,7 @@ function* readNotes(image: ElfImage, draft: Draft): NotesWalk<Walk> {
   const segments = headers.programHeaders;
   const { p_type, p_offset, p_filesz } = headers.format.programHeader.fields;
   for (let index = 0; index < segments.count && view.hasEntry(segments, index); index++) {
+    if (index % STEPS_PER_TURN === STEPS_PER_TURN - 1) yield null;
     if (view.u32(segments, index, p_type) !== PT_NOTE) continue;
     const offset = view.u64(segments, index, p_offset);
     // Old linkers forgot the offset of note segments.
@@ -204,6 +212,7 @@ function* readNotes(image: ElfImage, draft: Draft): NotesWalk<Walk> {
   const sections = headers.sectionHeaders;
   const { sh_type, sh_offset, sh_size } = headers.format.sectionHeader.fields;
   for (let index = 0; index < sectionCount && view.hasEntry(sections, index); index++) {
+    if (index % STEPS_PER_TURN === STEPS_PER_TURN - 1) yield null;
     if (view.u32(sections, index, sh_type) !== SHT_NOTE) continue;
     const offset = view.u64(sections, index, sh_offset);
     yield* walkChain(walk, offset, view.u64(sections, index, sh_size));
@@ -256,6 +265,7 @@ function* walkChain(walk: Walk, offset: bigint, size: bigint): NotesWalk<void> {
       return;
     }
     walk.seen++;
+    if (walk.seen % STEPS_PER_TURN === 0) yield null;
     const nameSize = yield* reader.u32('name size of a note', note);
     const descSize = yield* reader.u32('description size of a note', note + 4);
     const desc = note + NOTE_HEADER_BYTES + padded(nameSize);
@@ -398,6 +408,7 @@ function* readGuestSection(image: ElfImage, draft: Draft): NotesWalk<boolean> {
   const reader = new Reader(image);
   const names = Number(BigInt.asIntN(64, view.u64(sections, nameTable, sh_offset)));
   for (let index = 1; index < sectionCount && view.hasEntry(sections, index); index++) {
+    if (index % STEPS_PER_TURN === 0) yield null;
     const name = yield* reader.string(`name of section ${index}`, names + view.u32(sections, index, sh_name));
     if (!spells(name, GUEST_SECTION_NAME)) continue;
     const start = Number(BigInt.asIntN(64, view.u64(sections, index, sh_offset)));

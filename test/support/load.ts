@@ -114,3 +114,17 @@ function describe(result: LoadResult): string {
       return result.outcome;
   }
 }
+
+/** How often others have their turn during a piece of work. */
+export const turnsOf = async (work: () => Promise<unknown>): Promise<number> => {
+  let turns = 0;
+  let done = false;
+  const count = (): void => {
+    turns += 1;
+    if (!done) setImmediate(count);
+  };
+  setImmediate(count);
+  await work();
+  done = true;
+  return turns;
+};

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../../src/image/memory.ts';
 import { findSymbols, listSymbols, type Page, resolveAddresses } from '../../../src/image/symbol-table.ts';
 import { buildImage, kernel, makeSymbols, type SymbolSpec } from '../../support/elf-builder.ts';
+import { turnsOf } from '../../support/load.ts';
 import { CountingSource } from '../../support/sources.ts';
 import { collectSymbols, EVERYTHING, mustOpenTable, nameOf } from '../../support/symbols.ts';
 
@@ -23,20 +24,6 @@ async function find(image: Uint8Array, ...names: string[]): Promise<[number[], r
 
 const range = (first: number, last: number): number[] =>
   Array.from({ length: last - first + 1 }, (_, offset) => first + offset);
-
-/** How often others have their turn during a pass over a table. */
-const turnsOf = async (pass: () => Promise<unknown>): Promise<number> => {
-  let turns = 0;
-  let done = false;
-  const count = (): void => {
-    turns += 1;
-    if (!done) setImmediate(count);
-  };
-  setImmediate(count);
-  await pass();
-  done = true;
-  return turns;
-};
 
 describe('a listing', () => {
   const specs = makeSymbols(2 * PER_BLOCK + 5);

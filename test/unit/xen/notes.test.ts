@@ -14,7 +14,7 @@ import {
   noteBytes,
   type SectionSpec,
 } from '../../support/elf-builder.ts';
-import { mustInit } from '../../support/load.ts';
+import { mustInit, turnsOf } from '../../support/load.ts';
 
 const U64_MAX = 2n ** 64n - 1n;
 
@@ -383,6 +383,15 @@ describe('what is read of a hostile image', () => {
     expect(pv.broken?.code).toBe('too-many-notes');
     expect(source.reads).toBeLessThan(MAX_NOTES + 10);
     expect(source.bytes).toBeLessThan(MAX_NOTES * 512 + 10_000);
+  });
+
+  test('in many turns, whether there are many notes or many headers', async () => {
+    const notes = new Sparse(2 ** 40, buildImage(noteSegment(4096, 2n ** 40n)).bytes, () => 0);
+    expect(await turnsOf(() => read(notes))).toBeGreaterThan(MAX_NOTES / 4096);
+    const count = 20_000;
+    const placement = { sectionHeaders: 4096, imageSize: 4096 + count * 64 };
+    const headers = kernel({ placement, header: { e_shnum: count, e_shstrndx: 0 } });
+    expect(await turnsOf(() => read(headers.bytes))).toBeGreaterThan(count / 4096);
   });
 
   test('one window when a description is gigabytes long and leaves the image', async () => {
