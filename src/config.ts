@@ -104,7 +104,12 @@ export const SETTINGS = {
   maxUploads: setting('BSDSYMS_MAX_UPLOADS', integer(1, 10_000), 16, 'uploads under way at once'),
   maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a place'),
   queueTimeoutMs: setting('BSDSYMS_QUEUE_TIMEOUT_MS', milliseconds(0), 1000, 'how long they may wait'),
-  stallTimeoutMs: setting('BSDSYMS_STALL_TIMEOUT_MS', milliseconds(100), 30_000, 'how long a body may pause'),
+  stallTimeoutMs: setting(
+    'BSDSYMS_STALL_TIMEOUT_MS',
+    milliseconds(100),
+    30_000,
+    'how long a body may pause, or an answer wait to be read',
+  ),
   uploadTimeoutMs: setting(
     'BSDSYMS_UPLOAD_TIMEOUT_MS',
     milliseconds(100),

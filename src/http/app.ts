@@ -122,6 +122,8 @@ export async function buildApp(
   server.addHook('onSend', (request, reply, _payload, done) => {
     // Not under a sender: it would see a reset instead of the answer.
     if (lifecycle.draining && request.raw.complete) reply.header('connection', 'close');
+    // Who does not read what was asked for would keep a place among the uploads for ever.
+    reply.raw.setTimeout(config.stallTimeoutMs);
     done();
   });
   handleExpectations(server);

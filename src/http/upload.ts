@@ -333,5 +333,7 @@ function toBodyProblem(error: unknown, request: IncomingMessage): unknown {
  */
 function drain(body: IncomingMessage): void {
   body.unpipe();
+  // Whoever was taking it would pause it again.
+  body.removeAllListeners('data');
   body.resume();
 }

@@ -30,8 +30,12 @@ export function consume(
       stream.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
       // A late error of an abandoned stream has been dealt with.
       stream.on('error', () => {});
-      if (error === undefined) resolve();
-      else reject(error);
+      if (error === undefined) {
+        resolve();
+        return;
+      }
+      stream.resume();
+      reject(error);
     };
     const onData = (chunk: Uint8Array): void => {
       try {

@@ -110,6 +110,11 @@ class Unpacker {
   #stream: Gunzip | ZstdDecompress;
   /** The end of the stream; fails with it, or when the image is discarded. */
   #ended = Promise.withResolvers<void>();
+  #failure: Error | null = null;
+  /** Fails the write under way. */
+  #abandon: (error: Error) => void = () => {};
+  /** Whether what is still to come is no part of the image. */
+  #over = false;
 
   constructor(name: Compression, sink: ImageSink) {
     this.#name = name;
@@ -118,10 +123,15 @@ class Unpacker {
   }
 
   async append(chunk: Uint8Array): Promise<void> {
-    for (let rest = chunk; rest.length > 0; ) {
+    for (let rest = chunk; rest.length > 0 && !this.#over; ) {
       const consumed = await this.#write(rest);
-      // Node's gzip goes on with the next member by itself; a zstd stream ends with its frame, wherever the chunk ends.
-      if (this.#name !== 'zstd' || consumed === rest.length) return;
+      if (consumed === rest.length) return;
+      // Node's gzip goes on with the next member by itself, and ends in front of zeros, which tapes and disks leave.
+      if (this.#name === 'gzip') {
+        this.#over = true;
+        return;
+      }
+      // A zstd stream ends with its frame.
       await this.#ended.promise;
       this.#stream = this.#open();
       rest = rest.subarray(consumed);
@@ -134,22 +144,33 @@ class Unpacker {
   }
 
   destroy(): void {
-    this.#ended.reject(new Error('the image was discarded'));
+    this.#fail(new Error('the image was discarded'));
     this.#stream.destroy();
   }
 
-  /** @returns the bytes that were used */
+  /**
+   * Waits until the thread that unpacks has let go of the chunk, unless the stream failed.
+   *
+   * @returns the bytes that were used
+   */
   async #write(chunk: Uint8Array): Promise<number> {
+    if (this.#failure !== null) throw this.#failure;
     const stream = this.#stream;
     const before = stream.bytesWritten;
-    const written = new Promise<void>((resolve) => {
-      // A stream that failed may never call back; then it is the failure that is waited for.
-      stream.write(chunk, (error) => {
-        if (!error) resolve();
-      });
+    const { promise: written, resolve, reject } = Promise.withResolvers<void>();
+    this.#abandon = reject;
+    stream.write(chunk, (error) => {
+      if (!error) resolve();
     });
-    await Promise.race([written, this.#ended.promise]);
+    await written;
     return stream.bytesWritten - before;
+  }
+
+  #fail(error: Error): void {
+    this.#failure = error;
+    this.#ended.reject(error);
+    // A stream that fails never calls back for the chunk that it was at.
+    this.#abandon(error);
   }
 
   #open(): Gunzip | ZstdDecompress {
@@ -163,9 +184,9 @@ class Unpacker {
       (piece) => this.#sink.append(piece),
       (error) => this.#explain(error),
       true,
-    ).then(ended.resolve, (error: unknown) => {
+    ).then(ended.resolve, (error: Error) => {
       stream.destroy();
-      ended.reject(error);
+      this.#fail(error);
     });
     return stream;
   }

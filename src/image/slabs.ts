@@ -65,14 +65,9 @@ export class SlabPool {
 
   /** `SLAB_BYTES` of anything. */
   take(): Uint8Array {
+    const slab = this.#takeFree() ?? this.#takeNew();
     this.#used += 1;
-    for (const arena of this.#arenas.values()) {
-      const slab = arena.take();
-      if (slab !== undefined) return slab;
-    }
-    const arena = new Arena();
-    this.#arenas.set(arena.buffer, arena);
-    return arena.take() as Uint8Array;
+    return slab;
   }
 
   /** Takes a slab back, which nobody reads any more. */
@@ -83,6 +78,20 @@ export class SlabPool {
       this.#arenas.delete(buffer);
       freeMemory(slab);
     });
+  }
+
+  #takeFree(): Uint8Array | undefined {
+    for (const arena of this.#arenas.values()) {
+      const slab = arena.take();
+      if (slab !== undefined) return slab;
+    }
+    return undefined;
+  }
+
+  #takeNew(): Uint8Array {
+    const arena = new Arena();
+    this.#arenas.set(arena.buffer, arena);
+    return arena.take() as Uint8Array;
   }
 }
 

@@ -4,6 +4,7 @@ import { openAsBlob } from 'node:fs';
 import { type OutgoingHttpHeaders, request as sendRequest } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   imageForm,
@@ -186,6 +187,21 @@ describe('the 413 reaches', () => {
     data.set('image', await openAsBlob(file), 'kernel');
     const response = await fetch(`${service.url}/bsdsyms`, { method: 'POST', body: data });
     expect(verdict({ status: response.status, text: await response.text() })).toEqual(refused);
+  });
+
+  test.each([
+    ['gzip', gzipSync(huge, { level: 0 }), {}],
+    ['zstd', zstdCompressSync(huge), {}],
+    ['coded with gzip', gzipSync(huge, { level: 0 }), { 'Content-Encoding': 'gzip' }],
+  ])('whoever sends all before reading, and may go on: %s', async (_name, packed, headers) => {
+    const connection = await RawConnection.open(service.port);
+    await connection.send(head('POST', '/layout', { 'Transfer-Encoding': 'chunked', ...headers }));
+    for (const piece of pieces(packed, 64 * KIB)) await connection.send(chunk(piece));
+    await connection.send(chunk(Buffer.alloc(0)));
+    expect(verdict(await connection.answer())).toEqual(refused);
+    await connection.send(head('GET', '/healthz'));
+    expect((await connection.answer()).status).toBe(200);
+    connection.destroy();
   });
 
   describe.skipIf(!hasProgram('curl', '--version'))('curl', () => {

@@ -1,6 +1,7 @@
+import { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
 import { gunzip, gzipSync, zstdCompressSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Budget } from '../../../src/image/budget.ts';
 import { UnpackingSink } from '../../../src/image/decompress.ts';
 import type { ImageSink, ImageSource } from '../../../src/image/source.ts';
@@ -22,6 +23,7 @@ afterAll(() => {
   directory.remove();
 });
 afterEach(async () => {
+  vi.restoreAllMocks();
   await eventually('everything is given back', () => store.memory.used === 0 && store.spool.budget.used === 0);
 });
 
@@ -100,6 +102,46 @@ describe('what is not compressed passes untouched', () => {
     await sink.append(chunk);
     await sink.append(chunk);
     expect(appended.map(({ buffer }) => buffer === chunk.buffer)).toEqual([true, true]);
+  });
+});
+
+type Done = (error?: Error | null) => void;
+
+describe('a chunk that is being unpacked', () => {
+  const second = gzipSync(kernelOfSize(4 * MIB));
+  const padded = Buffer.concat([gzipSync(image), Buffer.alloc(100_000)]);
+  test.each([
+    ['gzip', gzipSync(kernelOfSize(4 * MIB))],
+    ['gzip of two members', Buffer.concat([gzipSync(image), second])],
+    ['gzip with zeros behind it', padded],
+    ['gzip, zeros and more gzip', Buffer.concat([padded, second])],
+    ['zstd of two frames', Buffer.concat([zstdCompressSync(image), zstdCompressSync(kernelOfSize(4 * MIB))])],
+  ])('is not needed any more once it was taken: %s', async (_name, packed) => {
+    const busy = new Set<ArrayBufferLike>();
+    const write = Reflect.get(Duplex.prototype, 'write') as (chunk: Uint8Array, done: Done) => boolean;
+    const written = vi.spyOn(Duplex.prototype, 'write').mockImplementation(function (
+      this: Duplex,
+      chunk: Uint8Array,
+      done: unknown,
+    ) {
+      busy.add(chunk.buffer);
+      return write.call(this, chunk, (error) => {
+        busy.delete(chunk.buffer);
+        (done as Done)(error);
+      });
+    });
+    const sink = new UnpackingSink(new StoredSink(store));
+    const early: number[] = [];
+    let at = 0;
+    for (const piece of pieces(packed, 64 * KIB)) {
+      const chunk = Uint8Array.from(piece);
+      await sink.append(chunk);
+      if (busy.has(chunk.buffer)) early.push(at);
+      at += piece.length;
+    }
+    await (await sink.finish()).close();
+    expect(written).toHaveBeenCalled();
+    expect(early).toEqual([]);
   });
 });
 
