@@ -2,6 +2,10 @@
 import { ELF_MAGIC, ELF64, type Field, PT_LOAD, SHT_STRTAB, SHT_SYMTAB } from '../src/elf/format.ts';
 
 const NAME_BYTES = 20;
+/** What the kernel takes in memory at most, so that the flat image is as large as that of a real kernel. */
+const MAX_LOADED_BYTES = 64 * 1024 * 1024;
+
+export const nameOfSymbol = (index: number): string => `symbol_${index}`.padEnd(NAME_BYTES - 1, '_');
 
 /** @param size bytes in the image; what headers and symbols leave is noise */
 export function makeKernel(size: number, symbols: number): Buffer {
@@ -36,10 +40,12 @@ export function makeKernel(size: number, symbols: number): Buffer {
   put(elfHeader.size, p.p_type, PT_LOAD);
   put(elfHeader.size, p.p_flags, 7);
   put(elfHeader.size, p.p_paddr, 0x100000);
-  put(elfHeader.size, p.p_memsz, 0x100000);
+  const loaded = Math.min(size, MAX_LOADED_BYTES);
+  put(elfHeader.size, p.p_filesz, loaded);
+  put(elfHeader.size, p.p_memsz, loaded);
   for (let index = 0; index < symbols; index++) {
     put(symtabAt + index * symbol.size, symbol.fields.st_name, index * NAME_BYTES);
-    image.write(`symbol_${index}`.padEnd(NAME_BYTES - 1, '_'), strtabAt + index * NAME_BYTES);
+    image.write(nameOfSymbol(index), strtabAt + index * NAME_BYTES);
   }
   const s = sectionHeader.fields;
   const section = (index: number, type: number, offset: number, length: number): void => {

@@ -12,34 +12,34 @@ const ARENA_BYTES = 64 * 1024 * 1024;
 /** How long an unused arena waits for the next image, which would have to have every page made anew. */
 const IDLE_MS = 5000;
 
+const SLABS_PER_ARENA = ARENA_BYTES / SLAB_BYTES;
+
 /** A mapped block, cut into slabs. */
 class Arena {
-  readonly #buffer = new ArrayBuffer(ARENA_BYTES);
-  readonly #slabs: Uint8Array[] = [];
-  readonly #all: number;
+  readonly buffer = new ArrayBuffer(ARENA_BYTES);
+  readonly #free: Uint8Array[] = [];
   #idle: NodeJS.Timeout | undefined;
 
   constructor() {
     // The first one is taken first: what is not needed stays untouched.
     for (let at = ARENA_BYTES - SLAB_BYTES; at >= 0; at -= SLAB_BYTES) {
-      this.#slabs.push(new Uint8Array(this.#buffer, at, SLAB_BYTES));
+      this.#free.push(new Uint8Array(this.buffer, at, SLAB_BYTES));
     }
-    this.#all = this.#slabs.length;
   }
 
-  get buffer(): ArrayBuffer {
-    return this.#buffer;
+  get used(): number {
+    return SLABS_PER_ARENA - this.#free.length;
   }
 
   take(): Uint8Array | undefined {
     clearTimeout(this.#idle);
-    return this.#slabs.pop();
+    return this.#free.pop();
   }
 
   /** @param onIdle called when nothing of the arena has been used for a while */
   give(slab: Uint8Array, onIdle: () => void): void {
-    this.#slabs.push(slab);
-    if (this.#slabs.length === this.#all) this.#idle = setTimeout(onIdle, IDLE_MS).unref();
+    this.#free.push(slab);
+    if (this.used === 0) this.#idle = setTimeout(onIdle, IDLE_MS).unref();
   }
 }
 
@@ -51,11 +51,10 @@ export function freeMemory({ buffer }: Uint8Array): void {
 /** Slabs of memory, as many as are asked for: budgets decide how many that may be. */
 export class SlabPool {
   readonly #arenas = new Map<ArrayBufferLike, Arena>();
-  #used = 0;
 
   /** Slabs that were taken and not given back yet. */
   get used(): number {
-    return this.#used;
+    return [...this.#arenas.values()].reduce((sum, arena) => sum + arena.used, 0);
   }
 
   /** Bytes of address space, in use or waiting. */
@@ -65,33 +64,22 @@ export class SlabPool {
 
   /** `SLAB_BYTES` of anything. */
   take(): Uint8Array {
-    const slab = this.#takeFree() ?? this.#takeNew();
-    this.#used += 1;
-    return slab;
+    for (const arena of this.#arenas.values()) {
+      const slab = arena.take();
+      if (slab !== undefined) return slab;
+    }
+    const arena = new Arena();
+    this.#arenas.set(arena.buffer, arena);
+    return arena.take() as Uint8Array;
   }
 
   /** Takes a slab back, which nobody reads any more. */
   give(slab: Uint8Array): void {
-    this.#used -= 1;
     const { buffer } = slab;
     this.#arenas.get(buffer)?.give(slab, () => {
       this.#arenas.delete(buffer);
       freeMemory(slab);
     });
-  }
-
-  #takeFree(): Uint8Array | undefined {
-    for (const arena of this.#arenas.values()) {
-      const slab = arena.take();
-      if (slab !== undefined) return slab;
-    }
-    return undefined;
-  }
-
-  #takeNew(): Uint8Array {
-    const arena = new Arena();
-    this.#arenas.set(arena.buffer, arena);
-    return arena.take() as Uint8Array;
   }
 }
 
