@@ -33,4 +33,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
 CMD ["node", "--permission", \
   "--allow-fs-read=/app", "--allow-fs-read=/etc/bsdsyms", "--allow-fs-read=/spool", "--allow-fs-write=/spool", \
   "--allow-fs-read=/proc/self/fd", "--allow-fs-read=/proc/self/limits", "--allow-fs-read=/proc/self/status", \
-  "dist/main.js"]
+  "dist/service/main.js"]

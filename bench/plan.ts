@@ -13,12 +13,12 @@ import { ELF64, PT_LOAD, SHT_NOTE, SHT_STRTAB, SHT_SYMTAB, type Struct } from '.
 import { init } from '../src/elf/headers.ts';
 import type { Headers } from '../src/elf/view.ts';
 import { FileSource } from '../src/image/file.ts';
-import { readHeaders } from '../src/image/headers.ts';
 import { MemorySource } from '../src/image/memory.ts';
-import type { ImageSource } from '../src/image/source.ts';
-import { loadImage } from '../src/load.ts';
-import { DEFAULT_LOADER, loadSymbols, type SymbolLoad } from '../src/xen/bsdsyms.ts';
-import { findKernelRange } from '../src/xen/kernel.ts';
+import type { ImageSource } from '../src/inspect/image-source.ts';
+import { loadImage } from '../src/inspect/load.ts';
+import { readHeaders } from '../src/inspect/read-headers.ts';
+import { DEFAULT_LOADER, loadSymbols, type SymbolLoad } from '../src/xen/loaders/bsdsyms.ts';
+import { findKernelRange } from '../src/xen/segments.ts';
 import { planWarnings } from '../src/xen/warnings.ts';
 import { buildImage, type SectionSpec, writeField } from '../test/support/elf-builder.ts';
 

@@ -14,7 +14,7 @@ if (major < MIN_NODE[0] || (major === MIN_NODE[0] && minor < MIN_NODE[1])) {
 
 const [, , name, ...rest] = process.argv;
 if (name === 'serve' && rest.length === 0) {
-  await import('./main.ts');
+  await import('./service/main.ts');
 } else {
   const { runCommand } = await import('./cli/main.ts');
   process.exit(await runCommand(process.argv.slice(2), process));

@@ -9,22 +9,11 @@ export { type ElfImage, type ImageIdentity, type InitFailure, init as initImage 
 export type { Finding, Headers, Recorded, RecordedCode, Stage } from './elf/view.ts';
 export type { Compression } from './image/decompress.ts';
 export { ImageError, type ImageErrorCode } from './image/errors.ts';
-export { streamExtents } from './image/extents.ts';
 export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
 export type { GatheredImage, StoreLimits } from './image/gather.ts';
-export { readHeaders } from './image/headers.ts';
 export { MemorySource } from './image/memory.ts';
-export type { ImageSource } from './image/source.ts';
-export type { SymbolName } from './image/string-table.ts';
-export {
-  findSymbols,
-  listSymbols,
-  type Page as SymbolPage,
-  type ResolvedAddress,
-  resolveAddresses,
-  SymbolTable,
-  type TableSymbol,
-} from './image/symbol-table.ts';
+export { openImageFile, openImageStream } from './image/open.ts';
+export type { ImageSource } from './inspect/image-source.ts';
 export {
   type FlatRequest,
   type FlattenedImage,
@@ -42,8 +31,20 @@ export {
   openSymbols,
   type RefusedImage,
   type SymbolsChoice,
-} from './load.ts';
-export { openImageFile, openImageStream } from './open.ts';
+} from './inspect/load.ts';
+export { readHeaders } from './inspect/read-headers.ts';
+export { streamExtents } from './inspect/stream-extents.ts';
+export type { SymbolName } from './inspect/string-table.ts';
+export {
+  findSymbols,
+  listSymbols,
+  type Page as SymbolPage,
+  type ResolvedAddress,
+  resolveAddresses,
+  SymbolTable,
+  type TableSymbol,
+} from './inspect/symbol-table.ts';
+export { type VerifiedBlob, verifyBlob } from './inspect/verify.ts';
 export { toFlatLayout, toKernelReport } from './report/kernel.ts';
 export { toLayout } from './report/layout.ts';
 export {
@@ -56,18 +57,7 @@ export {
 } from './report/problem.ts';
 export type { FlatLayout, GuestReport, KernelReport, Layout, VerifyReport } from './report/schemas.ts';
 export { toVerifyReport } from './report/verify.ts';
-export { type VerifiedBlob, verifyBlob } from './verify.ts';
 export { BROKEN_KINDS, type Broken, type BrokenCode, type BrokenKind } from './xen/broken.ts';
-export {
-  DEFAULT_LOADER,
-  LOADERS,
-  type Loader,
-  type LoadOptions,
-  loadSymbols,
-  type PlannedTable,
-  type SymbolLoad,
-  type SymbolPlan,
-} from './xen/bsdsyms.ts';
 export {
   type BlobRange,
   type Comparison,
@@ -83,8 +73,18 @@ export {
   type GuestFindingCode,
   type GuestName,
   type GuestVerdict,
-} from './xen/guest.ts';
-export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/kernel.ts';
-export type { GuestKind, GuestParameters, NoteName, XenNotes } from './xen/notes.ts';
+} from './xen/guests/judge.ts';
+export {
+  DEFAULT_LOADER,
+  LOADERS,
+  type Loader,
+  type LoadOptions,
+  loadSymbols,
+  type PlannedTable,
+  type SymbolLoad,
+  type SymbolPlan,
+} from './xen/loaders/bsdsyms.ts';
+export type { GuestKind, GuestParameters, NoteName, XenNotes } from './xen/notes/walk.ts';
 export type { Extent } from './xen/plan.ts';
+export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/segments.ts';
 export { planWarnings, WARNING_KINDS, type Warning, type WarningCode } from './xen/warnings.ts';

@@ -4,9 +4,9 @@
  */
 import type { Config } from './config.ts';
 import { SYMBOL_BINDS, SYMBOL_TYPES, symbolBindNumbers, symbolTypeNumbers } from './elf/symbols.ts';
-import { type FlatRequest, type LoadRequest, ON_BROKEN, type OnBroken, SYMBOLS_CHOICES } from './load.ts';
+import { type FlatRequest, type LoadRequest, ON_BROKEN, type OnBroken, SYMBOLS_CHOICES } from './inspect/load.ts';
 import { DEFAULT_PAGE_SYMBOLS, findConflict, MAX_PAGE_SYMBOLS, type SymbolQuery } from './report/symbols.ts';
-import { DEFAULT_LOADER, LOADERS, type Loader } from './xen/bsdsyms.ts';
+import { DEFAULT_LOADER, LOADERS, type Loader } from './xen/loaders/bsdsyms.ts';
 
 /** Longest value that is told back to the caller. */
 const MAX_ECHO_CHARS = 40;

@@ -2,8 +2,8 @@
 import type { AddressInfo } from 'node:net';
 import { pino } from 'pino';
 import { loadConfig } from '../../src/config.ts';
-import { tuneHeap } from '../../src/heap.ts';
 import { buildApp } from '../../src/http/app.ts';
+import { tuneHeap } from '../../src/service/heap.ts';
 import { obeyParent } from './announce.ts';
 
 tuneHeap();

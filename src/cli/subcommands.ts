@@ -1,9 +1,10 @@
 /** What the command can be asked for: one entry for each, as the service has one route for each. */
 import type { Config } from '../config.ts';
 import type { Compression } from '../image/decompress.ts';
-import { streamExtents } from '../image/extents.ts';
-import type { ImageSource } from '../image/source.ts';
-import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../load.ts';
+import type { ImageSource } from '../inspect/image-source.ts';
+import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../inspect/load.ts';
+import { streamExtents } from '../inspect/stream-extents.ts';
+import { verifyBlob } from '../inspect/verify.ts';
 import {
   FLAT_PARAMETERS,
   findSymbolConflict,
@@ -23,7 +24,6 @@ import { toFlatLayout, toKernelReport } from '../report/kernel.ts';
 import { toLayout } from '../report/layout.ts';
 import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../report/symbols.ts';
 import { toVerifyReport } from '../report/verify.ts';
-import { verifyBlob } from '../verify.ts';
 import { BROKEN_KINDS, type Broken } from '../xen/broken.ts';
 import type { Warning } from '../xen/warnings.ts';
 import type { Piece } from './output.ts';

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { streamExtents } from '../image/extents.ts';
-import type { ImageSource } from '../image/source.ts';
+import type { ImageSource } from '../inspect/image-source.ts';
+import { streamExtents } from '../inspect/stream-extents.ts';
 import type { Extent } from '../xen/plan.ts';
 import { wantsSha256 } from './negotiation.ts';
 

@@ -5,7 +5,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { FastifyBaseLogger } from 'fastify';
 import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
-import { watchFiles } from '../watch.ts';
+import { watchFiles } from './watch.ts';
 
 /** Time for the header fields of a request to arrive. */
 const HEADERS_TIMEOUT_MS = 60_000;

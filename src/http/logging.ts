@@ -2,10 +2,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ImageFacts } from '../load.ts';
+import type { ImageFacts } from '../inspect/load.ts';
 import { hex } from '../report/hex.ts';
 import type { Broken } from '../xen/broken.ts';
-import type { Loader } from '../xen/bsdsyms.ts';
+import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import type { Metrics } from './metrics.ts';
 import { PROBLEM_KINDS } from './problem.ts';
 

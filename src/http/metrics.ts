@@ -1,7 +1,7 @@
 /** What operators can watch (Prometheus). Labels have few values: codes, routes, names from closed lists. */
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Compression } from '../image/decompress.ts';
-import type { ImageFacts } from '../load.ts';
+import type { ImageFacts } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { ProblemCode } from './problem.ts';
 import type { UploadOptions } from './upload.ts';

@@ -2,8 +2,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify';
-import { watchFiles } from '../watch.ts';
 import { Problem } from './problem.ts';
+import { watchFiles } from './watch.ts';
 
 /** RFC 6750, section 2.1. */
 const CREDENTIALS = /^Bearer +([\w.~+/-]+=*) *$/i;

@@ -8,10 +8,10 @@ import type {
 } from 'fastify';
 import { Type } from 'typebox';
 import type { Config } from '../config.ts';
-import type { ImageFacts } from '../load.ts';
+import type { ImageFacts } from '../inspect/load.ts';
 import type { GivenParameters, Parameters } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
-import type { Loader } from '../xen/bsdsyms.ts';
+import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { logBroken } from './logging.ts';
 import type { Metrics } from './metrics.ts';

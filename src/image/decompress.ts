@@ -1,8 +1,9 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
+import type { ImageSource } from '../inspect/image-source.ts';
 import { consume } from './consume.ts';
 import { ImageError } from './errors.ts';
-import type { ImageSink, ImageSource } from './source.ts';
+import type { ImageSink } from './sink.ts';
 
 /** What is unpacked. */
 export type Compression = 'gzip' | 'zstd';

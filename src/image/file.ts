@@ -1,7 +1,7 @@
 /** An image in a file, read where it lies and no more of it than is asked for. */
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { assertInside, type ImageSource } from './source.ts';
+import { assertInside, type ImageSource } from '../inspect/image-source.ts';
 
 const READ_PIECE_BYTES = 256 * 1024;
 

@@ -1,9 +1,9 @@
 /** Images that have to be gathered before they can be read at any offset: from a pipe, or unpacked from a file. */
 import type { Readable } from 'node:stream';
+import type { ImageSource } from '../inspect/image-source.ts';
 import { Budget } from './budget.ts';
 import { consume } from './consume.ts';
 import { type Compression, LONGEST_SIGNATURE, looksCompressed, UnpackingSink } from './decompress.ts';
-import type { ImageSource } from './source.ts';
 import { Spool } from './spool.ts';
 import { StoredSink } from './store.ts';
 

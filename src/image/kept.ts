@@ -1,5 +1,5 @@
 /** Reads nothing twice: the checks of a blob look at the symbol table that the blob then consists of. */
-import { assertInside, type ImageSource } from './source.ts';
+import { assertInside, type ImageSource } from '../inspect/image-source.ts';
 
 /** Shorter reads are of headers and notes, which nobody asks for again. */
 const MIN_KEPT_BYTES = 4 * 1024;

@@ -1,5 +1,5 @@
 /** An image held in memory, in one or more pieces. */
-import { assertInside, type ImageSource } from './source.ts';
+import { assertInside, type ImageSource } from '../inspect/image-source.ts';
 
 /** An image in memory, in one or more pieces. */
 export class MemorySource implements ImageSource {

@@ -3,11 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, type FileHandle, open, readdir, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ImageSource } from '../inspect/image-source.ts';
 import { Budget } from './budget.ts';
 import { ImageError } from './errors.ts';
 import { FileSource } from './file.ts';
 import { type SlabBytes, SlabList } from './slab-list.ts';
-import type { ImageSource } from './source.ts';
 
 /** What is written at once. One batch is filled while the one before is written. */
 const WRITE_BATCH_BYTES = 1024 * 1024;

@@ -1,9 +1,11 @@
 /** Where arriving images go: memory while the budget that all requests share lasts, then a spool file. */
+
+import type { ImageSource } from '../inspect/image-source.ts';
 import type { Budget } from './budget.ts';
 import { ImageError } from './errors.ts';
 import { MemorySource } from './memory.ts';
+import type { ImageSink } from './sink.ts';
 import { SlabList } from './slab-list.ts';
-import type { ImageSink, ImageSource } from './source.ts';
 import type { Spool, SpoolWriter } from './spool.ts';
 
 export interface ImageStore {

@@ -1,9 +1,9 @@
 /** What is known of a kernel, as JSON. */
 import type { Compression } from '../image/decompress.ts';
-import type { FlattenedImage, InspectedKernel } from '../load.ts';
+import type { FlattenedImage, InspectedKernel } from '../inspect/load.ts';
 import { BROKEN_KINDS } from '../xen/broken.ts';
-import type { KernelRange, Segment } from '../xen/kernel.ts';
-import type { GuestParameters, NoteName } from '../xen/notes.ts';
+import type { GuestParameters, NoteName } from '../xen/notes/walk.ts';
+import type { KernelRange, Segment } from '../xen/segments.ts';
 import { hex } from './hex.ts';
 import { describeBroken, describeImage } from './layout.ts';
 import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';

@@ -1,10 +1,10 @@
 /** The layout of a loaded image as JSON. */
 import { ELF32, ELF64 } from '../elf/format.ts';
 import type { Compression } from '../image/decompress.ts';
-import type { ImageFacts, LoadedImage } from '../load.ts';
+import type { ImageFacts, LoadedImage } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
-import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/bsdsyms.ts';
 import type { Comparison } from '../xen/compare.ts';
+import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
 

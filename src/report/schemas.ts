@@ -1,8 +1,8 @@
 /** The shapes of what is reported as JSON: types, serialisation and openapi.yaml all come from here. */
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
-import { LOADERS } from '../xen/bsdsyms.ts';
-import { GUEST_FINDINGS, type GuestFindingCode } from '../xen/guest.ts';
+import { GUEST_FINDINGS, type GuestFindingCode } from '../xen/guests/judge.ts';
+import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 
 /** Guest-physical addresses do not fit into a JSON number. */

@@ -1,7 +1,8 @@
 /** Symbols as JSON, one document or one line for each, written piece by piece. */
 import { symbolBindName, symbolSection, symbolTypeName, visibilityName } from '../elf/symbols.ts';
 import type { Compression } from '../image/decompress.ts';
-import type { SymbolName } from '../image/string-table.ts';
+import type { OpenedSymbols } from '../inspect/load.ts';
+import type { SymbolName } from '../inspect/string-table.ts';
 import {
   findSymbols,
   listSymbols,
@@ -9,8 +10,7 @@ import {
   type ResolvedAddress,
   resolveAddresses,
   type TableSymbol,
-} from '../image/symbol-table.ts';
-import type { OpenedSymbols } from '../load.ts';
+} from '../inspect/symbol-table.ts';
 import { BROKEN_KINDS } from '../xen/broken.ts';
 import { count, hex } from './hex.ts';
 import { describeBroken, describeImage } from './layout.ts';

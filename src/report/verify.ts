@@ -1,7 +1,7 @@
 /** What guests make of a blob, as JSON. */
 import { machineName } from '../elf/format.ts';
-import type { VerifiedBlob } from '../verify.ts';
-import { findBlobEnd, type GuestTable } from '../xen/guest.ts';
+import type { VerifiedBlob } from '../inspect/verify.ts';
+import { findBlobEnd, type GuestTable } from '../xen/guests/judge.ts';
 import { count, hex } from './hex.ts';
 import type { VerifyReport } from './schemas.ts';
 

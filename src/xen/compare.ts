@@ -9,7 +9,7 @@ import {
   sectionTypeName,
 } from '../elf/format.ts';
 import type { Broken } from './broken.ts';
-import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan } from './bsdsyms.ts';
+import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan } from './loaders/bsdsyms.ts';
 import type { Extent } from './plan.ts';
 
 /** An image can have 65,535 sections; nobody reads as many differences. */

@@ -2,10 +2,10 @@
 import type { ElfImage } from '../elf/headers.ts';
 import type { Finding, Recorded } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
-import type { SymbolPlan } from './bsdsyms.ts';
-import { regionTooLow, reported } from './failures.ts';
-import { type KernelRange, loadableSegments } from './kernel.ts';
+import type { SymbolPlan } from './loaders/bsdsyms.ts';
+import { regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
+import { type KernelRange, loadableSegments } from './segments.ts';
 
 /** What `planFlatImage` wants to know beside the image. */
 export interface FlatImageOptions {

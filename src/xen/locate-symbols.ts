@@ -3,7 +3,7 @@ import { SHT_STRTAB } from '../elf/format.ts';
 import { type ElfImage, INIT_SEARCH } from '../elf/headers.ts';
 import { View } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
-import { type Failure, noSymbolTable, reported, strtabLinkInvalid } from './failures.ts';
+import { type Failure, noSymbolTable, reported, strtabLinkInvalid } from './loaders/failures.ts';
 
 /** A table of the image, wholly inside of it. */
 export interface TableRange {

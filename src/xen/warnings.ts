@@ -1,7 +1,7 @@
 /** What an operator should know about a blob that was loaded without a reason against it. */
 import type { ElfFormat } from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
-import type { PlannedTable, SymbolPlan } from './bsdsyms.ts';
+import type { PlannedTable, SymbolPlan } from './loaders/bsdsyms.ts';
 
 /** All warnings, by code: what they mean. */
 export const WARNING_KINDS = {

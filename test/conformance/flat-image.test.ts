@@ -1,12 +1,12 @@
 /** The flat image against the reference's measured answers. */
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { streamExtents } from '../../src/image/extents.ts';
 import { MemorySource } from '../../src/image/memory.ts';
-import { readXenNotes } from '../../src/image/notes.ts';
-import { DEFAULT_LOADER, loadSymbols } from '../../src/xen/bsdsyms.ts';
+import { readXenNotes } from '../../src/inspect/read-notes.ts';
+import { streamExtents } from '../../src/inspect/stream-extents.ts';
 import { planFlatImage } from '../../src/xen/flat-image.ts';
-import { findKernelRange } from '../../src/xen/kernel.ts';
+import { DEFAULT_LOADER, loadSymbols } from '../../src/xen/loaders/bsdsyms.ts';
+import { findKernelRange } from '../../src/xen/segments.ts';
 import { collect, MIB, mustInit } from '../support/load.ts';
 import { type FlatImageVector, hex, imageOf, readFlatImageVectors } from '../support/vectors.ts';
 

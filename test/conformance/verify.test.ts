@@ -2,8 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
-import { verifyBlob } from '../../src/verify.ts';
-import { findBlobEnd, GUESTS, type GuestName, type GuestVerdict } from '../../src/xen/guest.ts';
+import { verifyBlob } from '../../src/inspect/verify.ts';
+import { findBlobEnd, GUESTS, type GuestName, type GuestVerdict } from '../../src/xen/guests/judge.ts';
 import {
   canReadSectionNames,
   countSymbols,

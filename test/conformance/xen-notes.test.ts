@@ -2,10 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import type { Recorded } from '../../src/elf/view.ts';
 import { MemorySource } from '../../src/image/memory.ts';
-import { readXenNotes } from '../../src/image/notes.ts';
+import { readXenNotes } from '../../src/inspect/read-notes.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import { findKernelRange } from '../../src/xen/kernel.ts';
-import type { GuestParameters } from '../../src/xen/notes.ts';
+import type { GuestParameters } from '../../src/xen/notes/walk.ts';
+import { findKernelRange } from '../../src/xen/segments.ts';
 import { mustInit } from '../support/load.ts';
 import { type GuestVector, hex, imageOf, readNotesVectors } from '../support/vectors.ts';
 

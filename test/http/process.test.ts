@@ -8,7 +8,7 @@ import { kernel } from '../support/elf-builder.ts';
 import { type LogLine, post, send } from '../support/http.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 
-const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../src/service/main.ts', import.meta.url));
 const image = kernel().bytes;
 
 interface Exit {

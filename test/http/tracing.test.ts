@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
-import { startTracing, wantsTracing } from '../../src/tracing.ts';
+import { startTracing, wantsTracing } from '../../src/service/tracing.ts';
 
 test.each([
   [{}, false],
@@ -38,7 +38,7 @@ test('a request becomes a span of the trace that its traceparent names, sent bef
   await once(collector, 'listening');
   const { port } = collector.address() as AddressInfo;
 
-  const service = spawn(process.execPath, ['src/main.ts'], {
+  const service = spawn(process.execPath, ['src/service/main.ts'], {
     env: { ...process.env, PORT: '0', OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -3,7 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ELF64, type Field } from '../../src/elf/format.ts';
 import type { VerifyReport } from '../../src/report/schemas.ts';
-import { GUEST_FINDINGS } from '../../src/xen/guest.ts';
+import { GUEST_FINDINGS } from '../../src/xen/guests/judge.ts';
 import { kernel, writeField } from '../support/elf-builder.ts';
 import { imageForm, json, post, postForm, problem, type Service, startService, verdict } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';

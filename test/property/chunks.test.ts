@@ -4,9 +4,9 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Budget } from '../../src/image/budget.ts';
 import { SLAB_BYTES } from '../../src/image/slabs.ts';
-import type { ImageSource } from '../../src/image/source.ts';
 import { Spool } from '../../src/image/spool.ts';
 import { StoredSink } from '../../src/image/store.ts';
+import type { ImageSource } from '../../src/inspect/image-source.ts';
 import { anyKernel } from '../support/arbitraries.ts';
 import { collect, load } from '../support/load.ts';
 

@@ -2,8 +2,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SHT_STRTAB } from '../../src/elf/format.ts';
-import { LOADERS, type Loader, loadSymbols } from '../../src/xen/bsdsyms.ts';
 import { type BlobRange, type Comparison, comparePlans } from '../../src/xen/compare.ts';
+import { LOADERS, type Loader, loadSymbols } from '../../src/xen/loaders/bsdsyms.ts';
 import { anyKernel, kernelSpec } from '../support/arbitraries.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { load, MIB, mustInit } from '../support/load.ts';

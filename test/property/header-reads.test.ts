@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ELF32, ELF64, type ElfFormat, type Field } from '../../src/elf/format.ts';
 import { type TableBytes, View } from '../../src/elf/view.ts';
-import { readHeaders } from '../../src/image/headers.ts';
+import { readHeaders } from '../../src/inspect/read-headers.ts';
 import { MAX_U64 } from '../support/arbitraries.ts';
 import { buildImage, readField, writeField } from '../support/elf-builder.ts';
 import { mustReadHeaders } from '../support/load.ts';

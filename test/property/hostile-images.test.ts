@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Field, Struct } from '../../src/elf/format.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import type { SymbolPlan } from '../../src/xen/bsdsyms.ts';
+import type { SymbolPlan } from '../../src/xen/loaders/bsdsyms.ts';
 import { anyAddress, anyKernel, lie } from '../support/arbitraries.ts';
 import { type BuiltImage, kernel, writeField } from '../support/elf-builder.ts';
 import { type LoadResult, load, MIB } from '../support/load.ts';

@@ -2,8 +2,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
-import { type ImageSource } from '../../src/image/source.ts';
-import { openSymbols } from '../../src/load.ts';
+import { type ImageSource } from '../../src/inspect/image-source.ts';
+import { openSymbols } from '../../src/inspect/load.ts';
 import type { SymbolReport } from '../../src/report/schemas.ts';
 import { type SymbolQuery, writeSymbolLines, writeSymbols } from '../../src/report/symbols.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';

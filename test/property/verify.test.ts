@@ -2,10 +2,10 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
+import { type VerifiedBlob, verifyBlob } from '../../src/inspect/verify.ts';
 import { toVerifyReport } from '../../src/report/verify.ts';
-import { type VerifiedBlob, verifyBlob } from '../../src/verify.ts';
-import { LOADERS, type Loader } from '../../src/xen/bsdsyms.ts';
-import { GUEST_FINDINGS, GUESTS } from '../../src/xen/guest.ts';
+import { GUEST_FINDINGS, GUESTS } from '../../src/xen/guests/judge.ts';
+import { LOADERS, type Loader } from '../../src/xen/loaders/bsdsyms.ts';
 import { anyAddress, lie } from '../support/arbitraries.ts';
 import { type KernelSpec, kernel } from '../support/elf-builder.ts';
 import { mustLoad } from '../support/load.ts';

@@ -1,13 +1,13 @@
 /** Runs an image through all stages of the core and keeps everything that came out. */
 import { type ElfImage, type InitFailure, init } from '../../src/elf/headers.ts';
 import type { Headers, Recorded } from '../../src/elf/view.ts';
-import { streamExtents } from '../../src/image/extents.ts';
-import { readHeaders } from '../../src/image/headers.ts';
 import { MemorySource } from '../../src/image/memory.ts';
-import type { ImageSource } from '../../src/image/source.ts';
+import type { ImageSource } from '../../src/inspect/image-source.ts';
+import { readHeaders } from '../../src/inspect/read-headers.ts';
+import { streamExtents } from '../../src/inspect/stream-extents.ts';
 import type { Broken } from '../../src/xen/broken.ts';
-import { DEFAULT_LOADER, type Loader, loadSymbols, type SymbolPlan } from '../../src/xen/bsdsyms.ts';
-import { findKernelRange, type KernelRange } from '../../src/xen/kernel.ts';
+import { DEFAULT_LOADER, type Loader, loadSymbols, type SymbolPlan } from '../../src/xen/loaders/bsdsyms.ts';
+import { findKernelRange, type KernelRange } from '../../src/xen/segments.ts';
 
 export const MIB = 1024 * 1024;
 

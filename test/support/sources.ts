@@ -1,5 +1,5 @@
 /** Image sources for tests. */
-import { assertInside, type ImageSource } from '../../src/image/source.ts';
+import { assertInside, type ImageSource } from '../../src/inspect/image-source.ts';
 
 /** As the spool. */
 const PIECE_BYTES = 256 * 1024;

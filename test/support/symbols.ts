@@ -1,9 +1,9 @@
 /** Symbol tables of images, opened and read as the service does. */
 
 import { MemorySource } from '../../src/image/memory.ts';
-import type { ImageSource } from '../../src/image/source.ts';
-import type { Page, SymbolTable, TableSymbol } from '../../src/image/symbol-table.ts';
-import { type OpenedSymbols, openSymbols } from '../../src/load.ts';
+import type { ImageSource } from '../../src/inspect/image-source.ts';
+import { type OpenedSymbols, openSymbols } from '../../src/inspect/load.ts';
+import type { Page, SymbolTable, TableSymbol } from '../../src/inspect/symbol-table.ts';
 import type { SymbolsReport } from '../../src/report/schemas.ts';
 import { type SymbolQuery, writeSymbolLines, writeSymbols } from '../../src/report/symbols.ts';
 

@@ -8,7 +8,7 @@ import { optionsOf } from '../../src/cli/arguments.ts';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { SETTINGS } from '../../src/config.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import { GUEST_FINDINGS } from '../../src/xen/guest.ts';
+import { GUEST_FINDINGS } from '../../src/xen/guests/judge.ts';
 import { WARNING_KINDS } from '../../src/xen/warnings.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

@@ -102,7 +102,7 @@ describe('the library', () => {
     const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script, index], { encoding: 'utf8' });
     const urls = stdout.trim().split('\n');
     const own = urls.filter((url) => url.startsWith(SOURCES.href)).map((url) => url.slice(SOURCES.href.length));
-    expect(own).toContain('load.ts');
+    expect(own).toContain('inspect/load.ts');
     expect(own.filter((path) => path.startsWith('http/'))).toEqual([]);
     expect(urls.length - own.length).toBe(urls.filter((url) => url.startsWith('node:')).length);
   });

@@ -1,10 +1,10 @@
 /** `POST /kernel` and `POST /image`: what Xen makes of a kernel, and how it lies in memory. */
 import type { FastifyInstance } from 'fastify';
-import { flattenImage, inspectKernel } from '../../load.ts';
+import { flattenImage, inspectKernel } from '../../inspect/load.ts';
 import { FLAT_PARAMETERS, KERNEL_PARAMETERS, toFlatRequest } from '../../parameters.ts';
 import { hex } from '../../report/hex.ts';
 import { toFlatLayout, toKernelReport } from '../../report/kernel.ts';
-import { DEFAULT_LOADER } from '../../xen/bsdsyms.ts';
+import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
 import { binary, flatLayoutResponse, JSON_TYPE, kernelReportResponse } from '../schemas.ts';
 import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';

@@ -1,71 +1,74 @@
-/** `POST /bsdsyms` and `POST /layout`: an image in, its symbol blob or the layout of it out. */
-import type { FastifyInstance } from 'fastify';
-import { type LoadedImage, loadImage } from '../../load.ts';
-import { LAYOUT_PARAMETERS, LOAD_PARAMETERS, toLoadRequest } from '../../parameters.ts';
-import { hex } from '../../report/hex.ts';
-import { toLayout } from '../../report/layout.ts';
-import { OCTETS, sendExtents } from '../blob.ts';
-import { binary, JSON_TYPE, layoutResponse } from '../schemas.ts';
-import { noteBroken, type Received, type UploadServices, uploadRoute } from '../upload-route.ts';
+/** `POST /symbols`: symbols of an image by name, by address, or all of them in pages. */
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { Type } from 'typebox';
+import { openSymbols } from '../../inspect/load.ts';
+import { findSymbolConflict, SYMBOL_PARAMETERS, toSymbolQuery } from '../../parameters.ts';
+import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../../report/symbols.ts';
+import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
+import { JSON_TYPE, NDJSON_TYPE, symbolsResponse } from '../schemas.ts';
+import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
-const header = (description: string) => ({ type: 'string', description });
-
-export function symbolRoutes(app: FastifyInstance, services: UploadServices): void {
-  const { config, metrics } = services;
-
-  /** @throws Problem for an image that is refused */
-  async function load({ request, parameters, source, compression }: Received<string>): Promise<LoadedImage> {
-    const wanted = toLoadRequest(parameters, config);
-    const result = await loadImage(source, wanted);
-    metrics.image(result.image, compression);
-    if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
-    if (result.broken !== null) noteBroken(request, metrics, result.broken, result.image, result.plan);
-    metrics.blob(result.plan.size);
-    return result;
-  }
+export function lookupRoutes(app: FastifyInstance, services: UploadServices): void {
+  const { metrics } = services;
 
   uploadRoute(app, services, {
-    url: '/bsdsyms',
-    operationId: 'bsdsyms',
-    summary: 'The symbol blob of an image, or its layout',
+    url: '/symbols',
+    operationId: 'symbols',
+    summary: 'Symbols of an image, by name, by address or in pages',
     description:
-      'Runs parse and load on the image and answers with the bytes that Xen would place behind the kernel, or, with ' +
-      'Accept: application/json, with where they lie and what they consist of.',
-    parameters: LOAD_PARAMETERS,
-    mediaTypes: [OCTETS, JSON_TYPE],
+      'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
+      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
+    parameters: SYMBOL_PARAMETERS,
+    conflict: findSymbolConflict,
+    mediaTypes: [JSON_TYPE, NDJSON_TYPE],
     ok: {
-      description: 'The blob, or its layout.',
+      description: 'The symbols, or the addresses with their symbols.',
       headers: {
-        'Bsdsyms-Pstart': header('Where the blob begins, in lower-case hex. Only with the blob.'),
-        'Bsdsyms-Pend': header('Where it ends. Only with the blob.'),
-        'Bsdsyms-Warnings': header('Codes, comma-separated. Only with the blob, absent when there are none.'),
-        'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with the blob and onBroken=load.'),
-        'Repr-Digest': header('sha-256 of the blob, when Want-Repr-Digest asked for it (RFC 9530).'),
+        'Bsdsyms-Broken': {
+          type: 'string',
+          description: 'The code of what is wrong with the image elsewhere. Only with NDJSON.',
+        },
       },
-      content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: layoutResponse } },
+      content: {
+        [JSON_TYPE]: { schema: symbolsResponse },
+        [NDJSON_TYPE]: {
+          schema: Type.String({ description: 'Lines of JSON: each a Symbol; with `address` each a ResolvedAddress.' }),
+        },
+      },
     },
-    async handle(received) {
-      const loaded = await load(received);
-      if (received.mediaType === JSON_TYPE) return toLayout(loaded, received.compression);
-      const { plan, broken, warnings } = loaded;
-      const { request, reply, source } = received;
-      reply.headers({ 'Bsdsyms-Pstart': hex(plan.pstart), 'Bsdsyms-Pend': hex(plan.pend) });
-      if (warnings.length > 0) reply.header('Bsdsyms-Warnings', warnings.map(({ code }) => code).join(', '));
-      if (broken !== null) reply.header('Bsdsyms-Broken', broken.code);
-      return sendExtents(request, reply, source, plan, 'bsdsyms.bin');
+    async handle({ request, reply, source, compression, parameters, mediaType }) {
+      const opened = await openSymbols(source);
+      metrics.image(opened.image, compression);
+      if (!opened.ok) {
+        throw noteBroken(request, metrics, opened.broken, opened.image, { loader: DEFAULT_LOADER, loadAddress: null });
+      }
+      if (mediaType === JSON_TYPE) {
+        const query = toSymbolQuery(parameters, DEFAULT_PAGE_SYMBOLS);
+        return send(reply.type('application/json; charset=utf-8'), writeSymbols(opened, query, compression));
+      }
+      const { recorded } = opened.elf.view;
+      if (recorded !== null) reply.header('Bsdsyms-Broken', recorded.code);
+      return send(reply.type(NDJSON_TYPE), writeSymbolLines(opened, toSymbolQuery(parameters, null)));
     },
   });
+}
 
-  uploadRoute(app, services, {
-    url: '/layout',
-    operationId: 'layout',
-    summary: 'The layout of the symbols of an image',
-    description:
-      'The same as POST /bsdsyms with Accept: application/json, whatever the Accept, and on demand compared with what ' +
-      'another loader makes of the image.',
-    parameters: LAYOUT_PARAMETERS,
-    mediaTypes: [JSON_TYPE],
-    ok: { description: 'The layout.', content: { [JSON_TYPE]: { schema: layoutResponse } } },
-    handle: async (received) => toLayout(await load(received), received.compression),
-  });
+/** Up to this length it is sent in one piece, with its length, and may still fail. */
+const MAX_GATHERED_CHARS = 64 * 1024;
+
+/** Sends text as it comes. */
+async function send(reply: FastifyReply, pieces: AsyncGenerator<string, void>): Promise<FastifyReply> {
+  let gathered = '';
+  while (gathered.length <= MAX_GATHERED_CHARS) {
+    const { done, value } = await pieces.next();
+    if (done === true) return reply.send(Buffer.from(gathered));
+    gathered += value;
+  }
+  return reply.send(Readable.from(following(gathered, pieces), { objectMode: false }));
+}
+
+async function* following(first: string, pieces: AsyncGenerator<string, void>): AsyncGenerator<string, void> {
+  yield first;
+  yield* pieces;
 }

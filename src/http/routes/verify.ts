@@ -1,8 +1,8 @@
 /** `POST /verify`: a blob in, what guests make of it out. */
 import type { FastifyInstance } from 'fastify';
+import { verifyBlob } from '../../inspect/verify.ts';
 import { toDumpAddress, VERIFY_PARAMETERS } from '../../parameters.ts';
 import { toVerifyReport } from '../../report/verify.ts';
-import { verifyBlob } from '../../verify.ts';
 import { Problem } from '../problem.ts';
 import { JSON_TYPE, verifyResponse } from '../schemas.ts';
 import { type UploadServices, uploadRoute } from '../upload-route.ts';

@@ -5,7 +5,7 @@ import { Metrics } from '../../../src/http/metrics.ts';
 import type { UploadOptions } from '../../../src/http/upload.ts';
 import { Budget } from '../../../src/image/budget.ts';
 import { Spool } from '../../../src/image/spool.ts';
-import type { ImageFacts } from '../../../src/load.ts';
+import type { ImageFacts } from '../../../src/inspect/load.ts';
 import { BROKEN_KINDS, type BrokenCode } from '../../../src/xen/broken.ts';
 import { Exposition } from '../../support/prometheus.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';

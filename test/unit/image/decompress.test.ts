@@ -4,9 +4,10 @@ import { gunzip, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Budget } from '../../../src/image/budget.ts';
 import { UnpackingSink } from '../../../src/image/decompress.ts';
-import type { ImageSink, ImageSource } from '../../../src/image/source.ts';
+import type { ImageSink } from '../../../src/image/sink.ts';
 import { Spool } from '../../../src/image/spool.ts';
 import { type ImageStore, StoredSink } from '../../../src/image/store.ts';
+import type { ImageSource } from '../../../src/inspect/image-source.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';
 import { eventually, Gate, gzipBomb, KIB, kernelOfSize, MIB, noise, outcome, pieces } from '../../support/uploads.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../../src/image/memory.ts';
-import type { ImageSource } from '../../../src/image/source.ts';
+import type { ImageSource } from '../../../src/inspect/image-source.ts';
 import { collect } from '../../support/load.ts';
 
 const sourceOf = (...chunks: number[][]): MemorySource =>

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../../src/image/memory.ts';
-import { type LoadedImage, loadImage } from '../../../src/load.ts';
+import { type LoadedImage, loadImage } from '../../../src/inspect/load.ts';
 import { toLayout } from '../../../src/report/layout.ts';
 import { type KernelSpec, kernel } from '../../support/elf-builder.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { TableSymbol } from '../../../src/image/symbol-table.ts';
+import type { TableSymbol } from '../../../src/inspect/symbol-table.ts';
 import { describeSymbol, findConflict } from '../../../src/report/symbols.ts';
 import { kernel, type SymbolSpec } from '../../support/elf-builder.ts';
 import { EVERYTHING, report, reportLines } from '../../support/symbols.ts';

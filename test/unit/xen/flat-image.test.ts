@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { PT_NOTE } from '../../../src/elf/format.ts';
-import { streamExtents } from '../../../src/image/extents.ts';
 import { MemorySource } from '../../../src/image/memory.ts';
-import { DEFAULT_LOADER, loadSymbols } from '../../../src/xen/bsdsyms.ts';
+import { streamExtents } from '../../../src/inspect/stream-extents.ts';
 import { planFlatImage } from '../../../src/xen/flat-image.ts';
-import { findKernelRange } from '../../../src/xen/kernel.ts';
+import { DEFAULT_LOADER, loadSymbols } from '../../../src/xen/loaders/bsdsyms.ts';
+import { findKernelRange } from '../../../src/xen/segments.ts';
 import { type BuiltImage, buildImage, kernel, type SectionSpec, type SegmentSpec } from '../../support/elf-builder.ts';
 import { collect, MIB, mustInit } from '../../support/load.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../../src/image/memory.ts';
-import { type OpenedSymbols, openSymbols, type RefusedImage } from '../../../src/load.ts';
+import { type OpenedSymbols, openSymbols, type RefusedImage } from '../../../src/inspect/load.ts';
 import { locateSymbols } from '../../../src/xen/locate-symbols.ts';
 import { type KernelSpec, kernel } from '../../support/elf-builder.ts';
 import { mustInit } from '../../support/load.ts';

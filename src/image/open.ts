@@ -1,0 +1,49 @@
+/** Files and streams as images that are ready to be loaded. */
+import type { Readable } from 'node:stream';
+import { DEFAULTS } from '../config.ts';
+import { ELF_MAGIC, hasElfMagic } from '../elf/format.ts';
+import { FileSource } from './file.ts';
+import type { GatheredImage, StoreLimits } from './gather.ts';
+import { KeptSource } from './kept.ts';
+
+/**
+ * Opens a file. An ELF image is read where it lies, whatever its size; one that is compressed with gzip or zstd is
+ * unpacked first, into memory or a spool file, within the limits.
+ *
+ * @param limits those that are left out are the service's defaults
+ * @param unpack false to take the file as it is, whatever it looks like
+ * @throws FileError when it is no regular file, ImageError when it cannot be unpacked, and the system's errors
+ */
+export async function openImageFile(
+  path: string,
+  limits: Partial<StoreLimits> = {},
+  unpack = true,
+): Promise<GatheredImage> {
+  const file = await FileSource.open(path);
+  try {
+    const start = await file.read(0, Math.min(file.size, ELF_MAGIC.length));
+    // Nearly every file; what unpacks the others takes time to be loaded.
+    if (!unpack || hasElfMagic(start)) return { source: new KeptSource(file), compression: null };
+    const { unpackSource } = await import('./gather.ts');
+    return await unpackSource(file, { ...DEFAULTS, ...limits });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Gathers an image from a stream, such as standard input, unpacked when it is compressed, within the limits.
+ *
+ * @param limits those that are left out are the service's defaults
+ * @param unpack false to take what comes as it is
+ * @throws ImageError, and what the stream fails with
+ */
+export async function openImageStream(
+  stream: Readable,
+  limits: Partial<StoreLimits> = {},
+  unpack = true,
+): Promise<GatheredImage> {
+  const { gatherStream } = await import('./gather.ts');
+  return gatherStream(stream, { ...DEFAULTS, ...limits }, unpack);
+}

@@ -1,0 +1,28 @@
+/** Where the bytes of an image live. The loader does not know; it is given headers and yields a plan. */
+
+/** An image that has arrived whole. */
+export interface ImageSource {
+  /** Bytes in the image. */
+  readonly size: number;
+
+  /**
+   * The bytes of a range that lies inside the image. They stay as they are when the image is closed; do not write to them.
+   *
+   * @throws RangeError when the range is not inside
+   */
+  read(offset: number, length: number): Promise<Uint8Array>;
+
+  /** The same range piece by piece, without ever holding all of it. The pieces are good until the image is closed. */
+  stream(offset: number, length: number): AsyncIterable<Uint8Array>;
+
+  /** Gives back what the image occupies. Idempotent; reads after it fail. */
+  close(): Promise<void>;
+}
+
+/** Throws unless the range is inside an image of `size` bytes. Sources call it before they touch a byte. */
+export function assertInside(offset: number, length: number, size: number): void {
+  // Turned around, as NaN compares with nothing.
+  if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
+    throw new RangeError(`range ${offset}+${length} is outside an image of ${size} bytes`);
+  }
+}

@@ -1,0 +1,302 @@
+/** One image through all stages: the only place that puts the pure loader and the bytes of an image together. */
+import { DEFAULTS } from '../config.ts';
+import { hasElfMagic } from '../elf/format.ts';
+import {
+  type ElfImage,
+  type ImageIdentity,
+  type InitFailure,
+  identify,
+  init,
+  MIN_IMAGE_BYTES,
+} from '../elf/headers.ts';
+import type { Headers, Recorded } from '../elf/view.ts';
+import { type Broken, broken } from '../xen/broken.ts';
+import { type Comparison, comparePlans } from '../xen/compare.ts';
+import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
+import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
+import { locateSymbols } from '../xen/locate-symbols.ts';
+import type { XenNotes } from '../xen/notes/walk.ts';
+import { findKernelRange, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
+import { planWarnings, type Warning } from '../xen/warnings.ts';
+import type { ImageSource } from './image-source.ts';
+import { readBuildId } from './read-build-id.ts';
+import { readHeaders } from './read-headers.ts';
+import { readXenNotes } from './read-notes.ts';
+import { readGuestWarnings } from './read-warnings.ts';
+import { RECOGNISED_BYTES, recogniseContent } from './recognise.ts';
+import { SymbolTable } from './symbol-table.ts';
+import { nextTurn } from './turn.ts';
+
+export const ON_BROKEN = ['reject', 'load'] as const;
+/** What becomes of an image that a reason is recorded against: it is refused, or loaded as Xen does. */
+export type OnBroken = (typeof ON_BROKEN)[number];
+
+/** What is wanted of an image; every member has a default. */
+export interface LoadRequest {
+  /** Default: `xen-4.8`. */
+  readonly loader?: Loader;
+  /** Guest-physical, 0 .. 2^64-1; null, the default, for the end of the kernel. */
+  readonly loadAddress?: bigint | null;
+  /** Default: `reject`. */
+  readonly onBroken?: OnBroken;
+  /** Another loader, to tell the difference; null, the default, for none. */
+  readonly compareWith?: Loader | null;
+  /** The longest blob that is planned. Default: 256 MiB. */
+  readonly maxBlobBytes?: number;
+}
+
+/** What is known of an image. Without an ELF header that is its size only. */
+export interface ImageFacts {
+  /** Bytes of the uncompressed image. */
+  readonly size: number;
+  readonly identity: ImageIdentity | null;
+  /** The GNU build ID in hex. */
+  readonly buildId: string | null;
+}
+
+/** An image with its symbols planned. */
+export interface LoadedImage {
+  readonly ok: true;
+  readonly image: ImageFacts;
+  readonly kernel: KernelRange;
+  readonly plan: SymbolPlan;
+  /**
+   * The first reason recorded against the image, only with `onBroken: 'load'`; the plan is then what the reference would
+   * have written anyway.
+   */
+  readonly broken: Broken | null;
+  readonly warnings: readonly Warning[];
+  /** What the other loader does differently; null when none was named. */
+  readonly comparison: Comparison | null;
+}
+
+/** An image that nothing can be planned for, or that is not to be loaded as it is. */
+export interface RefusedImage {
+  readonly ok: false;
+  readonly image: ImageFacts;
+  /** Where the symbols would have been placed, as far as it came to that. */
+  readonly loadAddress: bigint | null;
+  readonly broken: Broken;
+}
+
+/** An image that passed `init`, with its segments looked at. */
+export interface OpenedImage {
+  readonly ok: true;
+  readonly image: ImageFacts;
+  readonly elf: ElfImage;
+  readonly kernel: KernelRange;
+}
+
+/**
+ * Stages `init` and `segments`.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function openImage(source: ImageSource): Promise<OpenedImage | RefusedImage> {
+  const headers = await readHeaders(source);
+  if (headers === null) {
+    const image = { size: source.size, identity: null, buildId: null };
+    return { ok: false, image, loadAddress: null, broken: await notElf(source) };
+  }
+  const image: ImageFacts = {
+    size: source.size,
+    identity: identify(headers),
+    buildId: await readBuildId(source, headers),
+  };
+  const started = init(headers);
+  if (!started.ok) return { ok: false, image, loadAddress: null, broken: tableOverflow(started.failure, headers) };
+  return { ok: true, image, elf: started.image, kernel: findKernelRange(started.image) };
+}
+
+/**
+ * Parses and loads an image: its headers are read, and its symbol table for the warnings, nothing else.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function loadImage(source: ImageSource, request: LoadRequest = {}): Promise<LoadedImage | RefusedImage> {
+  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULTS.maxBlobBytes } = request;
+  const opened = await openImage(source);
+  if (!opened.ok) return { ...opened, loadAddress: request.loadAddress ?? null };
+  const { image, elf, kernel } = opened;
+  const loadAddress = request.loadAddress ?? kernel.pend;
+  const notes = await readXenNotes(source, elf, kernel);
+  // What one loader records is no reason against the image for the other.
+  const untouched: ElfImage = { ...elf, view: elf.view.fork() };
+  const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
+  if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
+
+  const { plan, recorded } = loaded;
+  if (recorded !== null && onBroken === 'reject') {
+    return { ok: false, image, loadAddress, broken: reportRecorded(recorded) };
+  }
+  const warnings = [
+    ...planWarnings(elf, plan),
+    ...notesWarnings(notes),
+    ...(await readGuestWarnings(source, elf.headers, plan)),
+  ];
+  const other = request.compareWith ?? null;
+  const comparison =
+    other === null ? null : await compare(untouched, plan, { loader: other, loadAddress, maxBlobBytes }, onBroken);
+  return {
+    ok: true,
+    image,
+    kernel,
+    plan,
+    broken: recorded === null ? null : reportRecorded(recorded),
+    warnings,
+    comparison,
+  };
+}
+
+/** What the other loader does differently. It refuses an image for the same things as if it were asked alone. */
+async function compare(
+  image: ElfImage,
+  plan: SymbolPlan,
+  options: LoadOptions,
+  onBroken: OnBroken,
+): Promise<Comparison> {
+  const { loader } = options;
+  const other = loadSymbols(image, options);
+  if (other.ok && other.recorded !== null && onBroken === 'reject') {
+    return { loader, broken: reportRecorded(other.recorded), plan: null };
+  }
+  const steps = comparePlans(image.headers.format.class, plan, loader, other);
+  let step = steps.next();
+  for (; step.done !== true; step = steps.next()) await nextTurn();
+  return step.value;
+}
+
+/** What Xen makes of a kernel. A recorded reason is told, not held against it. */
+export interface InspectedKernel extends OpenedImage {
+  readonly segments: readonly Segment[];
+  readonly xen: XenNotes;
+}
+
+/**
+ * What Xen makes of an image that passes `init`, with or without symbols.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function inspectKernel(source: ImageSource): Promise<InspectedKernel | RefusedImage> {
+  const opened = await openImage(source);
+  if (!opened.ok) return opened;
+  const xen = await readXenNotes(source, opened.elf, opened.kernel);
+  return { ...opened, segments: listSegments(opened.elf), xen };
+}
+
+/** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */
+export interface OpenedSymbols extends OpenedImage {
+  readonly table: SymbolTable;
+}
+
+/**
+ * Opens the symbol table that the loader would take.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function openSymbols(source: ImageSource): Promise<OpenedSymbols | RefusedImage> {
+  const opened = await openImage(source);
+  if (!opened.ok) return opened;
+  const { image, elf } = opened;
+  const located = locateSymbols(elf);
+  if (!located.ok) return { ok: false, image, loadAddress: null, broken: located.broken };
+  return { ...opened, table: new SymbolTable(source, elf, located.tables) };
+}
+
+export const SYMBOLS_CHOICES = ['auto', 'always', 'never'] as const;
+/** Whether the symbols are placed behind the kernel; `auto` when its notes ask for them. */
+export type SymbolsChoice = (typeof SYMBOLS_CHOICES)[number];
+
+/** What is wanted of a flat image; every member has a default. */
+export interface FlatRequest {
+  /** Default: `xen-4.8`. */
+  readonly loader?: Loader;
+  /** Default: `auto`. */
+  readonly symbols?: SymbolsChoice;
+  /** Default: `reject`. */
+  readonly onBroken?: OnBroken;
+  /** The longest symbol blob that is planned. Default: 256 MiB. */
+  readonly maxBlobBytes?: number;
+  /** The longest flat image that is planned. Default: 4 GiB. */
+  readonly maxFlatBytes?: number;
+}
+
+/** An image as it lies in guest memory, as a plan. */
+export interface FlattenedImage extends OpenedImage {
+  readonly plan: FlatImagePlan;
+  /** The symbols that are in it. */
+  readonly symbols: SymbolPlan | null;
+  /** The first reason recorded against the image, only with `onBroken: 'load'`. */
+  readonly broken: Broken | null;
+}
+
+/**
+ * The kernel as it lies in guest memory.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function flattenImage(
+  source: ImageSource,
+  {
+    loader = DEFAULT_LOADER,
+    symbols: choice = 'auto',
+    onBroken = 'reject',
+    maxBlobBytes = DEFAULTS.maxBlobBytes,
+    maxFlatBytes = DEFAULTS.maxFlatBytes,
+  }: FlatRequest = {},
+): Promise<FlattenedImage | RefusedImage> {
+  const opened = await openImage(source);
+  if (!opened.ok) return opened;
+  const { image, elf, kernel } = opened;
+  const wanted = choice === 'always' || (choice === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
+  const loadAddress = kernel.pend;
+  const loaded = wanted ? loadSymbols(elf, { loader, loadAddress, maxBlobBytes }) : null;
+  if (loaded !== null && !loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
+  const symbols = loaded?.plan ?? null;
+  const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
+  if (!flat.ok) return { ok: false, image, loadAddress, broken: flat.broken };
+  const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
+  if (reported !== null && onBroken === 'reject') return { ok: false, image, loadAddress, broken: reported };
+  return { ...opened, plan: flat.plan, symbols, broken: reported };
+}
+
+/** Either kind of guest may ask; the notes that both read are the same. */
+const asksForSymbols = ({ pv, hvm }: XenNotes): boolean => pv.bsdSymtab || hvm.bsdSymtab;
+
+function notesWarnings(notes: XenNotes): Warning[] {
+  const hasNotes = [notes.pv, notes.hvm].some(
+    (guest) => Object.keys(guest.notes).length > 0 || guest.xenVersion !== '',
+  );
+  if (!hasNotes || asksForSymbols(notes)) return [];
+  const detail = "The kernel's Xen notes do not say BSD_SYMTAB=yes, so Xen itself would not place its symbols.";
+  return [{ code: 'symbols-not-requested', detail }];
+}
+
+const reportRecorded = (recorded: Recorded): Broken => broken(recorded.code, recorded.stage, recorded);
+
+async function notElf(source: ImageSource): Promise<Broken> {
+  const start = await source.read(0, Math.min(source.size, RECOGNISED_BYTES));
+  const detail = hasElfMagic(start)
+    ? `The file begins like an ELF image but has only ${source.size} bytes; an ELF header alone takes ` +
+      `${MIN_IMAGE_BYTES}. It was probably cut short: compare its size with the original.`
+    : `The ${source.size} bytes do not begin with 7f 45 4c 46, the mark of an ELF image. ${recogniseContent(start)}`;
+  return broken('not-elf', 'init', {
+    what: 'start of the image',
+    offset: 0n,
+    length: BigInt(Math.min(source.size, MIN_IMAGE_BYTES)),
+    detail,
+  });
+}
+
+function tableOverflow({ code, offset, length, recorded }: InitFailure, headers: Headers): Broken {
+  const what = code === 'phdr-overflow' ? 'program header table' : 'section header table';
+  const before = recorded === null ? '' : ` Before that was recorded (${recorded.code}): ${recorded.detail}`;
+  return broken(code, 'init', {
+    what,
+    offset,
+    length,
+    detail:
+      `The ${what} would be ${length} bytes at offset ${offset}, but the image ends at ${headers.imageSize}. ` +
+      `The file is probably cut short: compare its size with the original.${before}`,
+  });
+}

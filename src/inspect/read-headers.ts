@@ -1,0 +1,60 @@
+/** The one asynchronous step before the loader: reads the headers of an image, and no more than them. */
+import { ELF_HEADER_BYTES, locateHeaders } from '../elf/headers.ts';
+import { entryPosition, type Headers, isInside, type Table, type TableBytes } from '../elf/view.ts';
+import type { ImageSource } from './image-source.ts';
+import { nextTurn } from './turn.ts';
+
+/** Tables whose entries lie closer than this are read in one run; entries further apart one by one. */
+const MAX_RUN_STRIDE_BYTES = 4096;
+/** Bytes of a run that are read at once, so that a wide table never has to be in memory as a whole. */
+const RUN_BYTES = 1024 * 1024;
+/** Entries read one by one before others get their turn. */
+const ENTRIES_PER_TURN = 1024;
+
+/**
+ * The ELF header and both header tables.
+ *
+ * @returns null when the image is not ELF
+ */
+export async function readHeaders(source: ImageSource): Promise<Headers | null> {
+  const located = locateHeaders(await source.read(0, Math.min(ELF_HEADER_BYTES, source.size)), source.size);
+  if (located === null) return null;
+  return {
+    ...located,
+    programHeaders: await readTable(source, located.programHeaders),
+    sectionHeaders: await readTable(source, located.sectionHeaders),
+  };
+}
+
+/** Reads the entries of a table, packed. What is outside the image stays zero. */
+async function readTable(source: ImageSource, table: Table): Promise<TableBytes> {
+  const { count, stride } = table;
+  const entrySize = table.struct.size;
+  const start = table.position;
+  const span = stride * (count - 1) + entrySize;
+
+  // Closer than their own size, as no linker writes them: the overlapping run itself is the smallest copy.
+  if (count > 0 && stride < entrySize && isInside(start, span, source.size)) {
+    const run = await source.read(start, span);
+    return { ...table, bytes: viewOf(run), pitch: stride };
+  }
+
+  const packed = new Uint8Array(count * entrySize);
+  const runs = stride >= entrySize && stride <= MAX_RUN_STRIDE_BYTES && isInside(start, span, source.size);
+  const entriesPerRun = runs ? Math.max(1, Math.floor(RUN_BYTES / stride)) : 1;
+  for (let first = 0; first < count; first += entriesPerRun) {
+    const entries = Math.min(entriesPerRun, count - first);
+    const position = entryPosition(table, first);
+    const length = Math.min(stride * (entries - 1) + entrySize, source.size - position);
+    if (position < 0 || length <= 0) continue;
+    const run = await source.read(position, length);
+    for (let entry = 0; entry < entries; entry++) {
+      packed.set(run.subarray(entry * stride, entry * stride + entrySize), (first + entry) * entrySize);
+    }
+    const more = first + entries < count;
+    if (more && (entriesPerRun > 1 || first % ENTRIES_PER_TURN === ENTRIES_PER_TURN - 1)) await nextTurn();
+  }
+  return { ...table, bytes: viewOf(packed), pitch: entrySize };
+}
+
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,0 +1,222 @@
+/**
+ * Stages `parse` and `load`: from the headers of an image to a plan of the symbol blob.
+ *
+ * The blob is a size word and a small ELF file: ELF header, section headers, tables. `three-headers` and `historical`
+ * say how the loaders lay it out; what they share is here.
+ */
+import { type ElfImage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
+import type { Recorded } from '../../elf/view.ts';
+import { type Broken, broken } from '../broken.ts';
+import { type Extent, fillExtent, fillGaps, type Placed } from '../plan.ts';
+import {
+  type Failure,
+  noPlace,
+  noSymbolTable,
+  regionTooLarge,
+  regionWraps,
+  reported,
+  unsupportedByteOrder,
+  unsupportedClass,
+} from './failures.ts';
+import { LIBXC_4_6, XEN_4_6, XEN_4_7 } from './historical.ts';
+import { type LoaderRules, roundUp, SIZE_WORD_BYTES, type Table } from './layout.ts';
+import { XEN_4_8 } from './three-headers.ts';
+
+export { SIZE_WORD_BYTES } from './layout.ts';
+
+const RULES = {
+  'xen-4.8': XEN_4_8,
+  'xen-4.7': XEN_4_7,
+  'xen-4.6': XEN_4_6,
+  'libxc-4.6': LIBXC_4_6,
+} as const satisfies Record<string, LoaderRules>;
+
+/** Whose layout of the symbols is wanted. */
+export type Loader = keyof typeof RULES;
+/** All loaders, the default first. */
+export const LOADERS = Object.keys(RULES) as Loader[];
+/** As Xen does it since 4.8. */
+export const DEFAULT_LOADER: Loader = 'xen-4.8';
+
+const U64_END = 2n ** 64n;
+/**
+ * What the blob holds where load writes nothing beyond the region that parse reserved. That happens only for ELF32,
+ * whose header room is under-reserved, in front of a table: the memory there is not the loader's, and the reference's
+ * measured answers, which decide, hold this byte. Inside the region, and behind the last table, it is zero.
+ */
+const UNRESERVED_BYTE = 0xaa;
+
+/** One table of the blob. Offsets and sizes are bytes; `offset` counts from the blob's start. */
+export interface PlannedTable {
+  /** Index in the blob's own section header table. */
+  readonly index: number;
+  readonly type: 'SYMTAB' | 'STRTAB';
+  readonly offset: number;
+  readonly size: number;
+  /** The `sh_offset` that the guest finds, which counts from the ELF header. */
+  readonly shOffset: number;
+  /** Where the bytes come from, or null when the copy was skipped as it is not inside the image. */
+  readonly fileOffset: number | null;
+  /** The `sh_link` that the guest finds; of a SYMTAB the index of its string table. */
+  readonly link: number;
+  /** `sh_info`; of a SYMTAB the index of the first global symbol. */
+  readonly info: number;
+  readonly entrySize: bigint;
+  /** Whether the guest finds a section header for it. */
+  readonly listed: boolean;
+}
+
+/** The symbol blob: where it goes, what it consists of, and how to make it. Addresses are guest-physical. */
+export interface SymbolPlan {
+  readonly loader: Loader;
+  readonly loadAddress: bigint;
+  readonly pstart: bigint;
+  /** The true end: `pstart + size`. */
+  readonly pend: bigint;
+  /** Bytes in the blob. */
+  readonly size: number;
+  readonly sizeWord: number;
+  /** The end as the reference reserves it, modulo 2^64. */
+  readonly xenReservedEnd: bigint;
+  /** Bytes of the blob's ELF header, or null when loading stopped before it was written. */
+  readonly elfHeaderSize: number | null;
+  /** The SYMTAB and STRTAB that were copied, in ascending order. */
+  readonly tables: readonly PlannedTable[];
+  /** The blob, without gaps. */
+  readonly extents: readonly Extent[];
+}
+
+/** A plan, or why there is none; with a plan, the first reason that was recorded on the way to it. */
+export type SymbolLoad =
+  | { readonly ok: true; readonly plan: SymbolPlan; readonly recorded: Recorded | null }
+  | { readonly ok: false; readonly broken: Broken };
+
+/** What `loadSymbols` wants to know beside the image. */
+export interface LoadOptions {
+  readonly loader: Loader;
+  /** Guest-physical, 0 .. 2^64-1. */
+  readonly loadAddress: bigint;
+  /** The longest blob that is planned. */
+  readonly maxBlobBytes: number;
+}
+
+/**
+ * Runs parse and load on an image whose segments were looked at.
+ *
+ * With xen-4.8 a recorded reason does not keep a blob from being planned: that is for the caller to judge. The loaders
+ * before it refuse such an image, and what they cannot load at all. Without a region, or with one beyond the limit,
+ * there is no plan; the reason reported is then the first that was recorded, if any.
+ * Source: docs/loader.md. Never throws.
+ */
+export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes }: LoadOptions): SymbolLoad {
+  const { view } = image;
+  const refuse = (failure: Failure): SymbolLoad => ({ ok: false, broken: reported(failure, view.recorded) });
+
+  const unsupported = findUnsupported(image, loader);
+  // It is about the request, so nothing that was recorded against the image stands in for it.
+  if (unsupported !== null) return { ok: false, broken: broken(unsupported.code, 'parse', unsupported.finding) };
+
+  const rules = RULES[loader];
+  const reservation = reserveRegion(image, loadAddress, rules);
+  if (!reservation.ok) return refuse(reservation.failure);
+  const { symbolTable, reservedSize, region } = reservation;
+  if (region.pstart === 0n) return refuse(noPlace(loadAddress));
+
+  view.stage = 'load';
+  const written = rules.write(image, symbolTable, reservedSize);
+  const needed = written.end > reservedSize ? written.end : reservedSize;
+  if (needed > BigInt(maxBlobBytes)) return refuse(regionTooLarge(written.tables, needed, maxBlobBytes));
+  if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed));
+  const { recorded } = view;
+  if (loader !== 'xen-4.8' && recorded !== null) {
+    return { ok: false, broken: broken(recorded.code, recorded.stage, recorded) };
+  }
+
+  const size = Number(needed);
+  return {
+    ok: true,
+    recorded,
+    plan: {
+      loader,
+      loadAddress,
+      pstart: region.pstart,
+      pend: region.pstart + needed,
+      size,
+      sizeWord: written.sizeWord,
+      xenReservedEnd: region.pend,
+      elfHeaderSize: written.elfHeaderSize,
+      tables: written.tables.map(toPlannedTable),
+      extents: fillGaps(
+        needed > reservedSize ? markUnreserved(written.placed(), Number(reservedSize)) : written.placed(),
+        size,
+      ),
+    },
+  };
+}
+
+/** Guest-physical addresses as the reference computes them, modulo 2^64. */
+export interface Region {
+  readonly pstart: bigint;
+  readonly pend: bigint;
+}
+
+export type Reservation =
+  | {
+      readonly ok: true;
+      /** Nothing is loaded when its `pstart` is 0. */
+      readonly region: Region;
+      /** The region's size without wrapping. */
+      readonly reservedSize: bigint;
+      readonly symbolTable: SymbolTableRef;
+    }
+  | { readonly ok: false; readonly failure: Failure };
+
+/** Stage `parse`, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
+export function reserveRegion(image: ElfImage, loadAddress: bigint, rules: LoaderRules = XEN_4_8): Reservation {
+  const { headers, view, sectionCount } = image;
+  const { format } = headers;
+  view.stage = 'parse';
+  const symbolTable =
+    rules.search === INIT_SEARCH ? image.symbolTable : findSymbolTable(view, headers, sectionCount, rules.search);
+  if (!symbolTable.found) {
+    const failure = noSymbolTable(image, symbolTable, rules.search);
+    view.record('no-symbol-table', () => failure.finding);
+    return { ok: false, failure };
+  }
+  const reserved = rules.reserve(image, symbolTable);
+  if (!reserved.ok) return reserved;
+  const pstart = BigInt.asUintN(64, roundUp(loadAddress, format));
+  const pend = BigInt.asUintN(64, pstart + reserved.size);
+  return { ok: true, region: { pstart, pend }, reservedSize: reserved.size, symbolTable };
+}
+
+function findUnsupported({ headers }: ElfImage, loader: Loader): Failure | null {
+  if (loader === 'xen-4.7' && headers.format.class === 'ELF32') return unsupportedClass('ELF32', loader);
+  if (loader !== 'xen-4.8' && !headers.littleEndian) return unsupportedByteOrder(loader);
+  return null;
+}
+
+/** Fills what lies between placed extents but beyond the reserved size. */
+function markUnreserved(placed: readonly Placed[], reservedSize: number): Placed[] {
+  let end = 0;
+  return placed.flatMap((next): Placed[] => {
+    const from = Math.max(end, reservedSize);
+    end = next.at + next.extent.length;
+    return next.at > from ? [{ at: from, extent: fillExtent(next.at - from, UNRESERVED_BYTE) }, next] : [next];
+  });
+}
+
+function toPlannedTable(table: Table): PlannedTable {
+  return {
+    index: table.index,
+    type: table.type,
+    offset: Number(table.offset),
+    size: Number(table.size),
+    shOffset: Number(table.offset) - SIZE_WORD_BYTES,
+    fileOffset: table.source?.offset ?? null,
+    link: table.link,
+    info: table.info,
+    entrySize: table.entrySize,
+    listed: table.listed,
+  };
+}

@@ -1,0 +1,145 @@
+/** Why no symbols can be loaded, in sentences that say what was found where and what to do about it. */
+import { type ElfClass, SHT_STRTAB, sectionTypeName } from '../../elf/format.ts';
+import type { ElfImage, NoSymbolTable, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
+import type { Finding, Recorded, Stage } from '../../elf/view.ts';
+import { type Broken, type BrokenCode, broken } from '../broken.ts';
+
+export interface Failure {
+  readonly code: BrokenCode;
+  readonly finding: Finding;
+}
+
+/** Tables that the detail of `regionTooLarge` names; an image can have 65,535 of them. */
+const MAX_NAMED_TABLES = 4;
+
+const finding = (what: string, detail: string, length: bigint | null = null): Finding => ({
+  what,
+  offset: null,
+  length,
+  detail,
+});
+
+/** The first reason recorded wins as the code; what ended the work is then told in the detail. */
+export function reported(failure: Failure, recorded: Recorded | null, stage: Stage = 'parse'): Broken {
+  if (recorded === null || recorded.code === failure.code) {
+    return broken(failure.code, recorded?.stage ?? stage, failure.finding);
+  }
+  return broken(recorded.code, recorded.stage, {
+    ...recorded,
+    detail: `${recorded.detail} Besides, no symbols can be loaded (${failure.code}): ${failure.finding.detail}`,
+  });
+}
+
+export function noSymbolTable(
+  { sectionCount }: ElfImage,
+  result: NoSymbolTable,
+  { lowestLink, firstDecides }: SymbolTableSearch,
+): Failure {
+  const detail = (): string => {
+    switch (result.why) {
+      case 'headers-cut':
+        return `Section header ${result.index} of ${sectionCount} lies outside the image, and no symbol table came before it.`;
+      case 'bad-link':
+        return (
+          `Section ${result.index} (SYMTAB) links to section ${result.link}, but its string table must be one of the ` +
+          `sections ${lowestLink} to ${sectionCount - 1}.` +
+          (firstDecides ? ' The loader looks no further than the first symbol table.' : '')
+        );
+      case 'none':
+        return (
+          (sectionCount === 0
+            ? 'The image has no section headers'
+            : `None of the ${sectionCount} sections is a symbol table (SYMTAB)`) +
+          (result.hasDynamicSymbols ? ', only dynamic symbols (DYNSYM), which do not count' : '') +
+          '. The kernel was probably stripped: upload the unstripped one.'
+        );
+    }
+  };
+  return { code: 'no-symbol-table', finding: finding('symbol table', detail()) };
+}
+
+/** @param type the `sh_type` found, or null when the header cannot be read */
+export function strtabLinkInvalid({ index, link }: SymbolTableRef, type: number | null): Failure {
+  const found =
+    type === null
+      ? 'whose header lies outside the image'
+      : `whose type is ${type} (${sectionTypeName(type)}), not ${SHT_STRTAB} (STRTAB)`;
+  return {
+    code: 'strtab-link-invalid',
+    finding: finding(
+      `section ${link}`,
+      `Section ${index} (SYMTAB) links to section ${link}, ${found}. Without its string table Xen loads no symbols.`,
+    ),
+  };
+}
+
+export function noPlace(loadAddress: bigint): Failure {
+  const detail =
+    loadAddress === 0n
+      ? 'The load address is 0, where Xen loads no symbols. It is the loadAddress parameter or, by default, the end of ' +
+        'the kernel, which is 0 when the image has no loadable segments, as in an object file: link it or give a loadAddress.'
+      : `The load address 0x${loadAddress.toString(16)} wraps to 0 when it is rounded up. Give a lower loadAddress.`;
+  return { code: 'load-address-unusable', finding: finding('load address', detail) };
+}
+
+export function regionWraps(pstart: bigint, size: bigint): Failure {
+  return {
+    code: 'load-address-unusable',
+    finding: finding(
+      'load address',
+      `The symbols are ${size} bytes; from 0x${pstart.toString(16)} on they would run past 2^64. ` +
+        'Give a lower loadAddress.',
+    ),
+  };
+}
+
+export function regionTooLow(pstart: bigint, kernelStart: bigint): Failure {
+  return {
+    code: 'load-address-unusable',
+    finding: finding(
+      'load address',
+      `The symbols would begin at 0x${pstart.toString(16)}, in front of the kernel at 0x${kernelStart.toString(16)}. ` +
+        'Give a higher loadAddress.',
+    ),
+  };
+}
+
+export function regionTooLarge(
+  tables: readonly { readonly type: string; readonly size: bigint }[],
+  size: bigint,
+  maxBlobBytes: number,
+): Failure {
+  const named = tables.slice(0, MAX_NAMED_TABLES).map((table) => `${table.type} ${table.size}`);
+  if (tables.length > named.length) named.push(`and ${tables.length - named.length} more`);
+  return {
+    code: 'region-too-large',
+    finding: finding(
+      'symbol region',
+      `The symbols would take ${size} bytes (${named.join(', ')}); this service allows ${maxBlobBytes}. ` +
+        'If the image is not damaged, ask for a higher BSDSYMS_MAX_BLOB_BYTES.',
+      size,
+    ),
+  };
+}
+
+export function unsupportedClass(elfClass: ElfClass, loader: string): Failure {
+  return {
+    code: 'loader-unsupported-class',
+    finding: finding(
+      'EI_CLASS of the ELF header',
+      `The image is ${elfClass}, for which the loader ${loader} wrote corrupt symbols: its section headers were 64 ` +
+        'bytes apart while e_shentsize said 40, with hypervisor stack between them. Use another loader.',
+    ),
+  };
+}
+
+export function unsupportedByteOrder(loader: string): Failure {
+  return {
+    code: 'loader-unsupported-byte-order',
+    finding: finding(
+      'EI_DATA of the ELF header',
+      `The image is big-endian, but the loader ${loader} is known for little-endian images only. ` +
+        'Use the loader xen-4.8.',
+    ),
+  };
+}

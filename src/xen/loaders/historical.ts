@@ -1,0 +1,200 @@
+/**
+ * The loaders before Xen 4.8, to compare what a guest saw on older hosts. They are known for well-formed little-endian
+ * images only; `loadSymbols` refuses everything else.
+ */
+import { SHT_STRTAB, SHT_SYMTAB } from '../../elf/format.ts';
+import type { ElfImage, SymbolTableSearch } from '../../elf/headers.ts';
+import { bytesExtent, copyExtent, type Placed } from '../plan.ts';
+import {
+  HeaderCopies,
+  type LoaderRules,
+  placeTables,
+  type Reserved,
+  roundUp,
+  SIZE_WORD_BYTES,
+  type Table,
+  type Written,
+} from './layout.ts';
+import { SECTION_COUNT, threeHeaders } from './three-headers.ts';
+
+/** The rewrite as first committed: the region is sized by what the image says of its headers. */
+export const XEN_4_7: LoaderRules = threeHeaders({
+  search: { from: 0, lowestLink: 1, firstDecides: true },
+  reservedHeaderBytes: (image) => {
+    const { e_ehsize } = image.headers.format.elfHeader.fields;
+    const elfHeaderSize = image.view.u32(image.headers.elfHeader, 0, e_ehsize);
+    const sectionHeadersSize = SECTION_COUNT * image.headers.sectionHeaders.stride;
+    return roundUp(BigInt(SIZE_WORD_BYTES + elfHeaderSize + sectionHeadersSize), image.headers.format);
+  },
+  keptFields: ['e_shstrndx', 'e_ehsize', 'e_shentsize', 'e_version'],
+});
+
+/** A SYMTAB without a string table of its own is passed over, and section 0 is one like any other. */
+const SEARCH_4_6: SymbolTableSearch = { from: 0, lowestLink: 0, firstDecides: false };
+
+/** The hypervisor's loader up to 4.6: all section headers, and every SYMTAB and STRTAB. */
+export const XEN_4_6: LoaderRules = allHeaders({
+  headerSizes: (image) => ({
+    elfHeader: image.view.u32(image.headers.elfHeader, 0, image.headers.format.elfHeader.fields.e_ehsize),
+    sectionHeader: image.headers.sectionHeaders.stride,
+  }),
+  tidies: false,
+});
+
+/** The toolstack's own copy of that code. */
+export const LIBXC_4_6: LoaderRules = allHeaders({
+  headerSizes: ({ headers }) => ({
+    elfHeader: headers.format.elfHeader.size,
+    sectionHeader: headers.format.sectionHeader.size,
+  }),
+  tidies: true,
+});
+
+/** What the two loaders of 4.6 do differently. */
+interface AllHeaders {
+  /** Bytes that each header takes in the blob. */
+  readonly headerSizes: (image: ElfImage) => HeaderSizes;
+  /** Whether names are dropped, and with them the STRTABs that no SYMTAB links to. */
+  readonly tidies: boolean;
+}
+
+interface HeaderSizes {
+  readonly elfHeader: number;
+  readonly sectionHeader: number;
+}
+
+function allHeaders(version: AllHeaders): LoaderRules {
+  return {
+    search: SEARCH_4_6,
+    reserve: (image) => reserve(image, version.headerSizes(image)),
+    write: (image, _symbolTable, reservedSize) => write(image, version, reservedSize),
+  };
+}
+
+const tablesAt = ({ headers, sectionCount }: ElfImage, { elfHeader, sectionHeader }: HeaderSizes): bigint =>
+  roundUp(BigInt(SIZE_WORD_BYTES + elfHeader + sectionCount * sectionHeader), headers.format);
+
+const tableType = (shType: number): Table['type'] | null =>
+  shType === SHT_SYMTAB ? 'SYMTAB' : shType === SHT_STRTAB ? 'STRTAB' : null;
+
+/** Room for every table, whether it is copied in the end or not. */
+function reserve(image: ElfImage, sizes: HeaderSizes): Reserved {
+  const { headers, view, sectionCount } = image;
+  const { format, sectionHeaders } = headers;
+  const { sh_type, sh_size } = format.sectionHeader.fields;
+  let size = tablesAt(image, sizes);
+  for (let index = 0; index < sectionCount; index++) {
+    if (tableType(view.u32(sectionHeaders, index, sh_type)) === null) continue;
+    size += roundUp(view.u64(sectionHeaders, index, sh_size), format);
+  }
+  return { ok: true, size };
+}
+
+function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSize: bigint): Written {
+  const { headers, view, sectionCount } = image;
+  const { format, sectionHeaders } = headers;
+  const { sh_name, sh_type, sh_offset, sh_size, sh_link, sh_info, sh_entsize } = format.sectionHeader.fields;
+  const sizes = headerSizes(image);
+
+  const elfHeader = writeElfHeader(image, sizes, tidies);
+  const copies = new HeaderCopies(format.sectionHeader, sectionCount, headers.littleEndian);
+  const linked = new Set<number>();
+  for (let index = 0; index < sectionCount; index++) {
+    copies.set(index, view.entry(sectionHeaders, index));
+    if (copies.u32(index, sh_type) === SHT_SYMTAB) linked.add(copies.u32(index, sh_link));
+  }
+
+  const tables: Table[] = [];
+  let end = tablesAt(image, sizes);
+  for (let index = 0; index < sectionCount; index++) {
+    const type = tableType(copies.u32(index, sh_type));
+    if (tidies && type === 'STRTAB' && !linked.has(index)) {
+      copies.put(index, sh_offset, 0n);
+      continue;
+    }
+    if (tidies) copies.put(index, sh_name, 0n);
+    if (type === null) continue;
+    const size = copies.u64(index, sh_size);
+    tables.push({
+      type,
+      index,
+      offset: end,
+      size,
+      source: view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size),
+      link: copies.u32(index, sh_link),
+      info: copies.u32(index, sh_info),
+      entrySize: copies.u64(index, sh_entsize),
+      listed: true,
+    });
+    copies.put(index, sh_offset, end - BigInt(SIZE_WORD_BYTES));
+    end = roundUp(end + size, format);
+  }
+
+  const sizeWord = Number(BigInt.asUintN(32, reservedSize - BigInt(SIZE_WORD_BYTES)));
+  return {
+    end,
+    sizeWord,
+    elfHeaderSize: sizes.elfHeader,
+    tables,
+    placed: () => [
+      { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) },
+      ...placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0),
+      ...placeSlots(
+        copies.bytes,
+        SIZE_WORD_BYTES + sizes.elfHeader,
+        sizes.sectionHeader,
+        sectionCount,
+        format.sectionHeader.size,
+        sectionHeaders.position,
+      ),
+      ...placeTables(tables),
+    ],
+  };
+}
+
+function writeElfHeader({ headers, view }: ElfImage, sizes: HeaderSizes, tidies: boolean): Uint8Array {
+  const { e_phoff, e_phentsize, e_phnum, e_shoff, e_shstrndx } = headers.format.elfHeader.fields;
+  const copy = new HeaderCopies(headers.format.elfHeader, 1, headers.littleEndian);
+  copy.set(0, view.entry(headers.elfHeader, 0));
+  // An e_ehsize beyond the format's own copies what follows in the image.
+  view.range('the ELF header', 0n, BigInt(sizes.elfHeader));
+  copy.put(0, e_phoff, 0n);
+  copy.put(0, e_phentsize, 0n);
+  copy.put(0, e_phnum, 0n);
+  copy.put(0, e_shoff, BigInt(sizes.elfHeader));
+  if (tidies) copy.put(0, e_shstrndx, 0n);
+  return copy.bytes;
+}
+
+/**
+ * Places packed headers of `packedSize` bytes into slots of `slotSize` bytes: a shorter slot cuts the header, a longer
+ * one goes on with what follows it in the image, where headers are `slotSize` apart from `position` on.
+ */
+function placeSlots(
+  packed: Uint8Array,
+  at: number,
+  slotSize: number,
+  count: number,
+  packedSize: number,
+  position: number,
+): Placed[] {
+  if (slotSize === packedSize) return [{ at, extent: bytesExtent(packed) }];
+  const placed: Placed[] = [];
+  const kept = Math.min(slotSize, packedSize);
+  for (let index = 0; index < count; index++) {
+    const start = index * packedSize;
+    const slotAt = at + index * slotSize;
+    placed.push({ at: slotAt, extent: bytesExtent(packed.subarray(start, start + kept)) });
+    if (slotSize > kept) {
+      const rest = { offset: position + index * slotSize + kept, length: slotSize - kept };
+      placed.push({ at: slotAt + kept, extent: copyExtent(rest) });
+    }
+  }
+  return placed;
+}
+
+function littleEndian32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}

@@ -1,0 +1,110 @@
+/** What all loaders have in common: how they reserve a region, copy headers into the blob and place tables there. */
+import type { ElfFormat, Field, Struct } from '../../elf/format.ts';
+import type { ElfImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
+import { copyExtent, type Placed } from '../plan.ts';
+import type { Failure } from './failures.ts';
+
+/** The size word that opens the blob; `sh_offset`s count from behind it. */
+export const SIZE_WORD_BYTES = 4;
+
+const alignmentMask = (format: ElfFormat): bigint => (format.class === 'ELF64' ? 7n : 3n);
+
+/** Rounds up to the class's alignment, without wrapping. */
+export function roundUp(value: bigint, format: ElfFormat): bigint {
+  const mask = alignmentMask(format);
+  return (value + mask) & ~mask;
+}
+
+/** What one loader does. Both steps read through the image's `View`, in the order of the reference. */
+export interface LoaderRules {
+  readonly search: SymbolTableSearch;
+  /** Stage `parse`: the bytes that are reserved, rounded up and without wrapping. */
+  reserve(image: ElfImage, symbolTable: SymbolTableRef): Reserved;
+  /** Stage `load`. */
+  write(image: ElfImage, symbolTable: SymbolTableRef, reservedSize: bigint): Written;
+}
+
+export type Reserved = { readonly ok: true; readonly size: bigint } | { readonly ok: false; readonly failure: Failure };
+
+/** A table as load sees it, before its size was held against the limit. */
+export interface Table {
+  readonly type: 'SYMTAB' | 'STRTAB';
+  /** Index in the blob's own section header table. */
+  readonly index: number;
+  /** Bytes from the blob's start. */
+  readonly offset: bigint;
+  readonly size: bigint;
+  /** Where its bytes are in the image, or null when the copy is skipped as they are not inside. */
+  readonly source: { readonly offset: number; readonly length: number } | null;
+  /** `sh_link` and `sh_info` as the guest finds them. */
+  readonly link: number;
+  readonly info: number;
+  readonly entrySize: bigint;
+  readonly listed: boolean;
+}
+
+export interface Written {
+  /** The end of what load writes, rounded up. */
+  readonly end: bigint;
+  readonly sizeWord: number;
+  /** Null when loading stopped before the ELF header was written. */
+  readonly elfHeaderSize: number | null;
+  readonly tables: readonly Table[];
+  /** To be called once `end` is known to be within the limit. In ascending order, without overlaps. */
+  placed(): Placed[];
+}
+
+/** Where the bytes of a table end that are written; a skipped or empty copy writes nothing. */
+export const endOf = ({ source, offset, size }: Table): bigint => (source === null || size === 0n ? 0n : offset + size);
+
+export function placeTables(tables: readonly Table[]): Placed[] {
+  const placed: Placed[] = [];
+  for (const { source, offset } of tables) {
+    if (source !== null && source.length > 0) placed.push({ at: Number(offset), extent: copyExtent(source) });
+  }
+  return placed;
+}
+
+/**
+ * Headers on their way into the blob, packed. What stays keeps the image's byte order, what is replaced is written
+ * little-endian: that is what the reference does, whatever the image.
+ */
+export class HeaderCopies {
+  readonly bytes: Uint8Array;
+  readonly #data: DataView;
+  readonly #size: number;
+  readonly #littleEndian: boolean;
+
+  constructor(struct: Struct, count: number, littleEndian: boolean) {
+    this.bytes = new Uint8Array(struct.size * count);
+    this.#data = new DataView(this.bytes.buffer);
+    this.#size = struct.size;
+    this.#littleEndian = littleEndian;
+  }
+
+  /** @param source a whole header, or null for one that could not be copied: it stays zero */
+  set(index: number, source: Uint8Array | null): void {
+    if (source !== null) this.bytes.set(source, index * this.#size);
+  }
+
+  /** A field of 32 bits. */
+  u32(index: number, { offset }: Field): number {
+    return this.#data.getUint32(index * this.#size + offset, this.#littleEndian);
+  }
+
+  /** A field of 32 or 64 bits. */
+  u64(index: number, { offset, width }: Field): bigint {
+    const at = index * this.#size + offset;
+    return width === 8
+      ? this.#data.getBigUint64(at, this.#littleEndian)
+      : BigInt(this.#data.getUint32(at, this.#littleEndian));
+  }
+
+  /** Writes the low bits of `value`, as many as the field has. */
+  put(index: number, { offset, width }: Field, value: bigint): void {
+    const at = index * this.#size + offset;
+    if (width === 2) this.#data.setUint16(at, Number(BigInt.asUintN(16, value)), true);
+    else if (width === 4) this.#data.setUint32(at, Number(BigInt.asUintN(32, value)), true);
+    else this.#data.setBigUint64(at, value, true);
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * The blob as Xen has laid it out since 4.7: a size word, the ELF header, three section headers (null, SYMTAB, STRTAB)
+ * and the two tables.
+ */
+import { type ElfFormat, type ElfHeaderField, EV_CURRENT, SHT_STRTAB } from '../../elf/format.ts';
+import { type ElfImage, INIT_SEARCH, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
+import { bytesExtent } from '../plan.ts';
+import { strtabLinkInvalid } from './failures.ts';
+import {
+  endOf,
+  HeaderCopies,
+  type LoaderRules,
+  placeTables,
+  type Reserved,
+  roundUp,
+  SIZE_WORD_BYTES,
+  type Table,
+  type Written,
+} from './layout.ts';
+
+/** Both classes get the room of an ELF64 header, and `e_shoff` 64. */
+const ELF_HEADER_ROOM = 64;
+const SECTION_HEADERS_AT = SIZE_WORD_BYTES + ELF_HEADER_ROOM;
+export const SECTION_COUNT = 3;
+/** Indices in the blob's section header table. */
+const SYMTAB_INDEX = 1;
+const STRTAB_INDEX = 2;
+
+/** Where load puts the symbol table. */
+const tablesAt = (format: ElfFormat): bigint => (format.class === 'ELF64' ? 264n : 260n);
+
+/** What the versions of this layout do differently. */
+export interface ThreeHeaders {
+  readonly search: SymbolTableSearch;
+  /** What parse reserves for everything before the tables. */
+  reservedHeaderBytes(image: ElfImage): bigint;
+  /** Fields of the ELF header that keep the image's value although later versions replace them. */
+  readonly keptFields: readonly ElfHeaderField[];
+}
+
+/** The loader of Xen 4.8 and later. For ELF32 parse reserves less than load needs (260). */
+export const XEN_4_8: LoaderRules = threeHeaders({
+  search: INIT_SEARCH,
+  reservedHeaderBytes: ({ headers }) => (headers.format.class === 'ELF64' ? 264n : 192n),
+  keptFields: [],
+});
+
+export function threeHeaders(version: ThreeHeaders): LoaderRules {
+  return {
+    search: version.search,
+    reserve: (image, symbolTable) => reserve(image, symbolTable, version.reservedHeaderBytes(image)),
+    write: (image, symbolTable) => write(image, symbolTable, version.keptFields),
+  };
+}
+
+function reserve({ headers, view }: ElfImage, symbolTable: SymbolTableRef, headerBytes: bigint): Reserved {
+  const { format, sectionHeaders } = headers;
+  const { sh_type, sh_size } = format.sectionHeader.fields;
+  const symtabSize = view.u64(sectionHeaders, symbolTable.index, sh_size);
+  const linkReadable = view.hasEntry(sectionHeaders, symbolTable.link);
+  const linkType = linkReadable ? view.u32(sectionHeaders, symbolTable.link, sh_type) : 0;
+  if (linkType !== SHT_STRTAB) {
+    return { ok: false, failure: strtabLinkInvalid(symbolTable, linkReadable ? linkType : null) };
+  }
+  const strtabSize = view.u64(sectionHeaders, symbolTable.link, sh_size);
+  return { ok: true, size: roundUp(roundUp(headerBytes + symtabSize, format) + strtabSize, format) };
+}
+
+/** All that is copied from the image is checked here, in the reference's order. */
+function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonly ElfHeaderField[]): Written {
+  const { headers, view } = image;
+  const { format, sectionHeaders } = headers;
+  const fields = format.sectionHeader.fields;
+
+  const elfHeader = writeElfHeader(image, keptFields);
+  const copies = new HeaderCopies(format.sectionHeader, SECTION_COUNT, headers.littleEndian);
+  const copyHeader = (slot: number, index: number): void =>
+    copies.set(slot, index < image.sectionCount ? view.entry(sectionHeaders, index) : null);
+  const copyTable = (slot: number, type: Table['type'], index: number, at: bigint): Omit<Table, 'listed'> => {
+    const size = copies.u64(slot, fields.sh_size);
+    const source = view.range(`section ${index} (${type})`, copies.u64(slot, fields.sh_offset), size);
+    copies.put(slot, fields.sh_offset, at - BigInt(SIZE_WORD_BYTES));
+    return {
+      type,
+      index: slot,
+      offset: at,
+      size,
+      source,
+      link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.u32(slot, fields.sh_link),
+      info: copies.u32(slot, fields.sh_info),
+      entrySize: copies.u64(slot, fields.sh_entsize),
+    };
+  };
+
+  copyHeader(SYMTAB_INDEX, symbolTable.index);
+  const link = copies.u32(SYMTAB_INDEX, fields.sh_link);
+  const symtab = copyTable(SYMTAB_INDEX, 'SYMTAB', symbolTable.index, tablesAt(format));
+  copies.put(SYMTAB_INDEX, fields.sh_link, BigInt(STRTAB_INDEX));
+
+  copyHeader(STRTAB_INDEX, link);
+  if (copies.u32(STRTAB_INDEX, fields.sh_type) !== SHT_STRTAB) {
+    view.record('strtab-not-found', () => ({
+      what: `section ${link}`,
+      offset: null,
+      length: null,
+      detail: `Section ${symbolTable.index} (SYMTAB) links to section ${link}, which is no string table.`,
+    }));
+    const table: Table = { ...symtab, listed: false };
+    return {
+      end: roundUp(endOf(table), format),
+      sizeWord: 0,
+      elfHeaderSize: null,
+      tables: [table],
+      placed: () => placeTables([table]),
+    };
+  }
+  const strtab = copyTable(STRTAB_INDEX, 'STRTAB', link, roundUp(symtab.offset + symtab.size, format));
+
+  const tables: readonly Table[] = [
+    { ...symtab, listed: true },
+    { ...strtab, listed: true },
+  ];
+  const sizeWord = Number(BigInt.asUintN(32, strtab.offset + strtab.size - BigInt(SIZE_WORD_BYTES)));
+  const leading = new Uint8Array(SECTION_HEADERS_AT + copies.bytes.length);
+  new DataView(leading.buffer).setUint32(0, sizeWord, true);
+  leading.set(elfHeader, SIZE_WORD_BYTES);
+  leading.set(copies.bytes, SECTION_HEADERS_AT);
+
+  const lastEnd = tables.reduce((end, table) => (endOf(table) > end ? endOf(table) : end), BigInt(leading.length));
+  return {
+    end: roundUp(lastEnd, format),
+    sizeWord,
+    elfHeaderSize: format.elfHeader.size,
+    tables,
+    placed: () => [{ at: 0, extent: bytesExtent(leading) }, ...placeTables(tables)],
+  };
+}
+
+function writeElfHeader({ headers, view }: ElfImage, keptFields: readonly ElfHeaderField[]): Uint8Array {
+  const { elfHeader, sectionHeader } = headers.format;
+  const replaced: readonly (readonly [ElfHeaderField, number])[] = [
+    ['e_ehsize', elfHeader.size],
+    ['e_shentsize', sectionHeader.size],
+    ['e_version', EV_CURRENT],
+    ['e_shoff', ELF_HEADER_ROOM],
+    ['e_shnum', SECTION_COUNT],
+    ['e_phoff', 0],
+    ['e_phentsize', 0],
+    ['e_phnum', 0],
+    ['e_shstrndx', 0],
+  ];
+  const copy = new HeaderCopies(elfHeader, 1, headers.littleEndian);
+  copy.set(0, view.entry(headers.elfHeader, 0));
+  for (const [name, value] of replaced) {
+    if (!keptFields.includes(name)) copy.put(0, elfHeader.fields[name], BigInt(value));
+  }
+  return copy.bytes;
+}

@@ -1,0 +1,116 @@
+import { strict as assert } from 'node:assert';
+import { readdirSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { ImageError } from '../../../src/image/errors.ts';
+import { FileError } from '../../../src/image/file.ts';
+import type { GatheredImage, StoreLimits } from '../../../src/image/gather.ts';
+import { openImageFile, openImageStream } from '../../../src/image/open.ts';
+import { kernel } from '../../support/elf-builder.ts';
+import { collect } from '../../support/load.ts';
+import { TemporaryDirectory } from '../../support/temporary.ts';
+import {
+  eventually,
+  interceptReads,
+  kernelOfSize,
+  MIB,
+  openFiles,
+  pieces,
+  systemError,
+} from '../../support/uploads.ts';
+
+let directory: TemporaryDirectory;
+let filesAtStart: number | null;
+
+beforeEach(() => {
+  directory = new TemporaryDirectory();
+  filesAtStart = openFiles();
+});
+
+/** Whatever becomes of an image: no file of it is left, opened or in a directory. */
+afterEach(async () => {
+  vi.restoreAllMocks();
+  try {
+    await eventually('all files are closed', () => openFiles() === filesAtStart);
+    assert.deepEqual(
+      readdirSync(directory.path).filter((name) => !name.startsWith('file-')),
+      [],
+    );
+  } finally {
+    directory.remove();
+  }
+});
+
+const image = kernelOfSize(3 * MIB);
+const WAYS: readonly (readonly [
+  string,
+  (bytes: Uint8Array, limits?: Partial<StoreLimits>) => Promise<GatheredImage>,
+])[] = [
+  ['a file', (bytes, limits) => openImageFile(directory.write(bytes), limits)],
+  ['a stream', (bytes, limits) => openImageStream(Readable.from(pieces(bytes, 50_000), { objectMode: false }), limits)],
+];
+const spooled = (): Partial<StoreLimits> => ({ memoryBudgetBytes: 0, spoolDir: directory.path });
+
+async function failure(action: Promise<unknown>): Promise<unknown> {
+  try {
+    await action;
+  } catch (error) {
+    return error instanceof ImageError || error instanceof FileError ? error.code : error;
+  }
+  return 'none';
+}
+
+describe.each(WAYS)('%s', (_, openImage) => {
+  test.each([
+    ['as it is', image, null],
+    ['with gzip', gzipSync(image), 'gzip'],
+    ['with zstd', zstdCompressSync(image), 'zstd'],
+    ['that is no image', Buffer.from('text'), null],
+    ['that is empty', new Uint8Array(), null],
+  ] as const)('is opened %s, in memory and on disk', async (_name, bytes, compression) => {
+    const unpacked = compression === null ? bytes : image;
+    for (const limits of [{}, spooled()]) {
+      const opened = await openImage(bytes, limits);
+      expect([opened.compression, opened.source.size]).toEqual([compression, unpacked.length]);
+      expect(Buffer.compare(await collect(opened.source.stream(0, opened.source.size)), unpacked)).toBe(0);
+      await opened.source.close();
+    }
+  });
+
+  test.each([
+    ['damaged', gzipSync(image).subarray(0, -9), {}, 'compressed-data-corrupt'],
+    ['in a form that is not unpacked', Buffer.from('425a683931415926', 'hex'), {}, 'compression-unsupported'],
+    ['too large', gzipSync(image), { maxImageBytes: 3 * MIB - 1 }, 'image-too-large'],
+    ['larger than the spool', gzipSync(image), { memoryBudgetBytes: 0, spoolBudgetBytes: MIB }, 'spool-full'],
+    ['nowhere to be kept', gzipSync(image), { spoolDir: '/nowhere' }, 'spool-unavailable'],
+  ])('is refused when it is %s', async (_name, bytes, limits, code) => {
+    expect(await failure(openImage(bytes, { spoolDir: directory.path, ...limits }))).toBe(code);
+  });
+});
+
+test('a file is read where it lies, and at once no more than its mark', async () => {
+  const path = directory.write(image);
+  const reads = await interceptReads();
+  const { source } = await openImageFile(path, { maxImageBytes: 1, memoryBudgetBytes: 0, spoolDir: '/nowhere' });
+  expect(reads).toEqual([{ offset: 0, length: 4 }]);
+  await source.close();
+});
+
+test('a file of which nothing can be read is closed', async () => {
+  const reads = await interceptReads();
+  reads.push = () => {
+    throw systemError('EIO');
+  };
+  expect(await failure(openImageFile(directory.write(kernel().bytes)))).toMatchObject({ code: 'EIO' });
+});
+
+test('a stream that breaks off is no image', async () => {
+  const broken = new Readable({
+    read() {
+      this.push(image.subarray(0, 1000));
+      this.destroy(systemError('EPIPE'));
+    },
+  });
+  expect(await failure(openImageStream(broken))).toMatchObject({ code: 'EPIPE' });
+});

@@ -1,0 +1,79 @@
+import { describe, expect, test } from 'vitest';
+import { SHT_SYMTAB } from '../../../src/elf/format.ts';
+import { View } from '../../../src/elf/view.ts';
+import { MemorySource } from '../../../src/image/memory.ts';
+import { readHeaders } from '../../../src/inspect/read-headers.ts';
+import { buildImage, kernel, type Placement } from '../../support/elf-builder.ts';
+import { mustReadHeaders } from '../../support/load.ts';
+import { CountingSource } from '../../support/sources.ts';
+
+describe('what is no ELF image', () => {
+  test.each([
+    ['nothing', ''],
+    ['a short text', 'hello'],
+    ['a long text', 'x'.repeat(1000)],
+    ['the magic alone', '\x7fELF'],
+  ])('has no headers: %s', async (_what, text) => {
+    expect(await readHeaders(new MemorySource([new TextEncoder().encode(text)]))).toBeNull();
+  });
+});
+
+describe('the headers of an image', () => {
+  test('are read in three reads', async () => {
+    const { bytes, format, programHeadersAt } = kernel();
+    const source = new CountingSource(bytes);
+    await readHeaders(source);
+    const sections = 5 * format.sectionHeader.size;
+    expect(source.reads).toEqual([
+      { offset: 0, length: 64 },
+      { offset: programHeadersAt, length: format.programHeader.size },
+      { offset: bytes.length - sections, length: sections },
+    ]);
+  });
+
+  test('of an image that is shorter than an ELF64 header', async () => {
+    const source = new CountingSource(buildImage({ class: 'ELF32' }).bytes.subarray(0, 52));
+    const headers = await mustReadHeaders(source);
+    expect(headers).toMatchObject({ imageSize: 52, programHeaders: { count: 0 }, sectionHeaders: { count: 0 } });
+    expect(source.reads).toEqual([{ offset: 0, length: 52 }]);
+  });
+
+  const placements: [string, Placement][] = [
+    ['at their native size', {}],
+    ['with room between them', { sectionHeaderStride: 100 }],
+    ['further apart than is read in one run', { sectionHeaderStride: 5000 }],
+    ['packed', { sectionHeaders: 1000, sectionHeaderStride: 64, imageSize: 1000 + 5 * 64 }],
+  ];
+  test.each(placements)('are the same %s', async (_what, placement) => {
+    const { bytes, section } = kernel({ placement });
+    const { sectionHeaders } = await mustReadHeaders(bytes);
+    const view = new View(bytes.length, true);
+    const { sh_type, sh_offset } = kernel().format.sectionHeader.fields;
+    expect(view.u32(sectionHeaders, 2, sh_type)).toBe(SHT_SYMTAB);
+    expect(view.u64(sectionHeaders, 2, sh_offset)).toBe(BigInt(section('.symtab').offset));
+    expect(view.recorded).toBeNull();
+  });
+
+  test('that lie over one another keep their bytes', async () => {
+    const { bytes } = kernel({ header: { e_shoff: 0, e_shentsize: 1, e_shnum: 20 } });
+    const { sectionHeaders } = await mustReadHeaders(bytes);
+    const view = new View(bytes.length, true);
+    const entries = Array.from({ length: sectionHeaders.count }, (_, index) => view.entry(sectionHeaders, index));
+    expect(entries.length).toBeGreaterThan(10);
+    expect(entries).toEqual(entries.map((_, index) => bytes.slice(index, index + 64)));
+  });
+
+  test('that are cut by the end of the image are read as far as they go', async () => {
+    const { bytes } = kernel({ placement: { imageSize: 1000 }, header: { e_shoff: 984, e_shentsize: 0, e_shnum: 2 } });
+    bytes.fill(0x11, 984);
+    const source = new CountingSource(bytes);
+    const { sectionHeaders } = await mustReadHeaders(source);
+    const view = new View(1000, true);
+    const { sh_type, sh_flags, sh_addr } = kernel().format.sectionHeader.fields;
+    expect(view.u32(sectionHeaders, 1, sh_type)).toBe(0x1111_1111);
+    expect(view.u64(sectionHeaders, 1, sh_flags)).toBe(0x1111_1111_1111_1111n);
+    expect(view.recorded).toBeNull();
+    expect(view.u64(sectionHeaders, 1, sh_addr)).toBe(0n);
+    expect(view.recorded?.what).toBe('sh_addr of section header 1');
+  });
+});
