@@ -136,7 +136,9 @@ export const SHT_NOTE = 7;
 export const SHT_DYNSYM = 11;
 /** The section occupies memory. */
 export const SHF_ALLOC = 2;
+export const EM_386 = 3;
 export const EM_ARM = 40;
+export const EM_X86_64 = 62;
 export const EM_AARCH64 = 183;
 export const EM_RISCV = 243;
 

@@ -11,13 +11,14 @@ import {
 } from '../elf/headers.ts';
 import type { Headers, Recorded } from '../elf/view.ts';
 import { type Broken, broken } from '../xen/broken.ts';
+import { type BuilderVerdict, findOtherLoader, judgeByBuilder, LOADER_PROBE_BYTES } from '../xen/builder.ts';
 import { type Comparison, comparePlans } from '../xen/compare.ts';
 import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
 import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import { locateSymbols } from '../xen/locate-symbols.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
 import { findKernelRange, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
-import { planWarnings, type Warning } from '../xen/warnings.ts';
+import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
 import type { ImageSource } from './image-source.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
@@ -131,7 +132,7 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   }
   const warnings = [
     ...planWarnings(elf, plan),
-    ...notesWarnings(notes),
+    ...kernelWarnings(elf, kernel, notes),
     ...(await readGuestWarnings(source, elf.headers, plan)),
   ];
   const other = request.compareWith ?? null;
@@ -166,10 +167,14 @@ async function compare(
   return step.value;
 }
 
-/** What Xen makes of a kernel. A recorded reason is told, not held against it. */
+/** What Xen makes of a kernel. A recorded reason is reported, not refused. */
 export interface InspectedKernel extends OpenedImage {
   readonly segments: readonly Segment[];
+  /** What Xen's ELF library says. */
   readonly xen: XenNotes;
+  /** What Xen's domain builder says: whether the toolstack would start the kernel as a guest. */
+  readonly builder: BuilderVerdict;
+  readonly warnings: readonly Warning[];
 }
 
 /**
@@ -180,8 +185,11 @@ export interface InspectedKernel extends OpenedImage {
 export async function inspectKernel(source: ImageSource): Promise<InspectedKernel | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
-  const xen = await readXenNotes(source, opened.elf, opened.kernel);
-  return { ...opened, segments: listSegments(opened.elf), xen };
+  const { elf, kernel } = opened;
+  const xen = await readXenNotes(source, elf, kernel);
+  const start = await source.read(0, Math.min(source.size, LOADER_PROBE_BYTES));
+  const builder = judgeByBuilder(elf, xen, findOtherLoader(start, source.size));
+  return { ...opened, segments: listSegments(elf), xen, builder, warnings: kernelWarnings(elf, kernel, xen) };
 }
 
 /** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */
@@ -250,26 +258,14 @@ export async function flattenImage(
   const { image, elf, kernel } = opened;
   const wanted = choice === 'always' || (choice === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
   const loadAddress = kernel.pend;
-  const loaded = wanted ? loadSymbols(elf, { loader, loadAddress, maxBlobBytes }) : null;
-  if (loaded !== null && !loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
-  const symbols = loaded?.plan ?? null;
+  const beforeSegments: ElfImage = { ...elf, view: elf.view.fork() };
+  const symbols = wanted ? loadSymbols(beforeSegments, { loader, loadAddress, maxBlobBytes }) : null;
+  if (symbols !== null && !symbols.ok) return { ok: false, image, loadAddress, broken: symbols.broken };
   const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
   if (!flat.ok) return { ok: false, image, loadAddress, broken: flat.broken };
   const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
   if (reported !== null && onBroken === 'reject') return { ok: false, image, loadAddress, broken: reported };
-  return { ...opened, plan: flat.plan, symbols, broken: reported };
-}
-
-/** Either kind of guest may ask; the notes that both read are the same. */
-const asksForSymbols = ({ pv, hvm }: XenNotes): boolean => pv.bsdSymtab || hvm.bsdSymtab;
-
-function notesWarnings(notes: XenNotes): Warning[] {
-  const hasNotes = [notes.pv, notes.hvm].some(
-    (guest) => Object.keys(guest.notes).length > 0 || guest.xenVersion !== '',
-  );
-  if (!hasNotes || asksForSymbols(notes)) return [];
-  const detail = "The kernel's Xen notes do not say BSD_SYMTAB=yes, so Xen itself would not place its symbols.";
-  return [{ code: 'symbols-not-requested', detail }];
+  return { ...opened, plan: flat.plan, symbols: symbols?.plan ?? null, broken: reported };
 }
 
 const reportRecorded = (recorded: Recorded): Broken => broken(recorded.code, recorded.stage, recorded);

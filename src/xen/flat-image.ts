@@ -2,7 +2,7 @@
 import type { ElfImage } from '../elf/headers.ts';
 import type { Finding, Recorded } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
-import type { SymbolPlan } from './loaders/bsdsyms.ts';
+import type { SymbolLoad, SymbolPlan } from './loaders/bsdsyms.ts';
 import { regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
 import { type KernelRange, loadableSegments } from './segments.ts';
@@ -10,8 +10,8 @@ import { type KernelRange, loadableSegments } from './segments.ts';
 /** What `planFlatImage` wants to know beside the image. */
 export interface FlatImageOptions {
   readonly kernel: KernelRange;
-  /** The symbols, when the kernel's notes or the caller ask for them. */
-  readonly symbols: SymbolPlan | null;
+  /** The symbols, when the kernel's notes or the caller ask for them, and the first reason recorded up to their plan. */
+  readonly symbols: Extract<SymbolLoad, { readonly ok: true }> | null;
   /** The longest image that is planned. */
   readonly maxFlatBytes: number;
 }
@@ -39,13 +39,18 @@ const MAX_SEGMENT_FACTOR = 2n;
 /**
  * Lays the loadable segments into memory in table order, later ones over earlier ones, and the symbols over them.
  *
+ * @param image what is recorded against it is as it was before the symbols were planned
+ *
  * As with `loadSymbols`, a recorded reason does not keep an image from being planned. Planning takes neither memory nor
  * time for the bytes themselves, however large the segments and the gaps between them.
  * Source: docs/loader.md. Never throws.
  */
-export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }: FlatImageOptions): FlatImage {
+export function planFlatImage(image: ElfImage, { kernel, symbols: loaded, maxFlatBytes }: FlatImageOptions): FlatImage {
   const { view } = image;
   const { pstart } = kernel;
+  const symbols = loaded?.plan ?? null;
+  // Xen reserves the region, loads the segments and then the symbols: that is the order of their reasons.
+  const early = loaded === null || loaded.recorded?.stage === 'load' ? view.recorded : loaded.recorded;
   view.stage = 'load';
   const pend = symbols !== null && symbols.pend > kernel.pend ? symbols.pend : kernel.pend;
   const size = pend - pstart;
@@ -61,7 +66,7 @@ export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }
   if (symbols !== null) placeSymbols(written, symbols, Number(symbols.pstart - pstart));
   return {
     ok: true,
-    recorded: view.recorded,
+    recorded: early ?? view.recorded ?? loaded?.recorded ?? null,
     plan: { pstart, pend, size: Number(size), extents: fillGaps(overlay(written), Number(size)) },
   };
 }
@@ -102,12 +107,9 @@ function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] 
   return written;
 }
 
-function placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): void {
-  let at = start;
-  for (const extent of extents) {
-    written.push({ at, extent });
-    at += extent.length;
-  }
+/** Where load writes nothing, what a segment put there stays. */
+function placeSymbols(written: Placed[], symbols: SymbolPlan, start: number): void {
+  for (const { at, extent } of symbols.written) written.push({ at: start + at, extent });
 }
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;

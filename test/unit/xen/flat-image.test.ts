@@ -20,12 +20,13 @@ async function plan({ bytes }: Pick<BuiltImage, 'bytes'>, options: Options = {})
   const image = await mustInit(bytes);
   const range = findKernelRange(image);
   const { symbolsAt, maxFlatBytes = MIB } = options;
-  const loaded =
+  const untouched = { ...image, view: image.view.fork() };
+  const symbols =
     symbolsAt === undefined
       ? null
-      : loadSymbols(image, { loader: DEFAULT_LOADER, loadAddress: symbolsAt, maxBlobBytes: MIB });
-  if (loaded?.ok === false) throw new Error(loaded.broken.detail);
-  return planFlatImage(image, { kernel: range, symbols: loaded?.plan ?? null, maxFlatBytes });
+      : loadSymbols(untouched, { loader: DEFAULT_LOADER, loadAddress: symbolsAt, maxBlobBytes: MIB });
+  if (symbols?.ok === false) throw new Error(symbols.broken.detail);
+  return planFlatImage(image, { kernel: range, symbols, maxFlatBytes });
 }
 
 async function flatten(built: Pick<BuiltImage, 'bytes'>, options: Options = {}) {
@@ -113,7 +114,7 @@ describe('segments', () => {
       ok: true,
       plan: {
         size: 2 ** 40 + 1,
-        extents: [{ length: 1 }, { kind: 'fill', length: 2 ** 40 - 1, byte: 0 }, { length: 1 }],
+        extents: [{ length: 1 }, { kind: 'fill', length: 2 ** 40 - 1 }, { length: 1 }],
       },
     });
   });
