@@ -76,6 +76,15 @@ const table = (at: number, flags: number) => (data: DataView) => {
   data.setUint32(at + 8, -(0x336e_c578 + flags), true);
 };
 
+const setup = (version: number, offset: number, length: number, sectors = 0) =>
+  file((data) => {
+    data.setUint32(0x202, 0x5372_6448, true);
+    data.setUint16(0x206, version, true);
+    data.setUint8(0x1f1, sectors);
+    data.setUint32(0x248, offset, true);
+    data.setUint32(0x24c, length, true);
+  });
+
 const warningsOf = async (spec: KernelSpec): Promise<string[]> =>
   (await inspect(spec)).warnings.map(({ code }) => code);
 
@@ -100,15 +109,6 @@ describe('another loader', () => {
     });
     expect(findOtherLoader(wrong, 9000)).toBeNull();
   });
-
-  const setup = (version: number, offset: number, length: number, sectors = 0) =>
-    file((data) => {
-      data.setUint32(0x202, 0x5372_6448, true);
-      data.setUint16(0x206, version, true);
-      data.setUint8(0x1f1, sectors);
-      data.setUint32(0x248, offset, true);
-      data.setUint32(0x24c, length, true);
-    });
 
   test('refuses an ELF file with a Linux setup header whose payload is inside', () => {
     expect(findOtherLoader(setup(0x208, 100, 8388), 9000)?.why?.code).toBe('unknown-compression');
