@@ -1,5 +1,16 @@
 /** What an operator should know about a blob that was loaded without a reason against it. */
-import { type ElfFormat, EM_386, EM_AARCH64, EM_ARM, EM_X86_64, machineName } from '../elf/format.ts';
+import {
+  type ElfFormat,
+  EM_386,
+  EM_AARCH64,
+  EM_ARM,
+  EM_X86_64,
+  machineName,
+  SHF_ALLOC,
+  SHF_EXECINSTR,
+  SHT_NOBITS,
+  SHT_PROGBITS,
+} from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
 import { View } from '../elf/view.ts';
 import type { PlannedTable, SymbolPlan } from './loaders/bsdsyms.ts';
@@ -75,7 +86,7 @@ export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[]
 const LIKELY_MACHINES: ReadonlySet<number> = new Set([EM_386, EM_ARM, EM_X86_64, EM_AARCH64]);
 
 /** Warnings about the kernel as a whole, whatever becomes of its symbols. */
-export function kernelWarnings({ headers }: ElfImage, kernel: KernelRange, notes: XenNotes): Warning[] {
+export function kernelWarnings({ headers, sectionCount }: ElfImage, kernel: KernelRange, notes: XenNotes): Warning[] {
   const warnings: Warning[] = [];
   const warn = (code: WarningCode, detail: string): void => {
     warnings.push({ code, detail });
@@ -86,11 +97,13 @@ export function kernelWarnings({ headers }: ElfImage, kernel: KernelRange, notes
   if (!LIKELY_MACHINES.has(machine)) {
     warn('machine-unlikely', `The machine is ${machineName(machine)} (e_machine ${machine}).`);
   }
-  if (kernel.pend > 0n && !kernel.hasFileBytes) {
-    warn(
-      'segments-empty',
-      'The p_filesz of every loadable segment is 0. Use the kernel that this debug file was made from.',
-    );
+  if (kernel.pend > 0n) {
+    const lacking = !kernel.hasFileBytes
+      ? 'The p_filesz of every loadable segment is 0.'
+      : hasEmptySections({ headers, view, sectionCount })
+        ? 'Its code is in sections without bytes in the file (NOBITS).'
+        : null;
+    if (lacking !== null) warn('segments-empty', `${lacking} Use the kernel that this debug file was made from.`);
   }
   if (notes.source === null) {
     warn('no-xen-notes', 'The image has neither a note named Xen nor a section __xen_guest.');
@@ -101,6 +114,28 @@ export function kernelWarnings({ headers }: ElfImage, kernel: KernelRange, notes
     warn('kernel-relocatable', 'The kernel has the notes PHYS32_ENTRY and PHYS32_RELOC.');
   }
   return warnings;
+}
+
+/**
+ * Whether code was left out of the file: an executable section is NOBITS, and no allocated section is PROGBITS. Debug
+ * files keep the program headers of their kernel, so that their segments can seem to have bytes.
+ */
+function hasEmptySections({
+  headers,
+  view,
+  sectionCount,
+}: Pick<ElfImage, 'headers' | 'view' | 'sectionCount'>): boolean {
+  const { sh_type, sh_flags } = headers.format.sectionHeader.fields;
+  let hasEmptyCode = false;
+  for (let index = 1; index < sectionCount; index++) {
+    const type = view.u32(headers.sectionHeaders, index, sh_type);
+    if (type !== SHT_PROGBITS && type !== SHT_NOBITS) continue;
+    const flags = view.u64(headers.sectionHeaders, index, sh_flags);
+    if ((flags & SHF_ALLOC) === 0n) continue;
+    if (type === SHT_PROGBITS) return false;
+    if ((flags & SHF_EXECINSTR) !== 0n) hasEmptyCode = true;
+  }
+  return hasEmptyCode;
 }
 
 /** Either kind of guest may ask; the notes that both read are the same. */

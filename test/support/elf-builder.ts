@@ -263,6 +263,8 @@ export interface KernelSpec extends Omit<ImageSpec, 'sections' | 'segments'> {
   readonly symbols?: number | readonly SymbolSpec[];
   readonly paddr?: Value;
   readonly memsz?: Value;
+  /** Overrides for the section of the kernel's code. */
+  readonly text?: Partial<SectionSpec>;
   /** Overrides for the kernel's own segment. */
   readonly segment?: SegmentSpec;
   /** Overrides for the sections of the symbols. */
@@ -293,7 +295,7 @@ export function kernel(spec: KernelSpec = {}): BuiltImage {
       ...(spec.segments ?? []),
     ],
     sections: [
-      { name: '.text', data: new Uint8Array(32).fill(0xcc), addr: paddr },
+      { name: '.text', data: new Uint8Array(32).fill(0xcc), addr: paddr, ...spec.text },
       ...noteSections,
       ...before,
       {

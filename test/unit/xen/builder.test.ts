@@ -135,6 +135,7 @@ describe('warnings of a kernel', () => {
     ['a guest section that asks', { before: [guestSection('LOADER=generic,XEN_VER=xen-3.0,BSD_SYMTAB')] }, []],
     ['a guest section that does not', { before: [guestSection('LOADER=generic')] }, ['symbols-not-requested']],
     ['a machine without Xen', { machine: 43, notes: ASKING_NOTES }, ['machine-unlikely']],
+    ['code without bytes', { text: { type: 8, flags: 6 }, notes: ASKING_NOTES }, ['segments-empty']],
     ['segments without bytes', { segment: { header: { p_filesz: 0 } }, notes: ASKING_NOTES }, ['segments-empty']],
     ['a kernel that can be moved', { notes: [...ASKING_NOTES, PHYS32_ENTRY, RELOC] }, ['kernel-relocatable']],
     ['one that could, without an entry', { notes: [...ASKING_NOTES, RELOC] }, []],
