@@ -99,6 +99,18 @@ describe('segments', () => {
     expect(inFront.recorded).toMatchObject({ code: 'out-of-range-access' });
   });
 
+  test('that have more in the file than there is room after them are skipped, wherever they lie', async () => {
+    const first = { data: [1, 2, 3, 4], paddr: 0x1000 };
+    const flat = await flatten(segments(first, { data: [5, 6, 7, 8], paddr: 0x1004, memsz: 2 }));
+    expect([...flat.bytes]).toEqual([1, 2, 3, 4, 0, 0]);
+    expect(flat.recorded).toMatchObject({ code: 'out-of-range-access', what: 'segment 1', length: 4n });
+  });
+
+  test('of no bytes make an image of no bytes', async () => {
+    const flat = await flatten(segments({ paddr: 0x1000, memsz: 0 }));
+    expect(flat).toMatchObject({ pstart: 0x1000n, pend: 0x1000n, size: 0, extents: [], recorded: null });
+  });
+
   test('stop where they add up to more than twice the memory', async () => {
     const same = { data: [1, 1], paddr: 0x1000 };
     const flat = await flatten(segments(same, same, { data: [2, 2], paddr: 0x1000 }));

@@ -299,7 +299,23 @@ describe('the verdict', () => {
   test('symbols that are asked for and not there are recorded, no more', async () => {
     const { pv } = await readKernel({ notes: [...LINUX, text('BSD_SYMTAB', 'yes')], symtab: { type: 1 } });
     expect(pv).toMatchObject({ ok: true, bsdsyms: null, virtKend: 0x10_2000n });
-    expect(pv.broken).toMatchObject({ code: 'no-symbol-table', stage: 'parse' });
+    expect(pv.broken).toMatchObject({
+      code: 'no-symbol-table',
+      stage: 'parse',
+      what: 'symbol table',
+      detail: expect.stringContaining('SYMTAB'),
+    });
+  });
+
+  test('symbols whose region ends at 2^64 leave the end of the kernel as it is', async () => {
+    const notes = [...LINUX, text('BSD_SYMTAB', 'yes')];
+    const spec = { notes, memsz: 0x1000 };
+    const { pv: low } = await readKernel(spec);
+    const size = (low.bsdsyms?.pend ?? 0n) - (low.bsdsyms?.pstart ?? 0n);
+    const paddr = 2n ** 64n - size - 0x1000n;
+    const { pv } = await readKernel({ ...spec, paddr, header: { e_entry: paddr } });
+    expect(pv.bsdsyms).toEqual({ pstart: paddr + 0x1000n, pend: 0n });
+    expect(pv).toMatchObject({ ok: true, virtKend: paddr + 0x1000n });
   });
 });
 
