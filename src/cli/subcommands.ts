@@ -1,8 +1,10 @@
 /** What the command can be asked for: one entry for each, as the service has one route for each. */
 import type { Config } from '../config.ts';
 import type { Compression } from '../image/decompress.ts';
+import { ImageError } from '../image/errors.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../inspect/load.ts';
+import { findBlobObjection } from '../inspect/recognise-elf.ts';
 import { streamExtents } from '../inspect/stream-extents.ts';
 import { verifyBlob } from '../inspect/verify.ts';
 import {
@@ -69,7 +71,7 @@ export interface Subcommand {
   readonly unpack?: boolean;
   /** The first is written unless the switch of another one is given. */
   readonly formats: readonly [Format, ...Format[]];
-  /** @throws only what the source throws when it cannot be read */
+  /** @throws ImageError for a file of the wrong kind, and what the source throws when it cannot be read */
   run(run: Run): Promise<Result | RefusedImage>;
 }
 
@@ -143,7 +145,11 @@ const verify: Subcommand = {
   parameters: VERIFY_PARAMETERS,
   unpack: false,
   formats: ['json'],
-  run: async ({ source, parameters }) => json(toVerifyReport(await verifyBlob(source, toDumpAddress(parameters)))),
+  async run({ source, parameters }) {
+    const objection = await findBlobObjection(source);
+    if (objection !== null) throw new ImageError('not-a-blob', objection);
+    return json(toVerifyReport(await verifyBlob(source, toDumpAddress(parameters))));
+  },
 };
 
 export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image, symbols, verify };

@@ -54,7 +54,7 @@ export interface UploadRoute<MediaType extends string> {
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** The schema of the 200. */
   readonly ok: object;
-  /** False for a file that is no image: it is taken as it is, whatever it looks like, and never refused. */
+  /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
   handle(received: Received<MediaType>): Promise<unknown>;
 }
@@ -123,7 +123,11 @@ export function uploadRoute<MediaType extends string>(
           408: problemResponse('The request came too slowly.'),
           413: problemResponse('The image is too large.'),
           415: problemResponse('The content type, coding or compression is not supported.'),
-          ...(unpack ? { 422: problemResponse('The image is broken, or has not what is asked for.') } : {}),
+          422: problemResponse(
+            unpack
+              ? 'The image is broken, or has not what is asked for.'
+              : 'The file is not of the kind that is taken.',
+          ),
           429: problemResponse('Too many uploads from this address.'),
           500: problemResponse('A defect of the service.'),
           503: problemResponse('There is no room for another upload, or the service is shutting down.'),

@@ -8,7 +8,7 @@ import { type Compression, UnpackingSink } from '../image/decompress.ts';
 import { ImageError } from '../image/errors.ts';
 import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
-import { looksLikeMultipart, RECOGNISED_BYTES } from '../inspect/recognise.ts';
+import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
 import { MAX_REPEATS } from '../parameters.ts';
 import type { Admission } from './admission.ts';
 import { contentDecoders, decodeBody } from './coding.ts';
@@ -274,7 +274,7 @@ function formParts(request: FastifyRequest, body: Readable): AsyncIterableIterat
 
 /** @throws Problem multipart-in-body */
 async function refuseForms(source: ImageSource): Promise<void> {
-  if (!looksLikeMultipart(await source.read(0, Math.min(source.size, RECOGNISED_BYTES)))) return;
+  if (!looksLikeMultipart(await source.read(0, Math.min(source.size, MULTIPART_START_BYTES)))) return;
   throw new Problem(
     'multipart-in-body',
     'What arrived as the image begins like a multipart form. Either the form was sent without the Content-Type ' +
