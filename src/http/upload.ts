@@ -9,7 +9,7 @@ import { ImageError } from '../image/errors.ts';
 import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
-import { MAX_REPEATS } from '../parameters.ts';
+import { MAX_REPEATS, type Parameters, quote, suggestName } from '../parameters.ts';
 import type { Admission } from './admission.ts';
 import { contentDecoders, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
@@ -86,7 +86,7 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
 export async function receiveImage(
   request: FastifyRequest,
   reply: FastifyReply,
-  parameters: ParameterCollector,
+  parameters: ParameterCollector<Parameters>,
   options: UploadOptions,
 ): Promise<Upload> {
   const { decoders, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
@@ -218,7 +218,7 @@ async function receiveForm(
   request: FastifyRequest,
   body: Readable,
   sink: UnpackingSink,
-  parameters: ParameterCollector,
+  parameters: ParameterCollector<Parameters>,
 ): Promise<void> {
   const parts = formParts(request, body);
   let received = false;
@@ -229,7 +229,7 @@ async function receiveForm(
       takeField(part, parameters);
       continue;
     }
-    checkFile(part, received);
+    checkFile(part, received, parameters);
     received = true;
     await consume(
       part.file,
@@ -282,7 +282,7 @@ async function refuseForms(source: ImageSource): Promise<void> {
   );
 }
 
-function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector): void {
+function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector<Parameters>): void {
   const name = part.fieldname;
   if (name === IMAGE_FIELD) {
     throw new Problem(
@@ -290,25 +290,29 @@ function takeField(part: Exclude<Multipart, MultipartFile>, parameters: Paramete
       `The field ${IMAGE_FIELD} is text, not a file. Send it as a file part: curl -F ${IMAGE_FIELD}=@vmlinux (with @, not <).`,
     );
   }
-  if (!parameters.has(name))
-    throw new Problem('field-unknown', `The form has the field ${quoteName(name)}, which is not known.`);
+  if (!parameters.has(name)) {
+    const known = suggestName(name, [IMAGE_FIELD, ...parameters.names]);
+    throw new Problem('field-unknown', `${quote(name)} is not a field of this form. ${known}`);
+  }
   if (part.valueTruncated) {
     throw new Problem('parameter-invalid', `${name} is longer than the ${MAX_FIELD_BYTES} bytes a parameter may have.`);
   }
   parameters.addField(name, part.value);
 }
 
-function checkFile(part: MultipartFile, received: boolean): void {
-  if (part.fieldname !== IMAGE_FIELD) {
-    throw new Problem(
-      'field-unknown',
-      `The form has a file in the field ${quoteName(part.fieldname)}. Name it ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`,
-    );
+function checkFile(
+  { fieldname: name }: MultipartFile,
+  received: boolean,
+  parameters: ParameterCollector<Parameters>,
+): void {
+  if (name !== IMAGE_FIELD) {
+    const advice = parameters.has(name)
+      ? `It is a parameter, not a file: curl -F ${name}=VALUE (with =, not =@).`
+      : `Name it ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`;
+    throw new Problem('field-unknown', `The form has a file in the field ${quote(name)}. ${advice}`);
   }
   if (received) throw new Problem('image-repeated', `The form has more than one file part named ${IMAGE_FIELD}.`);
 }
-
-const quoteName = (name: string): string => JSON.stringify(name.slice(0, 40));
 
 /** Codes of the errors of `node:zlib`. */
 const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__ERROR|ERR_(?:BROTLI|ZLIB|ZSTD))_/;

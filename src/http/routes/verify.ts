@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { findBlobObjection } from '../../inspect/recognise-elf.ts';
 import { verifyBlob } from '../../inspect/verify.ts';
-import { toDumpAddress, VERIFY_PARAMETERS } from '../../parameters.ts';
+import { VERIFY_PARAMETERS } from '../../parameters.ts';
 import { toVerifyReport } from '../../report/verify.ts';
 import { Problem } from '../problem.ts';
 import { JSON_TYPE, verifyResponse } from '../schemas.ts';
@@ -28,7 +28,7 @@ export function verifyRoute(app: FastifyInstance, services: UploadServices): voi
         services.metrics.refused('not-a-blob');
         throw new Problem('not-a-blob', objection);
       }
-      return toVerifyReport(await verifyBlob(source, toDumpAddress(parameters)));
+      return toVerifyReport(await verifyBlob(source, parameters.address));
     },
   });
 }
