@@ -44,6 +44,12 @@ export interface Upload {
 /** Media types beside `text/*` whose bodies are no images. */
 const TEXTUAL = /^application\/(?:json|xml|yaml|javascript|graphql|[a-z0-9.+-]*\+(?:json|xml|yaml))$/;
 
+/** The media type of bodies that curl -d and curl --data-binary send; the former removes line ends and NULs. */
+const CURL_DATA_TYPE = 'application/x-www-form-urlencoded';
+
+const mediaTypeOf = ({ headers }: FastifyRequest): string =>
+  (headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+
 /** What the header fields of an upload say, found usable. */
 interface Announced {
   readonly decoders: readonly (() => Transform)[];
@@ -59,7 +65,7 @@ interface Announced {
  * @throws Problem media-type-unsupported, coding-unsupported or image-too-large
  */
 function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announced {
-  const mediaType = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  const mediaType = mediaTypeOf(request);
   if (mediaType.startsWith('text/') || TEXTUAL.test(mediaType)) {
     throw new Problem(
       'media-type-unsupported',
@@ -113,10 +119,17 @@ export async function receiveImage(
   } catch (error) {
     if (body !== request.raw) body.destroy();
     drain(request.raw);
-    throw error;
+    throw mediaTypeOf(request) === CURL_DATA_TYPE ? adviseCurl(error) : error;
   } finally {
     watch.stop();
   }
+}
+
+/** Says what may have damaged compressed data. */
+function adviseCurl(error: unknown): unknown {
+  if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt') return error;
+  const advice = 'If curl -d (--data) sent it, use curl --data-binary: -d removes bytes.';
+  return new ImageError(error.code, `${error.message} ${advice}`, error.cause);
 }
 
 /** What is to be given back when the response is closed; what is added after that is given back at once. */

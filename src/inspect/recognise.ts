@@ -46,7 +46,7 @@ export function recogniseContent(start: Uint8Array): string {
       '(curl: --data-binary @FILE, with the @).'
     );
   }
-  return 'Check with `file` what it is.';
+  return 'Check with `file` what it is, and that it was sent unchanged (curl --data-binary, not curl -d).';
 }
 
 /**

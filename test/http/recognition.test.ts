@@ -126,6 +126,16 @@ describe('a body that curl -d has stripped', () => {
     }
   });
 
+  test.each([gzipSync(image), zstdCompressSync(image)])('and that is compressed', async (file) => {
+    for (const [headers, advised] of [
+      [{ 'content-type': 'application/x-www-form-urlencoded' }, true],
+      [{}, false],
+    ] as const) {
+      const { status, code, detail } = told(await post(service, '/layout', stripped(file), headers));
+      expect([status, code, detail.includes('--data-binary')]).toEqual([400, 'compressed-data-corrupt', advised]);
+    }
+  });
+
   test('which the busy headers really are', () => {
     expect(stripped(busy).subarray(0, 7)).toEqual(Buffer.from('7f454c46020101', 'hex'));
     expect(stripped(busy).length).toBeGreaterThan(64);

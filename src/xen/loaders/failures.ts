@@ -84,7 +84,7 @@ export function noPlace(loadAddress: bigint): Failure {
   const detail =
     loadAddress === 0n
       ? 'The load address is 0, where Xen loads no symbols. Without the parameter loadAddress it is the end of the ' +
-        'kernel, which is 0 when the image has no loadable segments. Give a loadAddress.'
+        'kernel, which is 0 when the image has no loadable segments. Give a loadAddress, or send an image with segments.'
       : `The load address 0x${loadAddress.toString(16)} wraps to 0 when it is rounded up. Give a lower loadAddress.`;
   return { code: 'load-address-unusable', finding: finding('load address', detail) };
 }
