@@ -127,6 +127,7 @@ export const ELFDATA2LSB = 1;
 
 export const EV_CURRENT = 1;
 export const PT_LOAD = 1;
+export const PT_INTERP = 3;
 export const PT_NOTE = 4;
 /** Any of PF_X, PF_W, PF_R. */
 export const PF_ANY = 7;

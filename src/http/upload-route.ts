@@ -9,7 +9,7 @@ import type {
 import { Type } from 'typebox';
 import type { Config } from '../config.ts';
 import type { ImageFacts } from '../inspect/load.ts';
-import type { GivenParameters, Parameters } from '../parameters.ts';
+import type { Parameters, ParameterValues } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -34,51 +34,51 @@ export interface UploadServices {
 }
 
 /** One request whose file has arrived whole. */
-export interface Received<MediaType extends string> extends Upload {
+export interface Received<MediaType extends string, P extends Parameters> extends Upload {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
-  readonly parameters: ParameterCollector;
+  readonly parameters: ParameterValues<P>;
   /** The representation that the caller prefers. */
   readonly mediaType: MediaType;
 }
 
-export interface UploadRoute<MediaType extends string> {
+export interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly url: string;
   readonly operationId: string;
   readonly summary: string;
   readonly description: string;
-  readonly parameters: Parameters;
+  readonly parameters: P;
   /** What is wrong between parameters; asked when those of the query are there, and again when all are. */
-  readonly conflict?: (given: GivenParameters) => string | null;
+  readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** The schema of the 200. */
   readonly ok: object;
-  /** False for a file that is no image: it is taken as it is, whatever it looks like, and never refused. */
+  /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
-  handle(received: Received<MediaType>): Promise<unknown>;
+  handle(received: Received<MediaType, P>): Promise<unknown>;
 }
 
 /** Tokens are an option of the operator's, so both without and with one. */
 const SECURITY: { readonly [scheme: string]: readonly string[] }[] = [{}, { token: [] }];
 
-export function uploadRoute<MediaType extends string>(
+export function uploadRoute<MediaType extends string, P extends Parameters>(
   app: FastifyInstance,
   { lifecycle, upload, metrics, guard }: UploadServices,
-  route: UploadRoute<MediaType>,
+  route: UploadRoute<MediaType, P>,
 ): void {
   const querystring = parameterSchema(route.parameters);
   const { mediaTypes, unpack = true, conflict = () => null } = route;
 
-  function checkTogether(parameters: ParameterCollector): void {
-    const detail = conflict(parameters);
+  function checkTogether(parameters: ParameterCollector<P>): void {
+    const detail = conflict((name) => parameters.isGiven(name));
     if (detail !== null) throw new Problem('parameter-conflict', detail);
   }
 
   async function receive(
     request: FastifyRequest,
     reply: FastifyReply,
-    parameters: ParameterCollector,
+    parameters: ParameterCollector<P>,
   ): Promise<Upload> {
     try {
       if (lifecycle.draining) throw lifecycle.refusal();
@@ -123,7 +123,11 @@ export function uploadRoute<MediaType extends string>(
           408: problemResponse('The request came too slowly.'),
           413: problemResponse('The image is too large.'),
           415: problemResponse('The content type, coding or compression is not supported.'),
-          ...(unpack ? { 422: problemResponse('The image is broken, or has not what is asked for.') } : {}),
+          422: problemResponse(
+            unpack
+              ? 'The image is broken, or has not what is asked for.'
+              : 'The file is not of the kind that is taken.',
+          ),
           429: problemResponse('Too many uploads from this address.'),
           500: problemResponse('A defect of the service.'),
           503: problemResponse('There is no room for another upload, or the service is shutting down.'),
@@ -134,7 +138,7 @@ export function uploadRoute<MediaType extends string>(
       const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
       const parameters = new ParameterCollector(route.parameters);
       const received = await receive(request, reply, parameters);
-      return route.handle({ ...received, request, reply, parameters, mediaType });
+      return route.handle({ ...received, request, reply, parameters: parameters.values, mediaType });
     },
   );
 }

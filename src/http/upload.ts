@@ -8,8 +8,8 @@ import { type Compression, UnpackingSink } from '../image/decompress.ts';
 import { ImageError } from '../image/errors.ts';
 import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
-import { looksLikeMultipart, RECOGNISED_BYTES } from '../inspect/recognise.ts';
-import { MAX_REPEATS } from '../parameters.ts';
+import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
+import { MAX_REPEATS, type Parameters, quote, suggestName } from '../parameters.ts';
 import type { Admission } from './admission.ts';
 import { contentDecoders, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
@@ -44,6 +44,12 @@ export interface Upload {
 /** Media types beside `text/*` whose bodies are no images. */
 const TEXTUAL = /^application\/(?:json|xml|yaml|javascript|graphql|[a-z0-9.+-]*\+(?:json|xml|yaml))$/;
 
+/** The media type of bodies that curl -d and curl --data-binary send; the former removes line ends and NULs. */
+const CURL_DATA_TYPE = 'application/x-www-form-urlencoded';
+
+const mediaTypeOf = ({ headers }: FastifyRequest): string =>
+  (headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+
 /** What the header fields of an upload say, found usable. */
 interface Announced {
   readonly decoders: readonly (() => Transform)[];
@@ -59,7 +65,7 @@ interface Announced {
  * @throws Problem media-type-unsupported, coding-unsupported or image-too-large
  */
 function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announced {
-  const mediaType = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  const mediaType = mediaTypeOf(request);
   if (mediaType.startsWith('text/') || TEXTUAL.test(mediaType)) {
     throw new Problem(
       'media-type-unsupported',
@@ -86,7 +92,7 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
 export async function receiveImage(
   request: FastifyRequest,
   reply: FastifyReply,
-  parameters: ParameterCollector,
+  parameters: ParameterCollector<Parameters>,
   options: UploadOptions,
 ): Promise<Upload> {
   const { decoders, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
@@ -113,10 +119,17 @@ export async function receiveImage(
   } catch (error) {
     if (body !== request.raw) body.destroy();
     drain(request.raw);
-    throw error;
+    throw mediaTypeOf(request) === CURL_DATA_TYPE ? adviseCurl(error) : error;
   } finally {
     watch.stop();
   }
+}
+
+/** Says what may have damaged compressed data. */
+function adviseCurl(error: unknown): unknown {
+  if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt') return error;
+  const advice = 'If curl -d (--data) sent it, use curl --data-binary: -d removes bytes.';
+  return new ImageError(error.code, `${error.message} ${advice}`, error.cause);
 }
 
 /** What is to be given back when the response is closed; what is added after that is given back at once. */
@@ -218,7 +231,7 @@ async function receiveForm(
   request: FastifyRequest,
   body: Readable,
   sink: UnpackingSink,
-  parameters: ParameterCollector,
+  parameters: ParameterCollector<Parameters>,
 ): Promise<void> {
   const parts = formParts(request, body);
   let received = false;
@@ -229,7 +242,7 @@ async function receiveForm(
       takeField(part, parameters);
       continue;
     }
-    checkFile(part, received);
+    checkFile(part, received, parameters);
     received = true;
     await consume(
       part.file,
@@ -274,7 +287,7 @@ function formParts(request: FastifyRequest, body: Readable): AsyncIterableIterat
 
 /** @throws Problem multipart-in-body */
 async function refuseForms(source: ImageSource): Promise<void> {
-  if (!looksLikeMultipart(await source.read(0, Math.min(source.size, RECOGNISED_BYTES)))) return;
+  if (!looksLikeMultipart(await source.read(0, Math.min(source.size, MULTIPART_START_BYTES)))) return;
   throw new Problem(
     'multipart-in-body',
     'What arrived as the image begins like a multipart form. Either the form was sent without the Content-Type ' +
@@ -282,7 +295,7 @@ async function refuseForms(source: ImageSource): Promise<void> {
   );
 }
 
-function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector): void {
+function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector<Parameters>): void {
   const name = part.fieldname;
   if (name === IMAGE_FIELD) {
     throw new Problem(
@@ -290,25 +303,29 @@ function takeField(part: Exclude<Multipart, MultipartFile>, parameters: Paramete
       `The field ${IMAGE_FIELD} is text, not a file. Send it as a file part: curl -F ${IMAGE_FIELD}=@vmlinux (with @, not <).`,
     );
   }
-  if (!parameters.has(name))
-    throw new Problem('field-unknown', `The form has the field ${quoteName(name)}, which is not known.`);
+  if (!parameters.has(name)) {
+    const known = suggestName(name, [IMAGE_FIELD, ...parameters.names]);
+    throw new Problem('field-unknown', `${quote(name)} is not a field of this form. ${known}`);
+  }
   if (part.valueTruncated) {
     throw new Problem('parameter-invalid', `${name} is longer than the ${MAX_FIELD_BYTES} bytes a parameter may have.`);
   }
   parameters.addField(name, part.value);
 }
 
-function checkFile(part: MultipartFile, received: boolean): void {
-  if (part.fieldname !== IMAGE_FIELD) {
-    throw new Problem(
-      'field-unknown',
-      `The form has a file in the field ${quoteName(part.fieldname)}. Name it ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`,
-    );
+function checkFile(
+  { fieldname: name }: MultipartFile,
+  received: boolean,
+  parameters: ParameterCollector<Parameters>,
+): void {
+  if (name !== IMAGE_FIELD) {
+    const advice = parameters.has(name)
+      ? `It is a parameter, not a file: curl -F ${name}=VALUE (with =, not =@).`
+      : `Name it ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`;
+    throw new Problem('field-unknown', `The form has a file in the field ${quote(name)}. ${advice}`);
   }
   if (received) throw new Problem('image-repeated', `The form has more than one file part named ${IMAGE_FIELD}.`);
 }
-
-const quoteName = (name: string): string => JSON.stringify(name.slice(0, 40));
 
 /** Codes of the errors of `node:zlib`. */
 const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__ERROR|ERR_(?:BROTLI|ZLIB|ZSTD))_/;

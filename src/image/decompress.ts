@@ -1,6 +1,7 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import type { ImageSource } from '../inspect/image-source.ts';
+import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { consume } from './consume.ts';
 import { ImageError } from './errors.ts';
 import type { ImageSink } from './sink.ts';
@@ -16,26 +17,7 @@ const UNPACKERS: Readonly<Record<Compression, () => Gunzip | ZstdDecompress>> = 
   zstd: () => createZstdDecompress({ chunkSize: PIECE_BYTES }),
 };
 
-/** How compressed files begin. Kernels come in all of these; two of them are unpacked. */
-const SIGNATURES: readonly { readonly name: string; readonly unpack: Compression | null; readonly bytes: number[] }[] =
-  [
-    { name: 'gzip', unpack: 'gzip', bytes: [0x1f, 0x8b] },
-    { name: 'zstd', unpack: 'zstd', bytes: [0x28, 0xb5, 0x2f, 0xfd] },
-    { name: 'xz', unpack: null, bytes: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00] },
-    { name: 'bzip2', unpack: null, bytes: [0x42, 0x5a, 0x68] },
-    { name: 'lzma', unpack: null, bytes: [0x5d, 0x00, 0x00] },
-    { name: 'lzo', unpack: null, bytes: [0x89, 0x4c, 0x5a, 0x4f, 0x00] },
-    { name: 'lz4', unpack: null, bytes: [0x04, 0x22, 0x4d, 0x18] },
-    { name: 'lz4', unpack: null, bytes: [0x02, 0x21, 0x4c, 0x18] },
-  ];
-/** Enough of a file to see whether it is compressed. */
-export const LONGEST_SIGNATURE = Math.max(...SIGNATURES.map(({ bytes }) => bytes.length));
-
-const findSignature = (start: Uint8Array): (typeof SIGNATURES)[number] | undefined =>
-  SIGNATURES.find(({ bytes }) => bytes.every((byte, index) => start[index] === byte));
-
-/** Whether a file that begins like this is compressed, in a way that is unpacked here or not. */
-export const looksCompressed = (start: Uint8Array): boolean => findSignature(start) !== undefined;
+const isUnpacked = (compression: string): compression is Compression => Object.hasOwn(UNPACKERS, compression);
 
 /** Looks at the first bytes of an image and unpacks it on its way to the sink behind. Anything else passes untouched. */
 export class UnpackingSink {
@@ -64,7 +46,7 @@ export class UnpackingSink {
   append(chunk: Uint8Array): void | Promise<void> {
     if (this.#start === null) return this.#pass(chunk);
     const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
-    if (start.length < LONGEST_SIGNATURE) {
+    if (start.length < LONGEST_COMPRESSION_MARK_BYTES) {
       this.#start = Uint8Array.from(start);
       return;
     }
@@ -85,16 +67,16 @@ export class UnpackingSink {
 
   #decide(start: Uint8Array): void | Promise<void> {
     this.#start = null;
-    const signature = findSignature(start);
-    if (signature !== undefined) {
-      if (signature.unpack === null) {
+    const compression = findCompression(start);
+    if (compression !== null) {
+      if (!isUnpacked(compression)) {
         throw new ImageError(
           'compression-unsupported',
-          `The image is compressed with ${signature.name}, which is not unpacked here. Send it uncompressed, or with gzip or zstd.`,
+          `The image is compressed with ${compression}, which is not unpacked here. Send it uncompressed, or with gzip or zstd.`,
         );
       }
-      this.#compression = signature.unpack;
-      this.#unpacker = new Unpacker(signature.unpack, this.#sink);
+      this.#compression = compression;
+      this.#unpacker = new Unpacker(compression, this.#sink);
     }
     return this.#pass(start);
   }

@@ -3,6 +3,7 @@ export type ImageErrorCode =
   | 'image-too-large'
   | 'compression-unsupported'
   | 'compressed-data-corrupt'
+  | 'not-a-blob'
   | 'spool-full'
   | 'spool-unavailable';
 

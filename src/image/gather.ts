@@ -1,9 +1,10 @@
 /** Images that have to be gathered before they can be read at any offset: from a pipe, or unpacked from a file. */
 import type { Readable } from 'node:stream';
 import type { ImageSource } from '../inspect/image-source.ts';
+import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { Budget } from './budget.ts';
 import { consume } from './consume.ts';
-import { type Compression, LONGEST_SIGNATURE, looksCompressed, UnpackingSink } from './decompress.ts';
+import { type Compression, UnpackingSink } from './decompress.ts';
 import { Spool } from './spool.ts';
 import { StoredSink } from './store.ts';
 
@@ -48,8 +49,8 @@ export const gatherStream = (stream: Readable, limits: StoreLimits, unpack = tru
  * @throws ImageError, and what the source throws when it cannot be read
  */
 export async function unpackSource(packed: ImageSource, limits: StoreLimits): Promise<GatheredImage> {
-  const start = await packed.read(0, Math.min(packed.size, LONGEST_SIGNATURE));
-  if (!looksCompressed(start)) return { source: packed, compression: null };
+  const start = await packed.read(0, Math.min(packed.size, LONGEST_COMPRESSION_MARK_BYTES));
+  if (findCompression(start) === null) return { source: packed, compression: null };
   const gathered = await gather(limits, true, async (sink) => {
     for await (const piece of packed.stream(0, packed.size)) await sink.append(piece);
   });

@@ -17,14 +17,15 @@ import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
 import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import { locateSymbols } from '../xen/locate-symbols.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
-import { findKernelRange, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
+import { findKernelRange, hasSegments, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
 import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
 import type { ImageSource } from './image-source.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
 import { readXenNotes } from './read-notes.ts';
 import { readGuestWarnings } from './read-warnings.ts';
-import { RECOGNISED_BYTES, recogniseContent } from './recognise.ts';
+import { findTextDamage, readStart, recogniseContent } from './recognise.ts';
+import { findHeaderDamage, recogniseElf } from './recognise-elf.ts';
 import { SymbolTable } from './symbol-table.ts';
 import { nextTurn } from './turn.ts';
 
@@ -124,11 +125,11 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   // What one loader records is no reason against the image for the other.
   const untouched: ElfImage = { ...elf, view: elf.view.fork() };
   const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
-  if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
+  if (!loaded.ok) return refuse(source, opened, loaded.broken, loadAddress);
 
   const { plan, recorded } = loaded;
   if (recorded !== null && onBroken === 'reject') {
-    return { ok: false, image, loadAddress, broken: reportRecorded(recorded) };
+    return refuse(source, opened, reportRecorded(recorded), loadAddress);
   }
   const warnings = [
     ...planWarnings(elf, plan),
@@ -205,9 +206,9 @@ export interface OpenedSymbols extends OpenedImage {
 export async function openSymbols(source: ImageSource): Promise<OpenedSymbols | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
-  const { image, elf } = opened;
+  const { elf } = opened;
   const located = locateSymbols(elf);
-  if (!located.ok) return { ok: false, image, loadAddress: null, broken: located.broken };
+  if (!located.ok) return refuse(source, opened, located.broken, null);
   return { ...opened, table: new SymbolTable(source, elf, located.tables) };
 }
 
@@ -255,26 +256,44 @@ export async function flattenImage(
 ): Promise<FlattenedImage | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
-  const { image, elf, kernel } = opened;
+  const { elf, kernel } = opened;
   const wanted = choice === 'always' || (choice === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
   const loadAddress = kernel.pend;
   const beforeSegments: ElfImage = { ...elf, view: elf.view.fork() };
-  const symbols = wanted ? loadSymbols(beforeSegments, { loader, loadAddress, maxBlobBytes }) : null;
-  if (symbols !== null && !symbols.ok) return { ok: false, image, loadAddress, broken: symbols.broken };
+  // Without segments the symbols have no place either; the flat image is refused for that.
+  const hasPlace = wanted && hasSegments(kernel);
+  const symbols = hasPlace ? loadSymbols(beforeSegments, { loader, loadAddress, maxBlobBytes }) : null;
+  if (symbols !== null && !symbols.ok) return refuse(source, opened, symbols.broken, loadAddress);
   const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
-  if (!flat.ok) return { ok: false, image, loadAddress, broken: flat.broken };
+  if (!flat.ok) return refuse(source, opened, flat.broken, loadAddress);
   const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
-  if (reported !== null && onBroken === 'reject') return { ok: false, image, loadAddress, broken: reported };
+  if (reported !== null && onBroken === 'reject') return refuse(source, opened, reported, loadAddress);
   return { ...opened, plan: flat.plan, symbols: symbols?.plan ?? null, broken: reported };
 }
 
 const reportRecorded = (recorded: Recorded): Broken => broken(recorded.code, recorded.stage, recorded);
 
+/** Refuses an image that passed `init`, and says what it is when that explains it. */
+async function refuse(
+  source: ImageSource,
+  { image, elf }: OpenedImage,
+  reason: Broken,
+  loadAddress: bigint | null,
+): Promise<RefusedImage> {
+  const advice = (await recogniseElf(source, elf.headers)) ?? (isStripped(elf, reason) ? STRIPPED : null);
+  const reported = advice === null ? reason : { ...reason, detail: `${reason.detail} ${advice}` };
+  return { ok: false, image, loadAddress, broken: reported };
+}
+
+const STRIPPED = 'The kernel was probably stripped: upload the unstripped one.';
+const isStripped = ({ symbolTable }: ElfImage, { code }: Broken): boolean =>
+  code === 'no-symbol-table' && !symbolTable.found && symbolTable.why === 'none';
+
 async function notElf(source: ImageSource): Promise<Broken> {
-  const start = await source.read(0, Math.min(source.size, RECOGNISED_BYTES));
+  const start = await readStart(source);
   const detail = hasElfMagic(start)
     ? `The file begins like an ELF image but has only ${source.size} bytes; an ELF header alone takes ` +
-      `${MIN_IMAGE_BYTES}. It was probably cut short: compare its size with the original.`
+      `${MIN_IMAGE_BYTES}. ${findTextDamage(start) ?? CUT_SHORT}`
     : `The ${source.size} bytes do not begin with 7f 45 4c 46, the mark of an ELF image. ${recogniseContent(start)}`;
   return broken('not-elf', 'init', {
     what: 'start of the image',
@@ -284,15 +303,17 @@ async function notElf(source: ImageSource): Promise<Broken> {
   });
 }
 
+const CUT_SHORT = 'The file was probably cut short: compare its size with the original.';
+
 function tableOverflow({ code, offset, length, recorded }: InitFailure, headers: Headers): Broken {
   const what = code === 'phdr-overflow' ? 'program header table' : 'section header table';
   const before = recorded === null ? '' : ` Before that was recorded (${recorded.code}): ${recorded.detail}`;
+  const cause = findHeaderDamage(headers) ?? `${CUT_SHORT}${before}`;
   return broken(code, 'init', {
     what,
     offset,
     length,
     detail:
-      `The ${what} would be ${length} bytes at offset ${offset}, but the image ends at ${headers.imageSize}. ` +
-      `The file is probably cut short: compare its size with the original.${before}`,
+      `The ${what} would be ${length} bytes at offset ${offset}, but the image ends at ${headers.imageSize}. ` + cause,
   });
 }

@@ -21,7 +21,7 @@ const IMAGE_ERROR_KINDS = {
     title: 'The compressed data is damaged',
     explanation:
       'The image, or the body by its Content-Encoding, is compressed, and the compressed data is damaged or cut short. ' +
-      'Test it with gzip -t or zstd -t.',
+      'Test it with gzip -t or zstd -t, and send it as it is: curl -d (--data) removes bytes, curl --data-binary does not.',
   },
   'image-too-large': {
     status: 413,
@@ -36,6 +36,14 @@ const IMAGE_ERROR_KINDS = {
     explanation:
       'Images compressed with gzip and zstd are unpacked on arrival. For xz, bzip2, lzma, lzo and lz4 unpack the image ' +
       'before sending it.',
+  },
+  'not-a-blob': {
+    status: 422,
+    title: 'The file is not a symbol blob',
+    explanation:
+      'POST /verify takes a symbol blob or a dump of guest memory that begins with one: a size word, then an ELF header ' +
+      'without program headers. This file is an ELF image, whose blob POST /bsdsyms makes, or was handled as text on its ' +
+      'way. Anything else is verified as it is.',
   },
   'spool-full': {
     status: 503,

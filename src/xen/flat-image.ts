@@ -3,9 +3,9 @@ import type { ElfImage } from '../elf/headers.ts';
 import type { Finding, Recorded } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
 import type { SymbolLoad, SymbolPlan } from './loaders/bsdsyms.ts';
-import { regionTooLow, reported } from './loaders/failures.ts';
+import { noSegments, regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
-import { type KernelRange, loadableSegments } from './segments.ts';
+import { hasSegments, type KernelRange, loadableSegments } from './segments.ts';
 
 /** What `planFlatImage` wants to know beside the image. */
 export interface FlatImageOptions {
@@ -48,6 +48,7 @@ const MAX_SEGMENT_FACTOR = 2n;
 export function planFlatImage(image: ElfImage, { kernel, symbols: loaded, maxFlatBytes }: FlatImageOptions): FlatImage {
   const { view } = image;
   const { pstart } = kernel;
+  if (!hasSegments(kernel)) return { ok: false, broken: reported(noSegments(), view.recorded, 'segments') };
   const symbols = loaded?.plan ?? null;
   // Xen reserves the region, loads the segments and then the symbols: that is the order of their reasons.
   const early = loaded === null || loaded.recorded?.stage === 'load' ? view.recorded : loaded.recorded;
@@ -118,9 +119,7 @@ function tooLarge({ pstart, pend }: KernelRange, size: bigint, maxFlatBytes: num
   const detail =
     size >= 0n
       ? `The kernel and its symbols span ${size} bytes of memory; this service allows ${maxFlatBytes}.`
-      : pend === 0n
-        ? 'The image has no loadable segments, so that there is nothing to be laid out in memory.'
-        : `The kernel would begin at ${hex(pstart)} and end at ${hex(pend)}: a segment runs past 2^64.`;
+      : `The kernel would begin at ${hex(pstart)} and end at ${hex(pend)}: a segment runs past 2^64.`;
   return { what: 'loadable segments', offset: null, length: size >= 0n ? size : null, detail };
 }
 

@@ -37,6 +37,9 @@ export function findKernelRange(image: ElfImage): KernelRange {
   return { pstart, pend, align, hasFileBytes };
 }
 
+/** Whether the image has a loadable segment. */
+export const hasSegments = ({ pstart, pend }: KernelRange): boolean => pend !== 0n || pstart !== MAX_U64;
+
 /** The indices of the loadable segments in table order, up to the first header that is not in the image. */
 export function* loadableSegments({ headers, view }: ElfImage): Generator<number, void> {
   const table = headers.programHeaders;

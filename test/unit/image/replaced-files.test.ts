@@ -53,8 +53,8 @@ test.skipIf(!hasProgram('mkfifo', '--version'))(
     const error = await FileSource.open(path).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(FileError);
     expect(error).toMatchObject({ code: 'not-a-file' });
-  // At once: a collector would close it some time.
-  expect(openFiles()).toBe(filesAtStart);
+    // At once: a collector would close it some time.
+    expect(openFiles()).toBe(filesAtStart);
   },
 );
 

@@ -280,19 +280,14 @@ describe('no-symbol-table', () => {
     [
       'a stripped image',
       buildImage({ sections: [{ name: '.text' }] }).bytes,
-      'None of the 3 sections is a symbol table (SYMTAB). The kernel was probably stripped: upload the unstripped one.',
+      'None of the 3 sections is a symbol table (SYMTAB).',
     ],
     [
       'dynamic symbols only',
       buildImage({ sections: [{ name: '.dynsym', type: SHT_DYNSYM }] }).bytes,
-      'None of the 3 sections is a symbol table (SYMTAB), only dynamic symbols (DYNSYM), which do not count. ' +
-        'The kernel was probably stripped: upload the unstripped one.',
+      'None of the 3 sections is a symbol table (SYMTAB), only dynamic symbols (DYNSYM), which do not count.',
     ],
-    [
-      'no section headers',
-      buildImage({ header: { e_shnum: 0 } }).bytes,
-      'The image has no section headers. The kernel was probably stripped: upload the unstripped one.',
-    ],
+    ['no section headers', buildImage({ header: { e_shnum: 0 } }).bytes, 'The image has no section headers.'],
     [
       'a bad link',
       kernel({ symtab: { header: { sh_link: 5 } } }).bytes,
