@@ -9,8 +9,9 @@ const IDLE_MS = 5000;
 
 const takeMany = (pool: SlabPool, count: number): Uint8Array[] => Array.from({ length: count }, () => pool.take());
 
+const timers = (): number => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+
 test('an arena that waits for the next image does not keep the process alive', () => {
-  const timers = (): number => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
   const pool = new SlabPool();
   const slab = pool.take();
   const before = timers();

@@ -474,10 +474,10 @@ describe('what is read of a hostile image', () => {
     const at = 2 ** 40;
     const rest = 1_000_000;
     new DataView(bytes.buffer).setBigUint64(content.headerAt + 24, BigInt(at), true);
-    const source = new Sparse(at + rest, bytes, (read, offset) => {
+    const source = new Sparse(at + rest, bytes, (window, offset) => {
       if (offset < at) return;
-      read.fill(0x78);
-      read.set(content.data.subarray(0, -1).subarray(offset - at, offset - at + read.length));
+      window.fill(0x78);
+      window.set(content.data.subarray(0, -1).subarray(offset - at, offset - at + window.length));
     });
     const image = await mustInit(source);
     const before = source.bytes;
