@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import type { Budget } from '../image/budget.ts';
 import { consume } from '../image/consume.ts';
 import { ImageError } from '../image/errors.ts';
-import { type PackedFormat, type UnpackFault, Unpacker } from '../image/unpack/unpacker.ts';
+import { type PackedFormat, Unpacker, type UnpackFault } from '../image/unpack/unpacker.ts';
 import { clientGone, Problem } from './problem.ts';
 
 const CODINGS: ReadonlyMap<string, PackedFormat> = new Map([

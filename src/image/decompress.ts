@@ -3,7 +3,7 @@ import type { ImageSource } from '../inspect/image-source.ts';
 import { Budget } from './budget.ts';
 import { ImageError } from './errors.ts';
 import type { ImageSink } from './sink.ts';
-import { type UnpackFault, Unpacker } from './unpack/unpacker.ts';
+import { Unpacker, type UnpackFault } from './unpack/unpacker.ts';
 
 /** What is unpacked. */
 export type Compression = 'gzip' | 'zstd';

@@ -209,7 +209,9 @@ function readFrame(bytes: Uint8Array, at: number): Start {
 
   // Two bytes hold the sizes that one byte cannot.
   const contentBytes =
-    contentSizeBytes === 0 ? null : readUint(bytes, contentSizeAt, contentSizeBytes) + (contentSizeBytes === 2 ? 256 : 0);
+    contentSizeBytes === 0
+      ? null
+      : readUint(bytes, contentSizeAt, contentSizeBytes) + (contentSizeBytes === 2 ? 256 : 0);
   const header: FrameHeader = {
     windowBytes: isSingleSegment ? (contentBytes ?? 0) : readWindow(bytes[windowAt] ?? 0),
     contentBytes,
@@ -250,7 +252,13 @@ function readUint(bytes: Uint8Array, at: number, length: number): number {
 }
 
 /** @param firstMask bits of the first byte that count */
-function matches(bytes: Uint8Array, at: number, expected: readonly number[], length: number, firstMask = 0xff): boolean {
+function matches(
+  bytes: Uint8Array,
+  at: number,
+  expected: readonly number[],
+  length: number,
+  firstMask = 0xff,
+): boolean {
   for (let index = 0; index < length; index++) {
     const mask = index === 0 ? firstMask : 0xff;
     if (((bytes[at + index] ?? 0) & mask) !== ((expected[index] ?? 0) & mask)) return false;
