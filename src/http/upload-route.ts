@@ -12,13 +12,16 @@ import type { ImageFacts } from '../inspect/load.ts';
 import type { Parameters, ParameterValues } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
+import { whenOver } from './exchange.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { logBroken } from './logging.ts';
 import type { Metrics } from './metrics.ts';
 import { negotiate } from './negotiation.ts';
 import { ParameterCollector } from './parameters.ts';
-import { Problem, toProblem } from './problem.ts';
+import { Problem, sendProblem, toProblem } from './problem.ts';
+import type { Refusals } from './refusals.ts';
 import { binary, parameterSchema, problemResponse } from './schemas.ts';
+import { Scope } from './scope.ts';
 import { receiveImage, type Upload, type UploadOptions } from './upload.ts';
 
 export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
@@ -29,6 +32,7 @@ export interface UploadServices {
   readonly lifecycle: Lifecycle;
   readonly upload: UploadOptions;
   readonly metrics: Metrics;
+  readonly refusals: Refusals;
   /** Hooks that every upload passes first. */
   readonly guard: Guard[];
 }
@@ -56,6 +60,7 @@ export interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly ok: object;
   /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
+  /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
   handle(received: Received<MediaType, P>): Promise<unknown>;
 }
 
@@ -64,7 +69,7 @@ const SECURITY: { readonly [scheme: string]: readonly string[] }[] = [{}, { toke
 
 export function uploadRoute<MediaType extends string, P extends Parameters>(
   app: FastifyInstance,
-  { lifecycle, upload, metrics, guard }: UploadServices,
+  { lifecycle, upload, refusals, guard }: UploadServices,
   route: UploadRoute<MediaType, P>,
 ): void {
   const querystring = parameterSchema(route.parameters);
@@ -79,19 +84,25 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     request: FastifyRequest,
     reply: FastifyReply,
     parameters: ParameterCollector<P>,
+    scope: Scope,
   ): Promise<Upload> {
-    try {
-      if (lifecycle.draining) throw lifecycle.refusal();
-      parameters.addQuery(request.query as Record<string, unknown>);
-      checkTogether(parameters);
-      const received = await receiveImage(request, reply, parameters, { ...upload, unpack });
-      checkTogether(parameters);
-      return received;
-    } catch (error) {
-      const problem = toProblem(error, reply);
-      metrics.refused(problem.code);
-      throw problem;
-    }
+    if (lifecycle.draining) throw lifecycle.refusal();
+    parameters.addQuery(request.query as Record<string, unknown>);
+    checkTogether(parameters);
+    const received = await receiveImage(request, reply, parameters, { ...upload, unpack }, scope);
+    checkTogether(parameters);
+    return received;
+  }
+
+  /** Receives the image and answers. @returns when the answer is on its way */
+  async function answer(request: FastifyRequest, reply: FastifyReply, scope: Scope): Promise<void> {
+    const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
+    const parameters = new ParameterCollector(route.parameters);
+    const received = await receive(request, reply, parameters, scope);
+    refusals.arrived(request);
+    const payload = await route.handle({ ...received, request, reply, parameters: parameters.values, mediaType });
+    // A reply that was waited for is nothing.
+    if (payload !== undefined) void reply.send(payload);
   }
 
   app.post(
@@ -99,7 +110,18 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     {
       // The parameters are checked by their collector, wherever they stand; the schemas are for the document.
       validatorCompiler: () => () => true,
-      onRequest: guard,
+      onRequest: [
+        (request, _reply, done) => {
+          refusals.begin(request);
+          done();
+        },
+        ...guard,
+      ],
+      errorHandler: (error, request, reply) => {
+        const problem = toProblem(error, reply);
+        refusals.refused(request, problem.code);
+        void sendProblem(problem, request, reply);
+      },
       schema: {
         operationId: route.operationId,
         summary: route.summary,
@@ -135,10 +157,21 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
       },
     },
     async (request, reply) => {
-      const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
-      const parameters = new ParameterCollector(route.parameters);
-      const received = await receive(request, reply, parameters);
-      return route.handle({ ...received, request, reply, parameters: parameters.values, mediaType });
+      const scope = new Scope((error) => reply.log.error({ err: error }, 'an upload could not be released'));
+      const over = new Promise<void>((resolve) => {
+        whenOver(request.raw, reply.raw, () => {
+          // Whatever the work is waiting for: nobody needs it any more.
+          void scope.close();
+          resolve();
+        });
+      });
+      try {
+        if (!scope.closed) await Promise.race([answer(request, reply, scope), over]);
+        await over;
+      } finally {
+        // The answer to a refused upload does not wait for the disk.
+        void scope.close();
+      }
     },
   );
 }

@@ -34,8 +34,16 @@ const IMAGE_ERROR_KINDS = {
     status: 415,
     title: 'The compression of the image is not supported',
     explanation:
-      'Images compressed with gzip and zstd are unpacked on arrival. For xz, bzip2, lzma, lzo and lz4 unpack the image ' +
-      'before sending it.',
+      'Images compressed with gzip and zstd are unpacked on arrival, zstd without dictionaries and with windows of up to ' +
+      '128 MiB (--long=27). For xz, bzip2, lzma, lzo and lz4 unpack the image before sending it.',
+  },
+  'memory-full': {
+    status: 503,
+    title: 'There is no memory to unpack the image',
+    explanation:
+      'The image is compressed with a large window (zstd --long, --ultra), which has to be in memory while it is unpacked, and ' +
+      'BSDSYMS_MEMORY_BUDGET_BYTES has no room for it. Send the request again after the time in Retry-After, or compress ' +
+      'the image without these options; if the window is larger than the whole budget, only that or the operator helps.',
   },
   'not-a-blob': {
     status: 422,

@@ -48,6 +48,7 @@ describe('toProblem', () => {
     'image-too-large': 413,
     'compression-unsupported': 415,
     'compressed-data-corrupt': 400,
+    'memory-full': 503,
     'not-a-blob': 422,
     'spool-full': 503,
     'spool-unavailable': 503,
