@@ -1,5 +1,5 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
-import type { ImageSource } from '../inspect/image-source.ts';
+import type { GzipFacts, ImageSource } from '../inspect/image-source.ts';
 import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { Budget } from './budget.ts';
 import { ImageError } from './errors.ts';
@@ -23,6 +23,9 @@ export class UnpackingSink {
   #start: Uint8Array | null = new Uint8Array(0);
   #unpacker: Unpacker | null = null;
   #compression: Compression | null = null;
+  #fileBytes = 0;
+  /** The last bytes of the file, at most `SIZE_WORD_BYTES`. */
+  #tail = new Uint8Array(0);
 
   /**
    * @param unpack false to let everything pass, whatever it looks like
@@ -58,7 +61,11 @@ export class UnpackingSink {
   async finish(): Promise<ImageSource> {
     if (this.#start !== null && this.#start.length > 0) await this.#decide(this.#start);
     await this.#unpacker?.finish();
-    return this.#sink.finish();
+    const source = await this.#sink.finish();
+    const firstMemberBytes = this.#unpacker?.firstMemberBytes ?? null;
+    if (firstMemberBytes === null) return source;
+    const gzip: GzipFacts = { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes };
+    return Object.assign(source, { gzip });
   }
 
   async discard(): Promise<void> {
@@ -91,7 +98,10 @@ export class UnpackingSink {
   }
 
   #pass(chunk: Uint8Array): void | Promise<void> {
-    return this.#unpacker === null ? this.#sink.append(chunk) : this.#unpacker.append(chunk);
+    if (this.#unpacker === null) return this.#sink.append(chunk);
+    this.#fileBytes += chunk.length;
+    this.#tail = lastBytes(this.#tail, chunk);
+    return this.#unpacker.append(chunk);
   }
 }
 
@@ -135,3 +145,15 @@ function explainFault(format: Compression, fault: UnpackFault): ImageError {
       );
   }
 }
+
+const SIZE_WORD_BYTES = 4;
+
+/** The last bytes of two pieces, copied, as the caller may reuse them. */
+function lastBytes(before: Uint8Array, chunk: Uint8Array): Uint8Array<ArrayBuffer> {
+  const end = chunk.subarray(-SIZE_WORD_BYTES);
+  const missing = SIZE_WORD_BYTES - end.length;
+  return Uint8Array.from(missing === 0 ? end : [...before.subarray(-missing), ...end]);
+}
+
+/** Little-endian; what is missing is 0. */
+const readSizeWord = (bytes: Uint8Array): number => bytes.reduceRight((value, byte) => value * 256 + byte, 0);

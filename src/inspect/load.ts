@@ -11,7 +11,7 @@ import {
 } from '../elf/headers.ts';
 import type { Headers, Recorded } from '../elf/view.ts';
 import { type Broken, broken } from '../xen/broken.ts';
-import { type BuilderVerdict, findOtherLoader, judgeByBuilder, LOADER_PROBE_BYTES } from '../xen/builder.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import { type Comparison, comparePlans } from '../xen/compare.ts';
 import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
 import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
@@ -19,6 +19,7 @@ import { locateSymbols } from '../xen/locate-symbols.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
 import { findKernelRange, hasSegments, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
 import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
+import { askBuilder } from './ask-builder.ts';
 import type { ImageSource } from './image-source.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
@@ -134,6 +135,7 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   const warnings = [
     ...planWarnings(elf, plan),
     ...kernelWarnings(elf, kernel, notes),
+    ...(await containerWarnings(source, elf, notes)),
     ...(await readGuestWarnings(source, elf.headers, plan)),
   ];
   const other = request.compareWith ?? null;
@@ -148,6 +150,13 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
     warnings,
     comparison,
   };
+}
+
+/** A plain file is what Xen reads. */
+async function containerWarnings(source: ImageSource, elf: ElfImage, notes: XenNotes): Promise<Warning[]> {
+  if (source.gzip === undefined) return [];
+  const { warning } = await askBuilder(source, elf, notes);
+  return warning === null ? [] : [warning];
 }
 
 /** What the other loader does differently. It refuses an image for the same things as if it were asked alone. */
@@ -188,9 +197,9 @@ export async function inspectKernel(source: ImageSource): Promise<InspectedKerne
   if (!opened.ok) return opened;
   const { elf, kernel } = opened;
   const xen = await readXenNotes(source, elf, kernel);
-  const start = await source.read(0, Math.min(source.size, LOADER_PROBE_BYTES));
-  const builder = judgeByBuilder(elf, xen, findOtherLoader(start, source.size));
-  return { ...opened, segments: listSegments(elf), xen, builder, warnings: kernelWarnings(elf, kernel, xen) };
+  const { verdict, warning } = await askBuilder(source, elf, xen);
+  const warnings = [...kernelWarnings(elf, kernel, xen), ...(warning === null ? [] : [warning])];
+  return { ...opened, segments: listSegments(elf), xen, builder: verdict, warnings };
 }
 
 /** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */

@@ -214,6 +214,15 @@ export const BuilderReport = component(
   'Builder',
   Type.Object(
     {
+      takes: Type.Object(
+        {
+          ok: Type.Boolean({ description: 'Whether its loaders get to see a kernel.' }),
+          container: Nullable(enumeration(['gzip'], { description: 'What the kernel is packed in.' })),
+          kernelSize: Nullable(Bytes('Bytes of the kernel as the builder sees it.')),
+          why: BuilderRefusal,
+        },
+        { description: 'What becomes of the file before a loader looks at it.' },
+      ),
       pv: Type.Object(
         {
           ok: Type.Boolean({ description: 'Whether it would start.' }),

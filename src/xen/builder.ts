@@ -10,6 +10,10 @@ import type { XenNotes } from './notes/walk.ts';
 
 /** Why the builder refuses a kernel, in its own words. Codes are stable for ever. */
 export const BUILDER_REFUSALS = {
+  'file-too-large': 'tried to map file which is too large',
+  'gzip-size-insane': 'xc_dom_check_gzip: size looks insane, skip gunzip',
+  'gzip-too-large': 'kernel image too large',
+  'gzip-inflate-failed': 'xc_dom_do_gunzip: inflate failed (rc=-5)',
   'no-loader': 'xc_dom_find_loader: no loader found',
   'no-unprivileged': 'Kernel does not support unprivileged (DomU) operation',
   'no-pvh-entry': 'image not capable of booting inside a HVM container',
@@ -49,8 +53,20 @@ export interface HvmVerdict {
   readonly why: BuilderRefusal | null;
 }
 
+/** What the builder makes of the file that a kernel comes in. */
+export interface TakeVerdict {
+  readonly ok: boolean;
+  /** What the kernel is packed in; null for a plain file. */
+  readonly container: 'gzip' | null;
+  /** Bytes of the kernel as the builder sees it; null when it does not come to that. */
+  readonly kernelSize: number | null;
+  readonly why: BuilderRefusal | null;
+}
+
 /** What the builder does with a kernel. */
 export interface BuilderVerdict {
+  /** What becomes of the file before a loader for kernels looks at it. */
+  readonly takes: TakeVerdict;
   readonly pv: PvVerdict;
   readonly hvm: HvmVerdict;
 }
@@ -76,7 +92,11 @@ const refuse = (code: BuilderRefusalCode, reason: string = BUILDER_REFUSALS[code
  *
  * @param otherLoader what `findOtherLoader` found in the file
  */
-export function judgeByBuilder({ headers }: ElfImage, xen: XenNotes, otherLoader: OtherLoader | null): BuilderVerdict {
+export function judgeByBuilder(
+  { headers }: ElfImage,
+  xen: XenNotes,
+  otherLoader: OtherLoader | null,
+): Omit<BuilderVerdict, 'takes'> {
   // Reads of its own: they are no reason against the image.
   const view = new View(headers.imageSize, headers.littleEndian);
   const subject: BuilderSubject = {
@@ -104,6 +124,12 @@ function refusePv(
   if (guestType === null) return refuse('unknown-machine', `unknown image type ${machine}`);
   return refuseGuestType(guestType) ?? refuseStart(pv);
 }
+
+/** A kernel that no loader sees, or that none of them takes. */
+export const refuseAll = (why: BuilderRefusal): Omit<BuilderVerdict, 'takes'> => ({
+  pv: { ok: false, guestType: null, why },
+  hvm: { ok: false, why },
+});
 
 /** Xen has no 32-bit PV guests without PAE. */
 const refuseGuestType = (guestType: PvGuestType | null): BuilderRefusal | null =>

@@ -2,16 +2,20 @@
 import {
   type BrotliDecompress,
   constants,
+  crc32,
   createBrotliDecompress,
   createGunzip,
   createInflate,
+  createInflateRaw,
   createZstdDecompress,
   type Gunzip,
   type Inflate,
+  type InflateRaw,
   type ZstdDecompress,
 } from 'node:zlib';
 import type { Budget } from '../budget.ts';
 import { consume } from '../consume.ts';
+import { GzipHeader, TRAILER_BYTES } from './gzip-header.ts';
 import { type FrameHeader, MAX_BLOCK_BYTES, ZstdFrames } from './zstd-frames.ts';
 
 /** What can be unpacked: the names are those of HTTP content codings. */
@@ -79,13 +83,20 @@ export class Unpacker {
   /** Taken from the budget. */
   #heldBytes = 0;
   #frameCount = 0;
-  /** The first two bytes, which say whether it is gzip. */
-  #leading: number[] = [];
+  /** The first member of gzip data, as long as it is read; then null, as for all other formats. */
+  #member: GzipMember | null;
+  #firstMemberBytes: number | null = null;
   #padding = false;
 
   constructor(options: UnpackOptions) {
     this.#options = options;
     this.#frames = options.format === 'zstd' ? new ZstdFrames() : null;
+    this.#member = options.format === 'gzip' ? new GzipMember() : null;
+  }
+
+  /** What the first member of gzip data unpacked to; null before it has ended, and for other formats. */
+  get firstMemberBytes(): number | null {
+    return this.#firstMemberBytes;
   }
 
   /**
@@ -94,7 +105,8 @@ export class Unpacker {
    * @throws what `explain` makes of a fault, and what `take` throws
    */
   append(chunk: Uint8Array): Promise<void> {
-    return this.#frames === null ? this.#appendMembers(chunk) : this.#appendFrames(chunk, this.#frames);
+    if (this.#frames !== null) return this.#appendFrames(chunk, this.#frames);
+    return this.#member === null ? this.#appendRest(chunk) : this.#appendFirstMember(chunk, this.#member);
   }
 
   /** Resolves when everything was unpacked and taken. @throws as `append` does */
@@ -102,6 +114,7 @@ export class Unpacker {
     this.#check();
     if (this.#frames !== null && !this.#frames.atEnd) throw this.#damaged('the last frame is not complete');
     await this.#stream?.end();
+    if (this.#member?.hasBegun === true) throw this.#damaged('the first member is not complete');
     this.#release();
   }
 
@@ -112,11 +125,46 @@ export class Unpacker {
     this.#release();
   }
 
-  async #appendMembers(chunk: Uint8Array): Promise<void> {
+  /**
+   * Xen unpacks the first member and no other, so where it ends is to be known. zlib does not say that of gzip data: its
+   * header and trailer are read here.
+   */
+  async #appendFirstMember(chunk: Uint8Array, member: GzipMember): Promise<void> {
+    this.#check();
+    let at = 0;
+    if (chunk.length > 0) member.hasBegun = true;
+    try {
+      at += member.header.read(chunk);
+    } catch (error) {
+      throw this.#options.explain({ kind: 'damaged', cause: error as Error });
+    }
+    if (at < chunk.length && !member.hasEnded) {
+      const stream = this.#open(INFLATE_BYTES, (piece) => member.count(piece));
+      const used = await stream.write(chunk.subarray(at));
+      at += used;
+      member.hasEnded = at < chunk.length;
+      if (member.hasEnded) await stream.end();
+      this.#check();
+    }
+    if (!member.hasEnded) return;
+    at += member.readTrailer(chunk.subarray(at));
+    if (!member.isComplete) return;
+    if (!member.isIntact) throw this.#damaged('incorrect data check');
+    this.#member = null;
+    this.#stream = null;
+    this.#firstMemberBytes = member.bytes;
+    if (at < chunk.length) await this.#appendRest(chunk.subarray(at));
+  }
+
+  /** All of a format without members, or the members after the first one. */
+  async #appendRest(chunk: Uint8Array): Promise<void> {
     this.#check();
     const { format, allowPadding, explain } = this.#options;
     if (chunk.length === 0 || this.#padding) return;
-    if (this.#leading.length < 2) this.#leading.push(...chunk.subarray(0, 2 - this.#leading.length));
+    if (format === 'gzip' && this.#stream === null && chunk[0] === 0 && allowPadding) {
+      this.#padding = true;
+      return;
+    }
     // zlib goes on with the next gzip member by itself. It ends in front of zeros, and the others end with their data.
     const stream = this.#open(format === 'br' ? BROTLI_BYTES : INFLATE_BYTES);
     const used = await stream.write(chunk);
@@ -165,13 +213,21 @@ export class Unpacker {
     this.#open(ZSTD_CONTEXT_BYTES + windowAndBlocks + blockBytes);
   }
 
-  /** The decompressor, made when it is needed first. @param bytes what it takes beside the pieces; more than before or not */
-  #open(bytes: number): ZlibStream {
+  /**
+   * The decompressor, made when it is needed first.
+   *
+   * @param bytes what it takes beside the pieces; more than before or not
+   * @param look sees every piece before it is taken
+   */
+  #open(bytes: number, look: (piece: Uint8Array) => void = () => {}): ZlibStream {
     this.#hold(PIECES_BYTES + bytes);
     const { take, freePieces } = this.#options;
     this.#stream ??= new ZlibStream(
-      createStream(this.#options),
-      take,
+      this.#member === null ? createStream(this.#options) : createInflateRaw({ chunkSize: PIECE_BYTES }),
+      (piece) => {
+        look(piece);
+        return take(piece);
+      },
       (error) => this.#options.explain(this.#toFault(error)),
       freePieces,
     );
@@ -201,15 +257,53 @@ export class Unpacker {
   }
 
   #toFault(cause: Error): UnpackFault {
-    // What began as gzip has had its first header checked already.
-    const [first, second] = this.#leading;
-    const isGzip = first === 0x1f && second === 0x8b;
-    if (isGzip && cause.message === 'incorrect header check') return { kind: 'trailing-data' };
+    const isAfterMember = this.#firstMemberBytes !== null;
+    if (isAfterMember && cause.message === 'incorrect header check') return { kind: 'trailing-data' };
     return { kind: 'damaged', cause };
   }
 }
 
-type ZlibTransform = Gunzip | Inflate | BrotliDecompress | ZstdDecompress;
+/** The first member of gzip data, while it arrives. */
+class GzipMember {
+  readonly header = new GzipHeader();
+  hasBegun = false;
+  /** Whether the compressed data has ended and the trailer follows. */
+  hasEnded = false;
+  readonly #trailer = new Uint8Array(TRAILER_BYTES);
+  #trailerBytes = 0;
+  #crc = 0;
+  #bytes = 0;
+
+  /** What it unpacked to so far. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get isComplete(): boolean {
+    return this.#trailerBytes === TRAILER_BYTES;
+  }
+
+  /** Whether the trailer names the checksum and the length of what was unpacked. */
+  get isIntact(): boolean {
+    const trailer = new DataView(this.#trailer.buffer);
+    return trailer.getUint32(0, true) === this.#crc && trailer.getUint32(4, true) === this.#bytes % 2 ** 32;
+  }
+
+  count(piece: Uint8Array): void {
+    this.#crc = crc32(piece, this.#crc);
+    this.#bytes += piece.length;
+  }
+
+  /** @returns how many of the bytes belong to the trailer */
+  readTrailer(bytes: Uint8Array): number {
+    const part = bytes.subarray(0, TRAILER_BYTES - this.#trailerBytes);
+    this.#trailer.set(part, this.#trailerBytes);
+    this.#trailerBytes += part.length;
+    return part.length;
+  }
+}
+
+type ZlibTransform = Gunzip | Inflate | InflateRaw | BrotliDecompress | ZstdDecompress;
 
 function createStream({ format, maxWindowBytes }: UnpackOptions): ZlibTransform {
   const chunkSize = PIECE_BYTES;

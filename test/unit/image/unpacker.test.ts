@@ -287,8 +287,8 @@ describe('many small pieces cost little', () => {
   ])('%s', async (_name, format, packed, length) => {
     const { count } = countWrites();
     expect(await unpack(format, packed)).toHaveLength(length);
-    // For each of the chunks one.
-    expect(count()).toBeLessThanOrEqual(Math.ceil(packed.length / (64 * KIB)));
+    // For each of the chunks one, and one for the first member of gzip data.
+    expect(count()).toBeLessThanOrEqual(Math.ceil(packed.length / (64 * KIB)) + 1);
   });
 
   test('as too many of them are refused where each is work', async () => {
