@@ -149,7 +149,7 @@ function adviseLoader(text: string): string {
   const [, family = 'xen', major, minor] = /^(?:(xen|libxc)[- ]?)?(\d{1,2})\.(\d{1,3})(?!\d)/i.exec(text) ?? [];
   if (major === undefined || Number(major) < 4) return '';
   const release = Number(major) > 4 ? Number.POSITIVE_INFINITY : Number(minor);
-  if (release >= 8) return 'xen-4.8 stands for Xen 4.8 and all later versions. ';
+  if (release >= 8) return 'xen-4.8 means Xen 4.8 and later. ';
   if (release === 7) return fits('xen-4.7');
   return fits(family.toLowerCase() === 'libxc' ? 'libxc-4.6' : 'xen-4.6');
 }

@@ -1,4 +1,4 @@
-/** What can go wrong with an image on its way in; `http/problem.ts` has an answer to each. */
+/** What can go wrong with a file on its way in; `report/problem.ts` explains each. */
 export type ImageErrorCode =
   | 'image-too-large'
   | 'compression-unsupported'

@@ -322,7 +322,6 @@ function tableOverflow({ code, offset, length, recorded }: InitFailure, headers:
     what,
     offset,
     length,
-    detail:
-      `The ${what} would be ${length} bytes at offset ${offset}, but the image ends at ${headers.imageSize}. ` + cause,
+    detail: `The ${what} would be ${length} bytes at offset ${offset}, but the image ends at ${headers.imageSize}. ${cause}`,
   });
 }

@@ -67,7 +67,10 @@ export async function findBlobObjection(source: ImageSource): Promise<string | n
   );
 }
 
-/** An image has program headers, or section headers anywhere; loaders leave a blob none but those after its ELF header. */
+/**
+ * Whether an ELF header is that of an image or of a blob; null when it leads to no headers. An image has program headers,
+ * or section headers anywhere; a blob has section headers only, right after its ELF header.
+ */
 function findShape({
   imageSize,
   format,

@@ -99,7 +99,7 @@ describe.each(ADDRESSES)('$parameter of $path', (place) => {
 });
 
 describe.each(LOADERS)('$parameter of $path', (place) => {
-  const since = 'xen-4.8 stands for Xen 4.8 and all later versions. ';
+  const since = 'xen-4.8 means Xen 4.8 and later. ';
   test.each([
     ['xen-4.17', since],
     ['xen-4.9', since],
