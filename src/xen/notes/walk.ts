@@ -2,13 +2,14 @@
  * Xen's notes: what a kernel tells the toolstack about itself, and whether Xen would start it, for PV and HVM (PVH)
  * guests.
  *
- * Notes are chained, so nobody knows what will be read before it was read. The walk is a generator that asks for bytes
- * and is given them; `image/notes.ts` drives it. What is asked for is bounded whatever the image says: one small window
- * for each of at most 65,536 notes and 65,535 section names, and one for each string.
+ * The size of each note locates the next one, so the walk asks for bytes as it goes; `inspect/read-notes.ts` drives it.
+ * What it asks for is bounded whatever the image says: one small window for each of at most 65,536 notes and 65,535
+ * section names, and one for each string, none longer than `MAX_GUEST_SECTION_BYTES`.
  */
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
 import type { ElfImage } from '../../elf/headers.ts';
 import { isInside, type Recorded, type View } from '../../elf/view.ts';
+import type { ByteWalk } from '../byte-walk.ts';
 import { type Region, reserveRegion } from '../loaders/bsdsyms.ts';
 import type { KernelRange } from '../segments.ts';
 
@@ -19,17 +20,8 @@ export const MAX_STRING_BYTES = 4096;
 /** How far a `__xen_guest` string is parsed. The reference has no such limit; it has recorded a reason by then. */
 export const MAX_GUEST_SECTION_BYTES = 64 * 1024;
 
-/** A range of the image that the walk wants to see. It is inside and at most `MAX_GUEST_SECTION_BYTES` long. */
-export interface ByteRange {
-  readonly offset: number;
-  readonly length: number;
-}
-
-/**
- * Yields what it wants to see, and goes on with those bytes; null where it has worked for a while and others may have
- * their turn, whatever it then goes on with.
- */
-export type NotesWalk<Result = XenNotes> = Generator<ByteRange | null, Result, Uint8Array>;
+/** A walk through notes, or a part of it. */
+export type NotesWalk<Result = XenNotes> = ByteWalk<Result>;
 
 /** Headers, and notes, that are looked at in one turn. */
 const STEPS_PER_TURN = 2048;
