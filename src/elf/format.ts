@@ -125,11 +125,13 @@ export const EI_DATA = 5;
 export const ELFCLASS64 = 2;
 export const ELFDATA2LSB = 1;
 
+export const ET_REL = 1;
 export const EV_CURRENT = 1;
 export const PT_LOAD = 1;
 export const PT_NOTE = 4;
 /** Any of PF_X, PF_W, PF_R. */
 export const PF_ANY = 7;
+export const SHT_PROGBITS = 1;
 export const SHT_SYMTAB = 2;
 export const SHT_STRTAB = 3;
 export const SHT_NOTE = 7;

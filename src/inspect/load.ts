@@ -22,7 +22,7 @@ import type { ImageSource } from './image-source.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
 import { readXenNotes } from './read-notes.ts';
-import { readGuestWarnings } from './read-warnings.ts';
+import { readTableWarnings } from './read-warnings.ts';
 import { RECOGNISED_BYTES, recogniseContent } from './recognise.ts';
 import { SymbolTable } from './symbol-table.ts';
 import { nextTurn } from './turn.ts';
@@ -129,11 +129,8 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   if (recorded !== null && onBroken === 'reject') {
     return { ok: false, image, loadAddress, broken: reportRecorded(recorded) };
   }
-  const warnings = [
-    ...planWarnings(elf, plan),
-    ...notesWarnings(notes),
-    ...(await readGuestWarnings(source, elf.headers, plan)),
-  ];
+  const tables = await readTableWarnings(source, elf, plan);
+  const warnings = [...planWarnings(elf, plan), ...notesWarnings(notes), ...tables.warnings];
   const other = request.compareWith ?? null;
   const comparison =
     other === null ? null : await compare(untouched, plan, { loader: other, loadAddress, maxBlobBytes }, onBroken);
