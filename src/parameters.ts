@@ -154,7 +154,7 @@ export interface GivenParameters {
 export const toLoadRequest = (
   given: GivenParameters,
   { maxBlobBytes }: Pick<Config, 'maxBlobBytes'>,
-): Required<LoadRequest> => ({
+): Required<Omit<LoadRequest, 'askGuests'>> => ({
   ...toCommonRequest(given),
   loadAddress: toAddress(given.get('loadAddress')),
   compareWith: choose(LOADERS, given.get('compareWith')) ?? null,

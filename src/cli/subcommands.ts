@@ -88,11 +88,11 @@ const blob: Subcommand = {
 };
 
 const layout: Subcommand = {
-  summary: 'Writes where the symbols lie and what they consist of, as JSON.',
+  summary: 'Writes where the symbols lie, what they consist of and what guests make of them, as JSON.',
   parameters: LAYOUT_PARAMETERS,
   formats: ['json'],
   async run({ source, compression, parameters, limits }) {
-    const loaded = await loadImage(source, toLoadRequest(parameters, limits));
+    const loaded = await loadImage(source, { ...toLoadRequest(parameters, limits), askGuests: true });
     return loaded.ok ? json(toLayout(loaded, compression)) : loaded;
   },
 };

@@ -128,6 +128,14 @@ describe('the symbol end', () => {
   test.each(['xen-4.8', 'xen-4.7', 'xen-4.6', 'libxc-4.6'] as const)('is looked at with %s', async (loader) => {
     expect(await misplaced(having(end(PEND - 0x100n)), { loader })).not.toBeNull();
   });
+
+  test('is a warning of the guests that look there', async () => {
+    const { bytes } = kernel(having(end(PEND - 0x100n)));
+    const { guests } = await load(bytes, { askGuests: true });
+    expect(guests?.freebsd).toMatchObject({ outcome: 'found', warnings: ['end-symbol-elsewhere'] });
+    expect(guests?.netbsd.warnings).toEqual(['end-symbol-elsewhere']);
+    expect((await load(bytes)).guests).toBeNull();
+  });
 });
 
 describe('the tables', () => {
