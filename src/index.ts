@@ -78,11 +78,12 @@ export { type FlatImage, type FlatImageOptions, type FlatImagePlan, planFlatImag
 export {
   GUEST_FINDINGS,
   GUESTS,
-  type GuestFinding,
   type GuestFindingCode,
   type GuestName,
+  type GuestOutcome,
   type GuestVerdict,
-} from './xen/guests/judge.ts';
+  type GuestVerdicts,
+} from './xen/guests/verdict.ts';
 export {
   DEFAULT_LOADER,
   LOADERS,

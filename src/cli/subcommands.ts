@@ -87,11 +87,11 @@ const blob: Subcommand<typeof LOAD_PARAMETERS> = {
 };
 
 const layout: Subcommand<typeof LAYOUT_PARAMETERS> = {
-  summary: 'Writes where the symbols lie and what they consist of, as JSON.',
+  summary: 'Writes where the symbols lie, what they consist of and what guests make of them, as JSON.',
   parameters: LAYOUT_PARAMETERS,
   formats: ['json'],
   async run({ source, compression, parameters, limits }) {
-    const loaded = await loadImage(source, { ...parameters, maxBlobBytes: limits.maxBlobBytes });
+    const loaded = await loadImage(source, { ...parameters, maxBlobBytes: limits.maxBlobBytes, askGuests: true });
     return loaded.ok ? json(toLayout(loaded, compression)) : loaded;
   },
 };

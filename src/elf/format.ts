@@ -125,6 +125,7 @@ export const EI_DATA = 5;
 export const ELFCLASS64 = 2;
 export const ELFDATA2LSB = 1;
 
+export const ET_REL = 1;
 export const EV_CURRENT = 1;
 export const PT_LOAD = 1;
 export const PT_INTERP = 3;

@@ -20,6 +20,9 @@ export interface SymbolEntry {
 export const STT_NOTYPE = 0;
 export const STT_OBJECT = 1;
 export const STT_FUNC = 2;
+export const STT_SECTION = 3;
+export const STT_FILE = 4;
+export const STT_TLS = 6;
 export const STT_GNU_IFUNC = 10;
 
 export const STB_LOCAL = 0;
@@ -30,6 +33,8 @@ export const STB_GNU_UNIQUE = 10;
 export const SHN_UNDEF = 0;
 /** From here on `st_shndx` is no section index. */
 export const SHN_LORESERVE = 0xff00;
+/** Not placed yet; the value is an alignment. */
+export const SHN_COMMON = 0xfff2;
 /** The index is in a section of its own (SYMTAB_SHNDX), which the loader does not know. */
 export const SHN_XINDEX = 0xffff;
 
@@ -38,10 +43,10 @@ const TYPES: Readonly<Record<number, string>> = {
   [STT_NOTYPE]: 'NOTYPE',
   [STT_OBJECT]: 'OBJECT',
   [STT_FUNC]: 'FUNC',
-  3: 'SECTION',
-  4: 'FILE',
+  [STT_SECTION]: 'SECTION',
+  [STT_FILE]: 'FILE',
   5: 'COMMON',
-  6: 'TLS',
+  [STT_TLS]: 'TLS',
   [STT_GNU_IFUNC]: 'IFUNC',
 };
 
@@ -52,12 +57,15 @@ const BINDS: Readonly<Record<number, string>> = {
   [STB_GNU_UNIQUE]: 'UNIQUE',
 };
 
+export const STV_INTERNAL = 1;
+export const STV_HIDDEN = 2;
+
 const VISIBILITIES = ['DEFAULT', 'INTERNAL', 'HIDDEN', 'PROTECTED'] as const;
 
 const SPECIAL_SECTIONS: Readonly<Record<number, string>> = {
   [SHN_UNDEF]: 'UNDEF',
   0xfff1: 'ABS',
-  0xfff2: 'COMMON',
+  [SHN_COMMON]: 'COMMON',
   [SHN_XINDEX]: 'XINDEX',
 };
 

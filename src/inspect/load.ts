@@ -14,6 +14,7 @@ import { type Broken, broken } from '../xen/broken.ts';
 import type { BuilderVerdict } from '../xen/builder.ts';
 import { type Comparison, comparePlans } from '../xen/compare.ts';
 import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
+import type { GuestVerdicts } from '../xen/guests/verdict.ts';
 import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import { locateSymbols } from '../xen/locate-symbols.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
@@ -24,11 +25,12 @@ import type { ImageSource } from './image-source.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
 import { readXenNotes } from './read-notes.ts';
-import { readGuestWarnings } from './read-warnings.ts';
+import { readTableWarnings } from './read-warnings.ts';
 import { findTextDamage, readStart, recogniseContent } from './recognise.ts';
 import { findHeaderDamage, recogniseElf } from './recognise-elf.ts';
 import { SymbolTable } from './symbol-table.ts';
 import { nextTurn } from './turn.ts';
+import { verifyPlan } from './verify.ts';
 
 export const ON_BROKEN = ['reject', 'load'] as const;
 /** What becomes of an image that a reason is recorded against: it is refused, or loaded as Xen does. */
@@ -44,6 +46,8 @@ export interface LoadRequest {
   readonly onBroken?: OnBroken;
   /** Another loader, to tell the difference; null, the default, for none. */
   readonly compareWith?: Loader | null;
+  /** Whether guests are asked what they make of the blob, which takes as long as reading it a few times. Default: false. */
+  readonly askGuests?: boolean;
   /** The longest blob that is planned. Default: 256 MiB. */
   readonly maxBlobBytes?: number;
 }
@@ -71,6 +75,8 @@ export interface LoadedImage {
   readonly warnings: readonly Warning[];
   /** What the other loader does differently; null when none was named. */
   readonly comparison: Comparison | null;
+  /** What guests make of the blob; null when they were not asked. */
+  readonly guests: GuestVerdicts | null;
 }
 
 /** An image that nothing can be planned for, or that is not to be loaded as it is. */
@@ -132,11 +138,12 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   if (recorded !== null && onBroken === 'reject') {
     return refuse(source, opened, reportRecorded(recorded), loadAddress);
   }
+  const tables = await readTableWarnings(source, elf, plan);
   const warnings = [
     ...planWarnings(elf, plan),
     ...kernelWarnings(elf, kernel, notes),
     ...(await containerWarnings(source, elf, notes)),
-    ...(await readGuestWarnings(source, elf.headers, plan)),
+    ...tables.warnings,
   ];
   const other = request.compareWith ?? null;
   const comparison =
@@ -149,6 +156,7 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
     broken: recorded === null ? null : reportRecorded(recorded),
     warnings,
     comparison,
+    guests: request.askGuests === true ? await verifyPlan(source, plan, tables.elsewhere) : null,
   };
 }
 

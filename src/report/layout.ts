@@ -5,12 +5,13 @@ import type { ImageFacts, LoadedImage } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Comparison } from '../xen/compare.ts';
 import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
+import { describeGuests } from './guests.ts';
 import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
 
 /** The JSON of `POST /layout`. @param compression how the image was compressed */
 export function toLayout(
-  { image, kernel, plan, broken, warnings, comparison }: LoadedImage,
+  { image, kernel, plan, broken, warnings, comparison, guests }: LoadedImage,
   compression: Compression | null,
 ): Layout {
   const { symbol } = image.identity?.class === 'ELF64' ? ELF64 : ELF32;
@@ -34,6 +35,7 @@ export function toLayout(
     broken: broken === null ? null : describeBroken(broken),
     warnings: [...warnings],
     ...(comparison === null ? {} : { comparison: describeComparison(comparison) }),
+    ...(guests === null ? {} : { guests: describeGuests(guests) }),
   };
 }
 

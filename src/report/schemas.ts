@@ -2,7 +2,7 @@
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { BUILDER_REFUSALS, type BuilderRefusalCode } from '../xen/builder.ts';
-import { GUEST_FINDINGS, type GuestFindingCode } from '../xen/guests/judge.ts';
+import { GUEST_OUTCOMES, GUEST_REASONS, GUEST_WARNINGS } from '../xen/guests/verdict.ts';
 import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 
@@ -126,6 +126,46 @@ export const ComparisonSchema = component(
   ),
 );
 
+/** What has 64 bits and is nearly always small. */
+const Count = (description: string) =>
+  Type.Union([Type.Integer({ minimum: 0 }), Type.String({ pattern: '^0x[0-9a-f]{14,16}$' })], {
+    description: `${description} Beyond 2^53-1, as only damaged images have it, in hex.`,
+  });
+
+export const GuestVerdictSchema = component(
+  'GuestVerdict',
+  Type.Object(
+    {
+      outcome: enumeration(GUEST_OUTCOMES, {
+        description:
+          'found: the guest has its symbols. none: it finds none, and says so. undefined: it reads outside of the bytes ' +
+          'that are known before it has them, and what it does then nobody knows.',
+      }),
+      why: Nullable(enumeration(GUEST_REASONS, { description: 'Stable; null with found.' })),
+      symbols: Nullable(
+        Count("Symbols in the guest's table, as it counts them; null unless found. 0 for xtf, which has no table."),
+      ),
+      warnings: Type.Array(enumeration(GUEST_WARNINGS), {
+        description: 'What a guest that finds its symbols misreads, or will.',
+      }),
+    },
+    { description: 'What one guest makes of a blob.' },
+  ),
+);
+
+export const GuestVerdictsSchema = component(
+  'GuestVerdicts',
+  Type.Object(
+    {
+      freebsd: ref(GuestVerdictSchema),
+      netbsd: ref(GuestVerdictSchema),
+      netbsdKdtrace: ref(GuestVerdictSchema),
+      xtf: ref(GuestVerdictSchema),
+    },
+    { description: 'What guests make of a blob; of NetBSD without and with KDTRACE_HOOKS.' },
+  ),
+);
+
 export const Layout = component(
   'Layout',
   Type.Object(
@@ -136,6 +176,7 @@ export const Layout = component(
       broken: Nullable(ref(BrokenReason)),
       warnings: Type.Array(ref(WarningSchema)),
       comparison: Type.Optional(ref(ComparisonSchema)),
+      guests: Type.Optional(ref(GuestVerdictsSchema)),
     },
     { description: 'Where the symbols lie and what they consist of.' },
   ),
@@ -289,12 +330,6 @@ export const FlatLayout = component(
 /** The JSON of `POST /image`. */
 export type FlatLayout = Type.Static<typeof FlatLayout>;
 
-/** What has 64 bits and is nearly always small. */
-const Count = (description: string) =>
-  Type.Union([Type.Integer({ minimum: 0 }), Type.String({ pattern: '^0x[0-9a-f]{14,16}$' })], {
-    description: `${description} Beyond 2^53-1, as only damaged images have it, in hex.`,
-  });
-
 export const SymbolSchema = component(
   'Symbol',
   Type.Object(
@@ -381,28 +416,9 @@ export const SymbolsReport = component(
 );
 export type SymbolsReport = Type.Static<typeof SymbolsReport>;
 
-export const GuestFindingSchema = component(
-  'GuestFinding',
-  Type.Object({
-    code: enumeration(Object.keys(GUEST_FINDINGS) as GuestFindingCode[], { description: 'Stable.' }),
-    detail: Type.String({ description: 'What was found where.' }),
-    symbol: Nullable(Type.Integer({ minimum: 0, description: 'Index of the symbol that it is about.' })),
-  }),
-);
-
-export const GuestVerdictSchema = component(
-  'GuestVerdict',
-  Type.Object({
-    found: Type.Boolean({ description: 'Whether the guest finds symbols. Of xtf: whether its checks pass.' }),
-    why: Nullable(ref(GuestFindingSchema)),
-    symbols: Nullable(Count('Symbols that it then has, the null symbol included; null for xtf, which reads none.')),
-    firstMisfit: Nullable(ref(GuestFindingSchema)),
-  }),
-);
-
 const GuestTableSchema = Type.Object({
   offset: Count('From the start of the blob.'),
-  size: Count('Bytes in the table.'),
+  size: Nullable(Count('Bytes in the table; null when its section header is cut.')),
   address: Nullable(Address('In guest memory; null without `address`.')),
 });
 
@@ -427,12 +443,7 @@ export const VerifyReport = component(
         symtab: Nullable(GuestTableSchema),
         strtab: Nullable(GuestTableSchema),
       }),
-      guests: Type.Object({
-        freebsd: ref(GuestVerdictSchema),
-        netbsd: ref(GuestVerdictSchema),
-        openbsd: ref(GuestVerdictSchema),
-        xtf: ref(GuestVerdictSchema),
-      }),
+      guests: ref(GuestVerdictsSchema),
     },
     { description: 'What guests make of a blob.' },
   ),

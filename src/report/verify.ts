@@ -1,19 +1,19 @@
-/** What guests make of a blob, as JSON. */
+/** A blob and what guests make of it, as JSON. */
 import { machineName } from '../elf/format.ts';
 import type { VerifiedBlob } from '../inspect/verify.ts';
-import { findBlobEnd, type GuestTable } from '../xen/guests/judge.ts';
+import { findBlobEnd, type GuestTables } from '../xen/guests/blob.ts';
+import { describeGuests } from './guests.ts';
 import { count, hex } from './hex.ts';
 import type { VerifyReport } from './schemas.ts';
 
 /** The JSON of `POST /verify`. */
 export function toVerifyReport({ size, address, sizeWord, header, tables, guests }: VerifiedBlob): VerifyReport {
-  const found = tables?.walk.found === true ? tables.walk.tables : null;
-  const describeTable = (table: GuestTable | undefined): VerifyReport['blob']['symtab'] =>
+  const describeTable = (table: GuestTables['symtab' | 'strtab'] | undefined): VerifyReport['blob']['symtab'] =>
     table === undefined
       ? null
       : {
           offset: count(table.offset),
-          size: count(table.size),
+          size: table.size === null ? null : count(table.size),
           address: address === null ? null : hex(BigInt.asUintN(64, address + table.offset)),
         };
   return {
@@ -26,10 +26,10 @@ export function toVerifyReport({ size, address, sizeWord, header, tables, guests
       byteOrder: header === null ? null : header.littleEndian ? 'little-endian' : 'big-endian',
       machine: header === null ? null : machineName(header.machine),
       loader: header?.loader ?? null,
-      sections: header?.shnum ?? null,
-      symtab: describeTable(found?.symtab),
-      strtab: describeTable(found?.strtab),
+      sections: header?.sections ?? null,
+      symtab: describeTable(tables?.symtab),
+      strtab: describeTable(tables?.strtab),
     },
-    guests,
+    guests: describeGuests(guests),
   };
 }

@@ -1,6 +1,5 @@
 /** What an operator should know about a blob that was loaded without a reason against it. */
 import {
-  type ElfFormat,
   EM_386,
   EM_AARCH64,
   EM_ARM,
@@ -12,6 +11,7 @@ import {
   SHT_PROGBITS,
 } from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
+import type { SymbolBlock } from '../elf/symbols.ts';
 import { View } from '../elf/view.ts';
 import type { PlannedTable, SymbolPlan } from './loaders/bsdsyms.ts';
 import type { XenNotes } from './notes/walk.ts';
@@ -24,6 +24,9 @@ export const WARNING_KINDS = {
     'blob mix both byte orders.',
   'elf32-under-reserved':
     'For ELF32 Xen reserves less than it writes: the string table ends beyond xenReservedEnd. pend is the true end.',
+  'end-symbol-elsewhere':
+    'The symbols do not begin at the symbol end of the kernel (Xen Test Framework: _end), where a guest looks for ' +
+    'them: it will not find them.',
   'entry-size-unusual':
     'The sh_entsize of the symbol table is not the size of a symbol, which guests take for granted.',
   'kernel-relocatable':
@@ -160,22 +163,10 @@ export function findSymbols({ tables }: SymbolPlan): {
   return { symtab, strtab };
 }
 
-/**
- * The first symbol of a run of symbols whose name lies outside the string table, or -1.
- *
- * @param symbols whole symbols, native size, in the image's byte order
- */
-export function findNameOutside(
-  symbols: Uint8Array,
-  { symbol }: ElfFormat,
-  littleEndian: boolean,
-  strtabSize: number,
-): number {
-  const data = new DataView(symbols.buffer, symbols.byteOffset, symbols.byteLength);
-  const nameAt = symbol.fields.st_name.offset;
-  const count = Math.floor(symbols.length / symbol.size);
-  for (let index = 0; index < count; index++) {
-    if (data.getUint32(index * symbol.size + nameAt, littleEndian) >= strtabSize) return index;
+/** The index of the first symbol whose name begins outside the string table; -1 when there is none. */
+export function findNameOutside(block: SymbolBlock, strtabSize: number): number {
+  for (let at = 0; at < block.count; at++) {
+    if (block.nameOffset(at) >= strtabSize) return block.first + at;
   }
   return -1;
 }

@@ -4,12 +4,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ended, run, start } from '../support/command.ts';
-import { kernel } from '../support/elf-builder.ts';
+import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** Its blob is more than a pipe holds. */
-const image = kernel({ symbols: 20_000 }).bytes;
+const image = kernel({ symbols: 20_000, notes: ASKING_NOTES }).bytes;
 const manifest = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8')) as Readonly<{
   engines: { node: string };
   bin: Record<string, string>;

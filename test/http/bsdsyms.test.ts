@@ -278,6 +278,13 @@ describe('the layout', () => {
       },
       broken: null,
       warnings: [],
+      guests: {
+        freebsd: { outcome: 'found', why: null, symbols: 13, warnings: [] },
+        // It drops the null symbol.
+        netbsd: { outcome: 'found', why: null, symbols: 12, warnings: [] },
+        netbsdKdtrace: { outcome: 'found', why: null, symbols: 13, warnings: [] },
+        xtf: { outcome: 'none', why: 'other-class', symbols: null, warnings: [] },
+      },
     });
   });
 

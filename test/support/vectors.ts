@@ -1,6 +1,7 @@
 /** The reference's measured answers, see `test/vectors`. Numbers that can pass 2^53 are hex strings there. */
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
+import type { GuestName, GuestOutcome } from '../../src/xen/guests/verdict.ts';
 
 export interface Range {
   readonly pstart: string;
@@ -77,6 +78,24 @@ export interface ContainerVector {
   readonly expectHvm?: ContainerAnswer | null;
 }
 
+export interface GuestReading {
+  readonly found: boolean;
+  /** How many end up in the guest's table, as text as it can be beyond 2^53; null when none. */
+  readonly symbols: string | null;
+  /** Whether the guest read outside of the blob. It may have found a table all the same. */
+  readonly readsOutside: boolean;
+}
+
+/** What guests make of a blob. */
+export interface GuestsVector {
+  readonly name: string;
+  /** Base64. */
+  readonly blob: string;
+  readonly expect: Readonly<Record<'freebsd' | 'netbsd' | 'netbsdKdtrace', GuestReading>> & {
+    readonly xenTestFramework: GuestReading & { readonly message: string | null };
+  };
+}
+
 /** A vector's name is not unique: the same image is measured at several load addresses. */
 export const describeVector = ({ name, loadAddress }: Pick<BsdsymsVector, 'name' | 'loadAddress'>): string =>
   `${name} at ${loadAddress ?? 'the end of the kernel'}`;
@@ -86,6 +105,18 @@ export const imageOf = ({ image }: Pick<BsdsymsVector, 'image'>): Uint8Array =>
 
 export const loadAddressOf = ({ loadAddress }: Pick<BsdsymsVector, 'loadAddress'>): bigint | null =>
   loadAddress === null ? null : BigInt(loadAddress);
+
+export const blobOf = ({ blob }: Pick<GuestsVector, 'blob'>): Uint8Array => new Uint8Array(Buffer.from(blob, 'base64'));
+
+/** The verdict that a vector stands for; the number of symbols as text. */
+export function expectedVerdict(
+  { expect }: GuestsVector,
+  guest: GuestName,
+): { readonly outcome: GuestOutcome; readonly symbols: string | null } {
+  const { found, symbols, readsOutside } = expect[guest === 'xtf' ? 'xenTestFramework' : guest];
+  if (readsOutside) return { outcome: 'undefined', symbols: null };
+  return { outcome: found ? 'found' : 'none', symbols };
+}
 
 /** Addresses as the vectors write them. */
 export const hex = (value: bigint): string => `0x${value.toString(16)}`;
@@ -103,9 +134,12 @@ export const readFlatImageVectors = (): readonly FlatImageVector[] =>
 export const readContainerVectors = (): readonly ContainerVector[] =>
   readLines('containers.ndjson.gz') as ContainerVector[];
 
-function readLines(file: string): unknown[] {
+export const readGuestsVectors = (): readonly GuestsVector[] =>
+  readLines('guests.ndjson.gz', (lines) => lines.replaceAll(/"symbols": ?(\d+)/g, '"symbols": "$1"')) as GuestsVector[];
+
+function readLines(file: string, prepare = (lines: string): string => lines): unknown[] {
   const lines = gunzipSync(readFileSync(new URL(`../vectors/${file}`, import.meta.url))).toString();
-  return lines
+  return prepare(lines)
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as unknown);

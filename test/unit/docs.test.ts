@@ -8,7 +8,7 @@ import { optionsOf } from '../../src/cli/arguments.ts';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { SETTINGS } from '../../src/config.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import { GUEST_FINDINGS } from '../../src/xen/guests/judge.ts';
+import { GUEST_FINDINGS, GUESTS } from '../../src/xen/guests/verdict.ts';
 import { WARNING_KINDS } from '../../src/xen/warnings.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -62,9 +62,21 @@ describe('docs/operations.md', () => {
 });
 
 describe('docs/verify.md', () => {
-  test('has every finding, in the words of the source', () => {
-    const rows = Object.entries(GUEST_FINDINGS).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`);
-    expect(rows.filter((row) => !read('docs/verify.md').includes(row))).toEqual([]);
+  const verify = read('docs/verify.md');
+
+  test('has every code and no other, in the words of the source', () => {
+    const rows = Object.entries(GUEST_FINDINGS).map(
+      ([code, { outcome, meaning }]) => `| \`${code}\` | \`${outcome}\` | ${meaning} |`,
+    );
+    expect(
+      section(verify, 'Codes')
+        .split('\n')
+        .filter((line) => line.startsWith('| `')),
+    ).toEqual(rows);
+  });
+
+  test('has every guest and no other', () => {
+    expect(matches(section(verify, 'Guests'), /^\| `(\w+)`/gm)).toEqual([...GUESTS]);
   });
 });
 

@@ -14,13 +14,12 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
   const { config, metrics } = services;
 
   /** @throws Problem for an image that is refused */
-  async function load({
-    request,
-    parameters,
-    source,
-    compression,
-  }: Received<string, typeof LOAD_PARAMETERS | typeof LAYOUT_PARAMETERS>): Promise<LoadedImage> {
-    const wanted = { ...parameters, maxBlobBytes: config.maxBlobBytes };
+  async function load(
+    received: Received<string, typeof LOAD_PARAMETERS | typeof LAYOUT_PARAMETERS>,
+  ): Promise<LoadedImage> {
+    const { request, parameters, source, compression, mediaType } = received;
+    // Only the layout has verdicts of guests; a blob does not wait for them.
+    const wanted = { ...parameters, maxBlobBytes: config.maxBlobBytes, askGuests: mediaType === JSON_TYPE };
     const result = await loadImage(source, wanted);
     metrics.image(result.image, compression);
     if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
@@ -35,7 +34,7 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
     summary: 'The symbol blob of an image, or its layout',
     description:
       'Runs parse and load on the image and answers with the bytes that Xen would place behind the kernel, or, with ' +
-      'Accept: application/json, with where they lie and what they consist of.',
+      'Accept: application/json, with where they lie, what they consist of and what guests make of them.',
     parameters: LOAD_PARAMETERS,
     mediaTypes: [OCTETS, JSON_TYPE],
     ok: {
@@ -67,7 +66,7 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
     summary: 'The layout of the symbols of an image',
     description:
       'The same as POST /bsdsyms with Accept: application/json, whatever the Accept, and on demand compared with what ' +
-      'another loader makes of the image.',
+      'another loader makes of the image. `guests` says what guests make of the blob.',
     parameters: LAYOUT_PARAMETERS,
     mediaTypes: [JSON_TYPE],
     ok: { description: 'The layout.', content: { [JSON_TYPE]: { schema: layoutResponse } } },

@@ -14,9 +14,9 @@ export function verifyRoute(app: FastifyInstance, services: UploadServices): voi
     operationId: 'verify',
     summary: 'What guests make of a symbol blob',
     description:
-      'Takes a symbol blob, or a dump of the memory that begins with one, and tells for each guest whether it finds its ' +
-      'symbols there, why not, how many, and what it misreads first. One that no guest can use is an answer, too, not a ' +
-      'problem; an ELF image, which was sent to the wrong route, is a problem.',
+      'Takes a symbol blob, or a dump of the memory that begins with one, and says for each guest whether it finds its ' +
+      'symbols there, finds none, or reads outside of the bytes; why, how many, and what it misreads. A blob that no guest ' +
+      'can use is an answer too, not a problem; an ELF image, which was sent to the wrong route, is a problem.',
     parameters: VERIFY_PARAMETERS,
     mediaTypes: [JSON_TYPE],
     unpack: false,

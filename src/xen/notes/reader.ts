@@ -7,18 +7,10 @@
  */
 import type { ElfImage } from '../../elf/headers.ts';
 import { isInside, type View } from '../../elf/view.ts';
+import type { ByteWalk } from '../byte-walk.ts';
 
-/** A range of the image that a walk wants to see. It is inside, and not longer than a block. */
-export interface ByteRange {
-  readonly offset: number;
-  readonly length: number;
-}
-
-/**
- * Yields the range it wants to see, and goes on with those bytes. It yields null where it has worked for a while: the
- * driver may give others their turn, and what it passes in then does not matter.
- */
-export type NotesWalk<Result> = Generator<ByteRange | null, Result, Uint8Array>;
+/** A walk through notes, or a part of it. */
+export type NotesWalk<Result> = ByteWalk<Result>;
 
 /** Headers, notes or blocks that are looked at between two turns. */
 export const STEPS_PER_TURN = 512;

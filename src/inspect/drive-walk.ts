@@ -1,0 +1,34 @@
+/** Carries out work that asks for bytes. */
+import type { ByteWalk } from '../xen/byte-walk.ts';
+import type { ImageSource } from './image-source.ts';
+import { nextTurn } from './turn.ts';
+
+/** What others wait for at most: so many reads, or so many bytes. */
+const READS_PER_TURN = 16;
+const BYTES_PER_TURN = 1024 * 1024;
+const NOTHING = new Uint8Array();
+
+/**
+ * Gives a walk the bytes that it asks for, and others their turn while it goes on.
+ *
+ * @throws only what the source throws when it cannot be read
+ */
+export async function driveWalk<Result>(source: Pick<ImageSource, 'read'>, walk: ByteWalk<Result>): Promise<Result> {
+  let step = walk.next();
+  let reads = 0;
+  let bytes = 0;
+  while (step.done !== true) {
+    const range = step.value;
+    if (range !== null) {
+      reads += 1;
+      bytes += range.length;
+    }
+    if (range === null || reads >= READS_PER_TURN || bytes >= BYTES_PER_TURN) {
+      await nextTurn();
+      reads = 0;
+      bytes = 0;
+    }
+    step = walk.next(range === null ? NOTHING : await source.read(range.offset, range.length));
+  }
+  return step.value;
+}

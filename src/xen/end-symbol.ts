@@ -1,0 +1,249 @@
+/**
+ * The end symbols of the linker, where guests look for the blob, and whether it begins there.
+ *
+ * Xen places the blob at the end of the loadable segments, a guest looks for it at its own end symbol. The two are the
+ * same only when nothing is loaded after that symbol.
+ */
+import { ELF64, ET_REL } from '../elf/format.ts';
+import type { ElfImage } from '../elf/headers.ts';
+import {
+  SHN_COMMON,
+  SHN_UNDEF,
+  STB_LOCAL,
+  STT_FILE,
+  STT_SECTION,
+  STT_TLS,
+  STV_HIDDEN,
+  STV_INTERNAL,
+  type SymbolEntry,
+} from '../elf/symbols.ts';
+import { alignedWords } from '../elf/words.ts';
+import type { ByteWalk } from './byte-walk.ts';
+import type { SymbolPlan } from './loaders/bsdsyms.ts';
+import { roundUp } from './loaders/layout.ts';
+import { loadableSegments } from './segments.ts';
+import type { Warning } from './warnings.ts';
+
+/** FreeBSD and NetBSD look at `end`, the Xen Test Framework at `_end`. */
+export type EndSymbol = 'end' | '_end';
+
+/** Program headers that are looked at in one turn. */
+const SEGMENTS_PER_TURN = 2048;
+
+/** The end symbols that a guest may look for; none where symbols have no addresses, as in object files. */
+export function endSymbolsOf(image: ElfImage): readonly EndSymbol[] {
+  const { format, elfHeader } = image.headers;
+  // What is read here is no reason against the image.
+  const view = image.view.fork();
+  if (view.u32(elfHeader, 0, format.elfHeader.fields.e_type) === ET_REL) return [];
+  if (loadableSegments({ ...image, view }).next().done === true) return [];
+  // The Xen Test Framework is ELF32 only.
+  return format === ELF64 ? ['end'] : ['end', '_end'];
+}
+
+/** As bytes; `_end` ends like `end`, and linkers let the two share a string. */
+const END = [0x65, 0x6e, 0x64] as const;
+const UNDERSCORE = 0x5f;
+/** Strings that end like an end symbol; kernels have a few thousand. Symbols with later ones are not found. */
+const MAX_PLACES = 65_536;
+/** Bytes that a string takes which is looked for, without its NUL. */
+const LONGEST = 4;
+const LOW_BITS = 0xffff;
+
+/** Four bytes as a word of this machine. */
+const wordOf = (...bytes: readonly [number, number, number, number]): number =>
+  new Int32Array(Uint8Array.from(bytes).buffer)[0] ?? 0;
+/** What a word holds of `end` and its NUL, by how many bytes of the word come before or are gone; with masks. */
+const WORDS = {
+  whole: wordOf(...END, 0),
+  last3: wordOf(0, ...END),
+  last3Mask: wordOf(0, 0xff, 0xff, 0xff),
+  first3: wordOf(END[1], END[2], 0, 0),
+  first3Mask: wordOf(0xff, 0xff, 0xff, 0),
+  first2: wordOf(END[2], 0, 0, 0),
+  first2Mask: wordOf(0xff, 0xff, 0, 0),
+} as const;
+
+/** Looks for the names of end symbols in a string table: whole strings, and the ends of longer ones. */
+export class EndStringSearch {
+  readonly #names: ReadonlySet<EndSymbol>;
+  readonly #places = new Map<number, EndSymbol>();
+  /** 1 for the low bits of each place: tells of most places that they are none, and quickly. */
+  readonly #hints = new Uint8Array(LOW_BITS + 1);
+  /** Where in the table the next piece begins. */
+  #offset = 0;
+  /** The last bytes before it. */
+  readonly #before = new Uint8Array(LONGEST);
+
+  constructor(names: readonly EndSymbol[]) {
+    this.#names = new Set(names);
+  }
+
+  /** Whether there is a name at all. */
+  get isEmpty(): boolean {
+    return this.#places.size === 0;
+  }
+
+  /** The name that begins there. */
+  at(place: number): EndSymbol | undefined {
+    return this.#hints[place & LOW_BITS] === 0 ? undefined : this.#places.get(place);
+  }
+
+  /** Looks at the next piece of the table. The pieces come in order, and are not kept. */
+  scan(piece: Uint8Array): void {
+    const { lead, words } = alignedWords(piece);
+    this.#scanBytes(piece, 0, Math.min(lead + 1, piece.length));
+    // Words instead of bytes, as hardly any word is a hit, and locals, as this is the time that a search takes.
+    const { whole, last3, last3Mask, first3, first3Mask, first2, first2Mask } = WORDS;
+    for (let index = 0; index < words.length; index++) {
+      const word = words[index] ?? 0;
+      if (
+        word === whole ||
+        (word & last3Mask) === last3 ||
+        (word & first3Mask) === first3 ||
+        (word & first2Mask) === first2
+      ) {
+        const at = lead + index * 4;
+        this.#scanBytes(piece, at, Math.min(at + 5, piece.length));
+      }
+    }
+    this.#scanBytes(piece, lead + words.length * 4, piece.length);
+    this.#offset += piece.length;
+    this.#before.copyWithin(0, piece.length);
+    const tail = piece.subarray(Math.max(0, piece.length - LONGEST));
+    this.#before.set(tail, LONGEST - tail.length);
+  }
+
+  #scanBytes(piece: Uint8Array, from: number, to: number): void {
+    for (let end = from; end < to; end++) {
+      if (piece[end] !== 0) continue;
+      if ((end === 0 ? this.#before[LONGEST - 1] : piece[end - 1]) === END[2]) this.#see(piece, end);
+    }
+  }
+
+  /** @param end of a string whose last byte is right */
+  #see(piece: Uint8Array, end: number): void {
+    if (this.#byte(piece, end - 2) !== END[1] || this.#byte(piece, end - 3) !== END[0]) return;
+    const place = this.#offset + end - END.length;
+    this.#add(place, 'end');
+    if (this.#byte(piece, end - 4) === UNDERSCORE) this.#add(place - 1, '_end');
+  }
+
+  #add(place: number, name: EndSymbol): void {
+    if (!this.#names.has(name) || this.#places.size === MAX_PLACES) return;
+    this.#places.set(place, name);
+    this.#hints[place & LOW_BITS] = 1;
+  }
+
+  /** A byte of the piece, or before it. */
+  #byte(piece: Uint8Array, at: number): number {
+    return (at >= 0 ? piece[at] : this.#before[LONGEST + at]) ?? 0;
+  }
+}
+
+/** Picks the symbols of the linker among all symbols with their names. */
+export class EndSymbolSearch {
+  readonly #global = new Map<EndSymbol, bigint>();
+  readonly #hidden = new Map<EndSymbol, bigint>();
+
+  /** Takes a symbol of that name into account. Offered in table order; of several the first one counts. */
+  offer(name: EndSymbol, { value, type, bind, visibility, section }: SymbolEntry): void {
+    if (section === SHN_UNDEF || section === SHN_COMMON) return;
+    if (type === STT_SECTION || type === STT_FILE || type === STT_TLS) return;
+    if (bind !== STB_LOCAL) setOnce(this.#global, name, value);
+    // Linkers make a hidden symbol local. Any other local symbol is a name that some source file uses for itself.
+    else if (visibility === STV_HIDDEN || visibility === STV_INTERNAL) setOnce(this.#hidden, name, value);
+  }
+
+  /** The values by name. */
+  get values(): ReadonlyMap<EndSymbol, bigint> {
+    return new Map([...this.#hidden, ...this.#global]);
+  }
+}
+
+function setOnce<Key, Value>(map: Map<Key, Value>, key: Key, value: Value): void {
+  if (!map.has(key)) map.set(key, value);
+}
+
+/** An end symbol at which no blob begins. */
+export interface Misplaced {
+  readonly name: EndSymbol;
+  readonly value: bigint;
+  /** Guest-physical. */
+  readonly paddr: bigint;
+}
+
+/**
+ * The end symbols that are not where the blob begins. A symbol lies in guest-physical memory as its segment does.
+ *
+ * @param values of the symbols, by name
+ */
+export function* findMisplaced(
+  image: ElfImage,
+  { pstart }: SymbolPlan,
+  values: ReadonlyMap<EndSymbol, bigint>,
+): ByteWalk<Misplaced[]> {
+  const { headers } = image;
+  const view = image.view.fork();
+  const table = headers.programHeaders;
+  const { p_vaddr, p_paddr, p_memsz } = headers.format.programHeader.fields;
+  const places = [...values].map(([name, value]) => ({ name, value, nearest: new NearestSegment(value) }));
+  let seen = 0;
+  for (const index of places.length === 0 ? [] : loadableSegments({ ...image, view })) {
+    seen += 1;
+    if (seen % SEGMENTS_PER_TURN === 0) yield null;
+    const vaddr = view.u64(table, index, p_vaddr);
+    const end = vaddr + view.u64(table, index, p_memsz);
+    for (const { nearest } of places) nearest.offer(vaddr, end, () => view.u64(table, index, p_paddr));
+  }
+  return places.flatMap(({ name, value, nearest: { paddr } }) =>
+    paddr === null || BigInt.asUintN(64, roundUp(paddr, headers.format)) === pstart ? [] : [{ name, value, paddr }],
+  );
+}
+
+/** Finds where an address lies: in the segment that holds it, or else ends there, or else is the last one before it. */
+class NearestSegment {
+  readonly #value: bigint;
+  /** Of the segment so far: how far before the address it ends; -1 when it holds the address. */
+  #distance: bigint | null = null;
+  #paddr = 0n;
+
+  constructor(value: bigint) {
+    this.#value = value;
+  }
+
+  offer(vaddr: bigint, end: bigint, paddr: () => bigint): void {
+    if (vaddr > this.#value) return;
+    const distance = this.#value < end ? -1n : this.#value - end;
+    if (this.#distance !== null && this.#distance <= distance) return;
+    this.#distance = distance;
+    this.#paddr = paddr() + this.#value - vaddr;
+  }
+
+  /** Guest-physical; null when every segment begins after the address. */
+  get paddr(): bigint | null {
+    return this.#distance === null ? null : BigInt.asUintN(64, this.#paddr);
+  }
+}
+
+const GUESTS_OF: Readonly<Record<EndSymbol, string>> = {
+  end: 'FreeBSD and NetBSD look',
+  _end: 'The Xen Test Framework looks',
+};
+
+/** One warning for all misplaced end symbols; null when there are none. */
+export function describeMisplaced(misplaced: readonly Misplaced[], plan: SymbolPlan): Warning | null {
+  if (misplaced.length === 0) return null;
+  const symbols = misplaced.map(
+    ({ name, value, paddr }) =>
+      `${GUESTS_OF[name]} at the kernel's symbol ${name}, which is at ${hex(value)}, guest-physical ${hex(paddr)}.`,
+  );
+  return {
+    code: 'end-symbol-elsewhere',
+    detail:
+      `${symbols.join(' ')} The symbols begin at ${hex(plan.pstart)}. Either the image goes on after that symbol, which ` +
+      'the linker script has to place last, or the load address is not the one that the guest expects.',
+  };
+}
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;

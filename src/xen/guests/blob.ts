@@ -1,0 +1,295 @@
+/** The one reader of blobs: size word, ELF header, and the search for the tables that guests have in common. */
+import {
+  EI_CLASS,
+  EI_DATA,
+  ELF_MAGIC,
+  ELF32,
+  ELF64,
+  ELFCLASS64,
+  ELFDATA2LSB,
+  type ElfFormat,
+  type ElfHeaderField,
+  hasElfMagic,
+  SHT_SYMTAB,
+} from '../../elf/format.ts';
+import type { ByteWalk } from '../byte-walk.ts';
+import { type Loader, SIZE_WORD_BYTES } from '../loaders/bsdsyms.ts';
+import { roundUp } from '../loaders/layout.ts';
+import { BLOCK_BYTES, type GuestMemory, positionOf, Structures } from './memory.ts';
+import { type GuestVerdict, none, type OutsideCode, unknown } from './verdict.ts';
+
+/** The classes by their number in `EI_CLASS`. */
+const FORMATS: Readonly<Record<number, ElfFormat>> = { [ELFCLASS64 - 1]: ELF32, [ELFCLASS64]: ELF64 };
+const EI_CLASS_END = EI_CLASS + 1;
+
+/** What guests read of a blob before they part ways. All numbers are as a guest reads them: little-endian. */
+export interface Blob {
+  readonly memory: GuestMemory;
+  /** Null when the memory ends before it does. */
+  readonly sizeWord: number | null;
+  /** Whether the memory begins with an ELF header instead. */
+  readonly lacksSizeWord: boolean;
+  /** The ELF header after the size word, as far as it is inside. */
+  readonly header: ElfHeader;
+  /** What the section headers lead to; null when the ELF header does not get so far. */
+  readonly search: TableSearch | null;
+}
+
+/** The ELF header of a blob as a guest reads it, as far as it is inside the memory. */
+export class ElfHeader {
+  /** By the class; null when that is outside, or none that there is. */
+  readonly format: ElfFormat | null;
+  readonly #bytes: Uint8Array;
+  readonly #data: DataView;
+
+  /** @param bytes up to the longer ELF header; fewer where the memory ends */
+  constructor(bytes: Uint8Array) {
+    this.format = FORMATS[bytes[EI_CLASS] ?? 0] ?? null;
+    this.#bytes = bytes;
+    this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get hasMagic(): boolean {
+    return hasElfMagic(this.#bytes);
+  }
+
+  /** Whether the first `length` bytes are inside the memory. */
+  has(length: number): boolean {
+    return this.#bytes.length >= length;
+  }
+
+  /** A field that is inside. @param littleEndian default: as guests do */
+  field(format: ElfFormat, name: ElfHeaderField, littleEndian = true): bigint {
+    const { offset, width } = format.elfHeader.fields[name];
+    if (width === 8) return this.#data.getBigUint64(offset, littleEndian);
+    return BigInt(
+      width === 4 ? this.#data.getUint32(offset, littleEndian) : this.#data.getUint16(offset, littleEndian),
+    );
+  }
+
+  /** A field of 16 or 32 bits that is inside. */
+  u32(format: ElfFormat, name: ElfHeaderField, littleEndian = true): number {
+    return Number(this.field(format, name, littleEndian));
+  }
+
+  /** Whether `EI_DATA`, which no guest looks at, says little-endian. */
+  get saysLittleEndian(): boolean {
+    return this.#bytes[EI_DATA] === ELFDATA2LSB;
+  }
+}
+
+const endOf = ({ elfHeader }: ElfFormat, name: ElfHeaderField): number => {
+  const { offset, width } = elfHeader.fields[name];
+  return offset + width;
+};
+
+/** Reads what comes before the tables. */
+export function* readBlob(memory: GuestMemory): ByteWalk<Blob> {
+  const start = yield* memory.block(0, Math.min(memory.size, SIZE_WORD_BYTES + ELF64.elfHeader.size));
+  const header = new ElfHeader(start.subarray(SIZE_WORD_BYTES));
+  const { format } = header;
+  const canSearch = format !== null && header.hasMagic && header.has(endOf(format, 'e_shnum'));
+  return {
+    memory,
+    sizeWord:
+      start.length < SIZE_WORD_BYTES
+        ? null
+        : new DataView(start.buffer, start.byteOffset, SIZE_WORD_BYTES).getUint32(0, true),
+    lacksSizeWord: hasElfMagic(start) && !header.hasMagic,
+    header,
+    search: canSearch ? yield* findTables(memory, header, format) : null,
+  };
+}
+
+/** What a guest asks of the ELF header. */
+export interface HeaderCheck {
+  /** Its own class. */
+  readonly format: ElfFormat;
+  readonly checksVersion: boolean;
+  /** How far it reads before it looks at anything else, in bytes. */
+  readonly length: number;
+}
+
+/** How far FreeBSD and the Xen Test Framework read the ELF header. */
+export const throughSectionCount = (format: ElfFormat): number => endOf(format, 'e_shnum');
+
+/** Checks the ELF header in the order of guests: magic, class, version. Null when the guest goes on. */
+export function checkHeader({ header, lacksSizeWord }: Blob, check: HeaderCheck): GuestVerdict | null {
+  const { format, checksVersion, length } = check;
+  if (!header.has(ELF_MAGIC.length)) return unknown('elf-header-outside');
+  if (lacksSizeWord) return none('size-word-missing');
+  if (!header.hasMagic) return none('no-elf-header');
+  if (!header.has(EI_CLASS_END)) return unknown('elf-header-outside');
+  if (header.format !== format) return none('other-class');
+  if (checksVersion) {
+    if (!header.has(endOf(format, 'e_version'))) return unknown('elf-header-outside');
+    if (header.u32(format, 'e_version') > 1) return none('elf-version');
+  }
+  return header.has(length) ? null : unknown('elf-header-outside');
+}
+
+/** A table as guests find it. */
+export interface GuestTable {
+  /** From the first byte of the blob on, in 64 bits. */
+  readonly offset: bigint;
+  /** The same as a position; may be anywhere. */
+  readonly at: number;
+  /** `sh_size`. */
+  readonly size: bigint;
+}
+
+/** Both tables, and what guests do not look at. */
+export interface GuestTables {
+  readonly symtab: GuestTable;
+  /** Its `size` is null when the linked header reaches outside. */
+  readonly strtab: Omit<GuestTable, 'size'> & { readonly size: bigint | null };
+  /** `sh_link` of the symbol table, signed as guests take it, and the type of the header that it leads to. */
+  readonly link: number;
+  readonly linkedType: number | null;
+}
+
+export type TableSearch =
+  | { readonly found: true; readonly tables: GuestTables }
+  /** `outside`: a header that had to be read is not inside the memory; null when there are simply no tables. */
+  | { readonly found: false; readonly outside: OutsideCode | null };
+
+/** The section headers as guests walk them: in steps of their native size, whatever `e_shentsize` says. */
+export class SectionHeaders {
+  readonly count: number;
+  readonly #memory: GuestMemory;
+  readonly #format: ElfFormat;
+  readonly #at: number;
+
+  /** @param header inside the memory as far as `e_shnum` */
+  constructor(memory: GuestMemory, header: ElfHeader, format: ElfFormat) {
+    this.#memory = memory;
+    this.#format = format;
+    this.#at = positionOf(header.field(format, 'e_shoff'));
+    this.count = header.u32(format, 'e_shnum');
+  }
+
+  /** How many are read at once. */
+  get perBlock(): number {
+    return BLOCK_BYTES / ELF64.sectionHeader.size;
+  }
+
+  /** Where a header lies, whatever its index. */
+  position(index: number): number {
+    return this.#at + index * this.#format.sectionHeader.size;
+  }
+
+  /** `count` headers from `first` on, at most `perBlock`; the index of the first is 0. */
+  *read(first: number, count: number): ByteWalk<Structures> {
+    const { size } = this.#format.sectionHeader;
+    const at = this.position(first);
+    return new Structures(this.#memory, yield* this.#memory.block(at, count * size), at, size);
+  }
+}
+
+const INT32_END = 2 ** 31;
+
+/**
+ * The search that FreeBSD and NetBSD share: the first SYMTAB from section 1 on with an `sh_offset`, whose `sh_link` leads
+ * to a header with an `sh_offset`, whatever its index and type.
+ *
+ * 65,535 headers may link to headers anywhere, so all links are looked up together.
+ */
+function* findTables(memory: GuestMemory, header: ElfHeader, format: ElfFormat): ByteWalk<TableSearch> {
+  const headers = new SectionHeaders(memory, header, format);
+  const { sh_type, sh_offset, sh_size, sh_link } = format.sectionHeader.fields;
+  const candidates: number[] = [];
+  const links: number[] = [];
+  let isCut = false;
+  for (let first = 1; first < headers.count && !isCut; first += headers.perBlock) {
+    const count = Math.min(headers.perBlock, headers.count - first);
+    const block = yield* headers.read(first, count);
+    for (let index = 0; index < count && !isCut; index++) {
+      isCut = !block.has(index, sh_type);
+      if (isCut || block.u32(index, sh_type) !== SHT_SYMTAB) continue;
+      isCut = !block.has(index, sh_offset);
+      if (isCut || block.u64(index, sh_offset) === 0n) continue;
+      isCut = !block.has(index, sh_size) || !block.has(index, sh_link);
+      if (isCut) continue;
+      candidates.push(first + index);
+      links.push(block.u32(index, sh_link) | 0);
+    }
+  }
+  // The first one whose link does not lead to an sh_offset of 0 ends the search.
+  const last = yield* memory.findFirst(
+    headers.position(-INT32_END) + sh_offset.offset,
+    format.sectionHeader.size,
+    links.map((link) => link + INT32_END),
+    sh_offset.width,
+    (bytes) => (bytes.length < sh_offset.width ? 'outside' : bytes.some((byte) => byte !== 0) ? 'found' : null),
+  );
+  if (last === null) return { found: false, outside: isCut ? 'section-header-outside' : null };
+  if (last.result === 'outside') return { found: false, outside: 'linked-header-outside' };
+  return {
+    found: true,
+    tables: yield* readTables(headers, format, candidates[last.index] ?? 0, links[last.index] ?? 0),
+  };
+}
+
+function* readTables(headers: SectionHeaders, format: ElfFormat, index: number, link: number): ByteWalk<GuestTables> {
+  const { sh_type, sh_offset, sh_size } = format.sectionHeader.fields;
+  const symtab = yield* headers.read(index, 1);
+  const linked = yield* headers.read(link, 1);
+  return {
+    symtab: { ...locate(symtab.u64(0, sh_offset)), size: symtab.u64(0, sh_size) },
+    strtab: { ...locate(linked.u64(0, sh_offset)), size: linked.has(0, sh_size) ? linked.u64(0, sh_size) : null },
+    link,
+    linkedType: linked.has(0, sh_type) ? linked.u32(0, sh_type) : null,
+  };
+}
+
+const locate = (offset: bigint): Pick<GuestTable, 'offset' | 'at'> => ({
+  offset: BigInt.asUintN(64, BigInt(SIZE_WORD_BYTES) + offset),
+  at: positionOf(offset),
+});
+
+/** What a blob is by its headers. A guest does not look at all of it. */
+export interface BlobHeader {
+  readonly format: ElfFormat;
+  /** As `EI_DATA` says. */
+  readonly littleEndian: boolean;
+  /** In that byte order, as loaders keep it. */
+  readonly machine: number;
+  /** `e_shnum`, as guests read it. */
+  readonly sections: number;
+  /** The loader whose layout it has, as far as the header can tell. */
+  readonly loader: Loader | null;
+}
+
+/** @param header of a blob, or of what lies where its size word should be. @returns null when there is none, or it is cut */
+export function describeHeader(header: ElfHeader): BlobHeader | null {
+  const { format } = header;
+  if (format === null || !header.hasMagic || !header.has(format.elfHeader.size)) return null;
+  return {
+    format,
+    littleEndian: header.saysLittleEndian,
+    machine: header.u32(format, 'e_machine', header.saysLittleEndian),
+    sections: header.u32(format, 'e_shnum'),
+    loader: guessLoader(header, format),
+  };
+}
+
+/** Since 4.7 there are three headers after the room of an ELF64 header; before that all, right after the header. */
+function guessLoader(header: ElfHeader, format: ElfFormat): Loader | null {
+  const [shoff, shnum, shstrndx, ehsize, shentsize] = (
+    ['e_shoff', 'e_shnum', 'e_shstrndx', 'e_ehsize', 'e_shentsize'] as const
+  ).map((name) => header.u32(format, name));
+  const { elfHeader, sectionHeader } = format;
+  if (shoff === ELF64.elfHeader.size && shnum === 3) {
+    const tidy = shstrndx === 0 && ehsize === elfHeader.size && shentsize === sectionHeader.size;
+    // With headers of native size the two differ in this field alone, which images nearly always have.
+    return tidy ? 'xen-4.8' : format.class === 'ELF64' ? 'xen-4.7' : null;
+  }
+  if (shnum === 0) return null;
+  if (shstrndx === 0 && shoff === elfHeader.size) return 'libxc-4.6';
+  return shoff === ehsize ? 'xen-4.6' : null;
+}
+
+/** Where the blob ends by its size word, counted from its start: as Xen pads it, to 8 bytes (ELF64) or 4 (ELF32). */
+export function findBlobEnd({ format }: BlobHeader, sizeWord: number): number {
+  return Number(roundUp(BigInt(SIZE_WORD_BYTES + sizeWord), format));
+}
