@@ -96,7 +96,7 @@ const pretend = (version: string): string[] => [
   '--import',
   `data:text/javascript,Object.defineProperty(process, 'versions', { value: { node: '${version}' } })`,
 ];
-const line = (version: string): string => `bsdsyms: Node.js 22.18 or later is needed; this is ${version}.\n`;
+const line = (version: string): string => `bsdsyms: Node.js 24 or later is needed; this is ${version}.\n`;
 
 /** A module that, loaded first, lists on standard error what is loaded behind it. */
 const listing =
@@ -108,10 +108,10 @@ const loaded = (stderr: string): string[] =>
 describe('starting', () => {
   test('with an older Node.js is refused in one line', async () => {
     const [old, older, enough] = await Promise.all(
-      ['22.17.1', '18.0.0', '22.18.0'].map((version) => ended(start(['--version'], pretend(version)))),
+      ['23.11.1', '18.0.0', '24.0.0'].map((version) => ended(start(['--version'], pretend(version)))),
     );
-    expect(manifest.engines.node).toBe('>=22.18');
-    expect([old?.status, old?.stderr]).toEqual([2, line('22.17.1')]);
+    expect(manifest.engines.node).toBe('>=24');
+    expect([old?.status, old?.stderr]).toEqual([2, line('23.11.1')]);
     expect([older?.status, older?.stderr]).toEqual([2, line('18.0.0')]);
     expect(enough?.status).toBe(0);
   });
