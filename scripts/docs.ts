@@ -1,7 +1,7 @@
 /** Writes the generated tables into docs; with --check only tells whether they are up to date. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { describeSettings, loadConfig } from '../src/config.ts';
+import { describeRelations, describeSettings, loadConfig } from '../src/config.ts';
 import { Admission } from '../src/http/admission.ts';
 import { Metrics } from '../src/http/metrics.ts';
 import { Budget } from '../src/image/budget.ts';
@@ -17,6 +17,7 @@ interface Table {
 const settings = describeSettings().replace(`\`${tmpdir()}\``, "the system's folder for temporary files");
 const tables: readonly Table[] = [
   { file: 'docs/configuration.md', name: 'settings', text: settings },
+  { file: 'docs/configuration.md', name: 'relations', text: describeRelations() },
   { file: 'docs/operations.md', name: 'metrics', text: await describeMetrics() },
 ];
 

@@ -9,7 +9,7 @@ import {
 } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { loadConfig } from '../../src/config.ts';
+import { readSettings, SETTING_KEYS } from '../../src/config.ts';
 import { type App, buildApp } from '../../src/http/app.ts';
 import { processSlabs } from '../../src/image/slabs.ts';
 
@@ -29,7 +29,10 @@ export interface Service {
   close(): Promise<void>;
 }
 
-/** Starts the service with the given environment variables. Whoever starts it closes it. */
+/**
+ * Starts the service with the given environment variables. Whoever starts it closes it. The settings need not fit together:
+ * a test makes a budget small in order to see it used up.
+ */
 export async function startService(env: Readonly<Record<string, string>> = {}): Promise<Service> {
   let written: string[] = [];
   let onWrite: (() => void)[] = [];
@@ -41,7 +44,7 @@ export async function startService(env: Readonly<Record<string, string>> = {}): 
       for (const wake of waiting) wake();
     },
   };
-  const config = loadConfig(env);
+  const config = readSettings(env, SETTING_KEYS);
   const app = await buildApp(config, pino({ level: config.logLevel }, destination));
   const url = await app.server.listen({ port: 0, host: '127.0.0.1' });
 
