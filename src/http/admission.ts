@@ -16,10 +16,19 @@ export interface Place {
   leave(): void;
 }
 
+/** What hands out places: to this process alone, or to it and others. */
+export interface AdmissionControl {
+  /** Uploads of this process that have a place. */
+  readonly running: number;
+  /** Those that wait for one. */
+  readonly queued: number;
+  enter(): Place;
+}
+
 const RETRY_AFTER_SECONDS = 1;
 const ENTERED = Promise.resolve();
 
-export class Admission {
+export class Admission implements AdmissionControl {
   readonly #limits: AdmissionLimits;
   /** Those who wait, longest first; called when a place is theirs. */
   readonly #queue = new Set<() => void>();
@@ -75,7 +84,7 @@ export class Admission {
   }
 }
 
-function tooBusy({ maxUploads }: AdmissionLimits): Problem {
+export function tooBusy({ maxUploads }: Pick<AdmissionLimits, 'maxUploads'>): Problem {
   return new Problem(
     'too-busy',
     `All ${maxUploads} places for uploads are taken. Send the request again after the time in Retry-After.`,

@@ -10,7 +10,7 @@ import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { looksLikeMultipart, RECOGNISED_BYTES } from '../inspect/recognise.ts';
 import { MAX_REPEATS } from '../parameters.ts';
-import type { Admission } from './admission.ts';
+import type { AdmissionControl } from './admission.ts';
 import { contentDecoders, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
 import type { ParameterCollector } from './parameters.ts';
@@ -27,7 +27,7 @@ const MAX_FORM_OVERHEAD_BYTES = 64 * 1024;
 
 export interface UploadOptions {
   readonly store: ImageStore;
-  readonly admission: Admission;
+  readonly admission: AdmissionControl;
   /** How long a body may pause. */
   readonly stallTimeoutMs: number;
   /** Whether a compressed file is unpacked, and one that is a form refused. */

@@ -1,4 +1,7 @@
 /** The end of the real process: what was accepted is answered, what comes later is told to go elsewhere. */
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
 import { json, post, send } from '../support/http.ts';
@@ -117,5 +120,117 @@ describe.concurrent('after SIGTERM', () => {
     child.kill(signal);
     expect(await child.exited).toEqual({ code: 1, signal: null });
     expect(await upload.outcome).toBe('cut off');
+  });
+});
+
+/** The longest time that a setting takes. */
+const LONGEST_MS = '1000000000';
+/** A module that, loaded first, says on standard error that the service is being loaded, and gives a signal time to arrive. */
+const LOADING = 'the service is loaded';
+const sayLoading =
+  'data:text/javascript,import { registerHooks } from "node:module"; registerHooks({ load(url, context, next) { ' +
+  `if (url.endsWith("/http/app.ts")) { process._rawDebug("${LOADING}"); ` +
+  'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300); } return next(url, context); } })';
+
+describe.concurrent.each(['1', '3'])('SIGTERM ends %s workers in order', (workers) => {
+  const env = { BSDSYMS_WORKERS: workers };
+
+  test('while they start', async () => {
+    const child = processes.start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: LONG_MS }, ['--import', sayLoading]);
+    await child.complained(LOADING);
+    child.kill('SIGTERM');
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+  });
+
+  test('as soon as one of them listens', async () => {
+    const child = processes.start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: LONG_MS });
+    await child.listening();
+    child.kill('SIGTERM');
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+    expect(child.logs({ level: 50 })).toEqual([]);
+  });
+
+  test.each(['0', '1', '100'])('with a grace of %s ms, when there is nothing to finish', async (grace) => {
+    const child = processes.start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: grace });
+    const { port } = await child.listening(Number(workers));
+    // An idle connection is nothing to be finished.
+    const kept = await RawConnection.open(port);
+    await kept.send(head('GET', '/healthz'));
+    expect((await kept.answer()).status).toBe(200);
+    child.kill('SIGTERM');
+    expect(await child.exited).toEqual({ code: 0, signal: null });
+    expect(await kept.ended()).toBe('');
+  });
+
+  test('with a collector of traces that cannot be reached, or does not answer', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const closed = createServer().listen(0, '127.0.0.1');
+    await once(closed, 'listening');
+    const urls = [silent, closed].map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    closed.close();
+    try {
+      for (const url of urls) {
+        const child = processes.start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: '0', OTEL_EXPORTER_OTLP_ENDPOINT: url });
+        const { port } = await child.listening(Number(workers));
+        expect((await send({ port }, '/readyz', { headers: { connection: 'close' } })).status).toBe(200);
+        await child.logged(({ msg, route }) => msg === 'request' && route === '/readyz');
+        child.kill('SIGTERM');
+        expect(await child.exited).toEqual({ code: 0, signal: null });
+        expect(child.logs({ level: 40 }).map(({ msg }) => msg)).toEqual([
+          expect.stringMatching(/^the last traces could not be sent/),
+        ]);
+      }
+    } finally {
+      silent.closeAllConnections();
+      silent.close();
+    }
+  });
+
+  test('within the longest times that can be set, which no timer is too short for', async () => {
+    const child = processes.start({
+      ...env,
+      BSDSYMS_SHUTDOWN_DELAY_MS: LONGEST_MS,
+      BSDSYMS_SHUTDOWN_GRACE_MS: LONGEST_MS,
+      BSDSYMS_UPLOAD_TIMEOUT_MS: LONGEST_MS,
+      BSDSYMS_STALL_TIMEOUT_MS: LONGEST_MS,
+      BSDSYMS_KEEP_ALIVE_TIMEOUT_MS: LONGEST_MS,
+      BSDSYMS_QUEUE_TIMEOUT_MS: String(Number(LONGEST_MS) - 1),
+    });
+    const { port } = await child.listening(Number(workers));
+    const upload = await SlowUpload.begin({ port });
+    child.kill('SIGTERM');
+    await child.message('shutting down');
+    // It serves on all through the delay.
+    expect((await send({ port }, '/readyz', { headers: { connection: 'close' } })).status).toBe(503);
+    expect(await upload.finish()).toBe(200);
+    child.kill('SIGTERM');
+    expect(await child.exited).toEqual({ code: 1, signal: null });
+    expect(child.stderr).toBe('');
+  });
+});
+
+describe.concurrent('a start that fails', () => {
+  test('ends several workers as it ends one', async () => {
+    const holder = createServer().listen(0, '127.0.0.1');
+    await once(holder, 'listening');
+    const { port } = holder.address() as AddressInfo;
+    const child = processes.start({ BSDSYMS_WORKERS: '2', PORT: String(port) });
+    expect(await child.exited).toEqual({ code: 1, signal: null });
+    expect(child.logs().map(({ level, msg }) => [level, msg])).toEqual([[60, 'cannot listen']]);
+    holder.close();
+  });
+
+  const restrictsNetwork = process.allowedNodeEnvironmentFlags.has('--allow-net');
+  test.each([
+    ['--allow-net', '1', restrictsNetwork, []],
+    ['--allow-child-process', '2', true, restrictsNetwork ? ['--allow-net'] : []],
+  ] as const)('for want of %s says so', async (flag, workers, applies, given) => {
+    if (!applies) return;
+    const options = ['--permission', '--allow-fs-read=*', '--disable-warning=ExperimentalWarning', ...given];
+    const child = processes.start({ BSDSYMS_WORKERS: workers, NODE_COMPILE_CACHE: '' }, options);
+    expect(await child.exited).toEqual({ code: 2, signal: null });
+    expect([child.stdout, child.stderr]).toEqual(['', expect.stringMatching(/^bsdsyms: \w+: [^\n]+\n$/)]);
+    expect(child.stderr).toContain(flag);
   });
 });

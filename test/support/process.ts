@@ -21,9 +21,13 @@ export class ServiceProcess {
   stdout = '';
   stderr = '';
 
-  /** Starts it on a free port of the loopback, as the leader of a process group of its own. */
-  constructor(env: Readonly<Record<string, string>> = {}) {
-    this.#child = spawn(process.execPath, [MAIN], {
+  /**
+   * Starts it on a free port of the loopback, as the leader of a process group of its own.
+   *
+   * @param nodeOptions what stands before the program
+   */
+  constructor(env: Readonly<Record<string, string>> = {}, nodeOptions: readonly string[] = []) {
+    this.#child = spawn(process.execPath, [...nodeOptions, MAIN], {
       env: { PORT: '0', NODE_COMPILE_CACHE: COMPILE_CACHE, ...env },
       detached: true,
     });
@@ -62,6 +66,14 @@ export class ServiceProcess {
     }
   }
 
+  /** Waits until it has written this to standard error. */
+  async complained(text: string): Promise<void> {
+    while (!this.stderr.includes(text)) {
+      if (this.#ended) throw new Error(`the process ended: ${this.stdout}${this.stderr}`);
+      await Promise.race([once(this.#child.stderr, 'data'), this.exited]);
+    }
+  }
+
   message(msg: string): Promise<LogLine[]> {
     return this.logged((line) => line['msg'] === msg);
   }
@@ -74,6 +86,20 @@ export class ServiceProcess {
 
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
+  }
+
+  /** From now on nobody reads what it logs. At its end the rest is read all the same. */
+  stopReading(): void {
+    this.#child.stdout.pause();
+  }
+
+  readAgain(): void {
+    this.#child.stdout.resume();
+  }
+
+  /** Closes the reading end of its log. */
+  closeLog(): void {
+    this.#child.stdout.destroy();
   }
 
   /** Signals the process and its workers, as Ctrl-C does, and service managers. */
@@ -109,8 +135,8 @@ export function isAlive(pid: number): boolean {
 export class Processes {
   #started: ServiceProcess[] = [];
 
-  start(env: Readonly<Record<string, string>> = {}): ServiceProcess {
-    const started = new ServiceProcess(env);
+  start(env: Readonly<Record<string, string>> = {}, nodeOptions: readonly string[] = []): ServiceProcess {
+    const started = new ServiceProcess(env, nodeOptions);
     this.#started.push(started);
     return started;
   }
