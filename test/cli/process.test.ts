@@ -1,5 +1,15 @@
 /** The command in a process of its own: streams, signals, statuses, and what it takes to start. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -59,6 +69,42 @@ describe('a process', () => {
       status: 2,
       stderr: 'bsdsyms: standard output: broken pipe (EPIPE)\n',
     });
+  });
+
+  test('writes to its standard output, whatever it is called, and does not replace it', async () => {
+    const own = new TemporaryDirectory();
+    symlinkSync('/proc/self/fd/1', own.file('stdout'));
+    const expected = await run(['blob', file]);
+    // Once a pipe, once a file that has something in it already.
+    const piped = await ended(start(['blob', '-o', own.file('stdout'), file]));
+    expect([piped.status, piped.stdout.equals(expected.stdout)]).toEqual([0, true]);
+    writeFileSync(own.file('log'), 'before');
+    const opened = openSync(own.file('log'), 'a');
+    const filed = spawnSync(process.execPath, ['src/cli.ts', 'blob', '-o', own.file('stdout'), file], {
+      cwd: ROOT,
+      stdio: ['ignore', opened, 'pipe'],
+    });
+    closeSync(opened);
+    expect([filed.status, filed.stderr.toString()]).toEqual([0, '']);
+    expect(readFileSync(own.file('log')).equals(Buffer.concat([Buffer.from('before'), expected.stdout]))).toBe(true);
+    expect(lstatSync(own.file('stdout')).isSymbolicLink()).toBe(true);
+    own.remove();
+  });
+
+  test('refuses to add to the image that it reads, or to replace the one on standard input', async () => {
+    const own = directory.write(image);
+    for (const [stdin, stdout, args] of [
+      ['ignore', 'a', ['blob', own]],
+      ['r', 'pipe', ['blob', '-o', own, '-']],
+    ] as const) {
+      const open = (how: string): number | 'ignore' | 'pipe' =>
+        how.length === 1 ? openSync(own, how) : (how as 'pipe');
+      const stdio = [open(stdin), open(stdout), 'pipe'] as const;
+      const { status, stderr } = spawnSync(process.execPath, ['src/cli.ts', ...args], { cwd: ROOT, stdio: [...stdio] });
+      for (const descriptor of stdio) if (typeof descriptor === 'number') closeSync(descriptor);
+      expect([status, stderr.toString()]).toEqual([2, expect.stringContaining('The output is the file that is read')]);
+    }
+    expect(readFileSync(own).equals(image)).toBe(true);
   });
 
   test('leaves nothing behind when it is interrupted', async () => {
