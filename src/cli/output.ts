@@ -171,7 +171,7 @@ async function explain<T>(path: string, action: () => Promise<T>): Promise<T> {
   }
 }
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
 /**
  * Removes a file when the process is told to end, and lets it end.
