@@ -59,6 +59,15 @@ export type { FlatLayout, GuestReport, KernelReport, Layout, VerifyReport } from
 export { toVerifyReport } from './report/verify.ts';
 export { BROKEN_KINDS, type Broken, type BrokenCode, type BrokenKind } from './xen/broken.ts';
 export {
+  BUILDER_REFUSALS,
+  type BuilderRefusal,
+  type BuilderRefusalCode,
+  type BuilderVerdict,
+  type HvmVerdict,
+  type PvGuestType,
+  type PvVerdict,
+} from './xen/builder.ts';
+export {
   type BlobRange,
   type Comparison,
   type Difference,
@@ -84,7 +93,8 @@ export {
   type SymbolLoad,
   type SymbolPlan,
 } from './xen/loaders/bsdsyms.ts';
-export type { GuestKind, GuestParameters, NoteName, XenNotes } from './xen/notes/walk.ts';
+export type { GuestKind, GuestParameters, NoteName } from './xen/notes/parameters.ts';
+export type { XenNotes } from './xen/notes/walk.ts';
 export type { Extent } from './xen/plan.ts';
 export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/segments.ts';
 export { planWarnings, WARNING_KINDS, type Warning, type WarningCode } from './xen/warnings.ts';

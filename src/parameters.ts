@@ -1,18 +1,17 @@
 /**
  * The parameters of an image's way through the loader: what they are called, what they accept, what they mean. Queries,
- * forms and the command line give them as text, and all of them are checked here.
+ * forms and the command line give them as text; each is read here, once, into the value that it stands for.
  */
-import type { Config } from './config.ts';
 import { SYMBOL_BINDS, SYMBOL_TYPES, symbolBindNumbers, symbolTypeNumbers } from './elf/symbols.ts';
-import { type FlatRequest, type LoadRequest, ON_BROKEN, type OnBroken, SYMBOLS_CHOICES } from './inspect/load.ts';
+import { ON_BROKEN, SYMBOLS_CHOICES } from './inspect/load.ts';
 import { DEFAULT_PAGE_SYMBOLS, findConflict, MAX_PAGE_SYMBOLS, type SymbolQuery } from './report/symbols.ts';
 import { DEFAULT_LOADER, LOADERS, type Loader } from './xen/loaders/bsdsyms.ts';
 
-/** Longest value that is told back to the caller. */
+/** Longest value that is repeated to the caller. */
 const MAX_ECHO_CHARS = 40;
 
-/** Beside `check` and `maxValues` the members are those of its JSON schema. */
-export interface Parameter {
+/** How a parameter is documented: members of its JSON schema. */
+export interface ParameterSchema {
   /** Default: `string`. A whole number is given in plain decimal digits. */
   readonly type?: 'integer';
   /** The values that are accepted; without them the rest says it. */
@@ -26,8 +25,22 @@ export interface Parameter {
   readonly maximum?: number;
   readonly description: string;
   readonly examples?: readonly string[];
-  /** What a value that fits the schema must pass besides. */
-  readonly check?: (text: string) => boolean;
+}
+
+/** Why a text is no value of a parameter, and what would be one: a sentence or more, which follow the text itself. */
+export class Refusal {
+  readonly advice: string;
+
+  constructor(advice: string) {
+    this.advice = advice;
+  }
+}
+
+export interface Parameter<T = unknown> {
+  readonly schema: ParameterSchema;
+  readonly parse: (text: string) => T | Refusal;
+  /** The value when none is given; without it, null. */
+  readonly fallback?: T;
   /** How often it may be given; without it, once. */
   readonly maxValues?: number;
 }
@@ -35,38 +48,129 @@ export interface Parameter {
 /** By name. */
 export type Parameters = Readonly<Record<string, Parameter>>;
 
+type Value<P extends Parameter> = Exclude<ReturnType<P['parse']>, Refusal>;
+
+/** The values of parameters: of a repeatable one a list, of any other the value given, its fallback, or null. */
+export type ParameterValues<P extends Parameters> = {
+  readonly [Name in keyof P]: P[Name] extends { readonly maxValues: number }
+    ? readonly Value<P[Name]>[]
+    : P[Name] extends { readonly fallback: unknown }
+      ? Value<P[Name]>
+      : Value<P[Name]> | null;
+};
+
 const MAX_U64 = 2n ** 64n - 1n;
+const MAX_HEX_DIGITS = 16;
+/** Digits with leading zeros are refused: nm prints hexadecimal addresses so. */
+const ADDRESS = /^(0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19})$/;
 
-/** Whether a number, `0x` hex or decimal, fits into 64 bits. */
-export const isAddress = (text: string): boolean => BigInt(text) <= MAX_U64;
+const ADDRESS_ADVICE = 'Write an address as 0x hexadecimal or as decimal without leading zeros, 0 .. 2^64-1.';
+const TOO_LARGE = 'It is above 2^64-1 (0xffffffffffffffff), the highest address.';
 
-/** Decimal or hex; that it fits into 64 bits is checked besides. */
-const ADDRESS = { pattern: '^(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})$', check: isAddress } as const;
+function parseAddress(text: string): bigint | Refusal {
+  if (!ADDRESS.test(text)) return new Refusal(adviseAddress(text));
+  const address = BigInt(text);
+  return address <= MAX_U64 ? address : new Refusal(TOO_LARGE);
+}
+
+/** How an address would be spelled that somebody wrote in another way. */
+function adviseAddress(text: string): string {
+  const [, prefix, digits] = /^(0x)?([0-9a-f]+)$/i.exec(text.trim().replaceAll('_', '')) ?? [];
+  if (digits === undefined) return ADDRESS_ADVICE;
+  const significant = digits.replace(/^0+(?=.)/, '');
+  const isDecimal = prefix === undefined && /^\d{1,20}$/.test(significant) && BigInt(significant) <= MAX_U64;
+  if (significant.length > MAX_HEX_DIGITS) return isDecimal ? `Write ${significant} if it is decimal.` : TOO_LARGE;
+  const hex = `0x${digits.length > MAX_HEX_DIGITS ? significant : digits}`;
+  if (prefix !== undefined) return `Write ${hex}.`;
+  if (significant === '0') return 'Write 0.';
+  if (isDecimal) return `Write ${hex} if it is hexadecimal, or ${significant} if it is decimal.`;
+  return `Write ${hex}: a hexadecimal number begins with 0x.`;
+}
+
+/** A guest-physical or virtual address. */
+const address = (description: string, examples?: readonly string[]) => ({
+  schema: { pattern: ADDRESS.source, description, ...(examples === undefined ? {} : { examples }) },
+  parse: parseAddress,
+});
+
+/**
+ * One of several words.
+ *
+ * @param advise what to say of a word that is none of them, besides which there are
+ */
+const choice = <T extends string>(
+  values: readonly T[],
+  description: string,
+  advise: (text: string) => string = () => '',
+) => ({
+  schema: { enum: values, description },
+  parse: (text: string): T | Refusal =>
+    values.find((value) => value === text) ?? new Refusal(`${advise(text)}Accepted values: ${values.join(', ')}.`),
+});
+
+const wholeNumber = (minimum: number, maximum: number, description: string) => ({
+  schema: { type: 'integer', minimum, maximum, description } as const,
+  parse: (text: string): number | Refusal =>
+    /^\d{1,16}$/.test(text) && Number(text) >= minimum && Number(text) <= maximum
+      ? Number(text)
+      : new Refusal(`Write a whole number from ${minimum} to ${maximum} in decimal digits.`),
+});
+
+const MAX_NAME_CHARS = 1024;
+
+/** The name of a symbol, or its beginning. */
+const symbolName = (description: string) => ({
+  schema: { minLength: 1, maxLength: MAX_NAME_CHARS, description },
+  parse(text: string): string | Refusal {
+    // Code points, as JSON Schema counts.
+    const characters = Array.from(text).length;
+    if (characters === 0 || characters > MAX_NAME_CHARS) {
+      return new Refusal(`A name has 1 to ${MAX_NAME_CHARS} characters.`);
+    }
+    // It would reach from one string into the next.
+    return text.includes('\0') ? new Refusal('A name cannot contain NUL.') : text;
+  },
+});
+
+const withDefault = <P extends Parameter, const T extends string>(parameter: P, fallback: T) => ({
+  ...parameter,
+  schema: { ...parameter.schema, default: fallback },
+  fallback,
+});
 
 /** How often a repeatable parameter may be given. */
 export const MAX_REPEATS = 100;
+const repeatable = <P extends Parameter>(parameter: P) => ({ ...parameter, maxValues: MAX_REPEATS });
 
-const loader: Parameter = {
-  enum: LOADERS,
-  default: DEFAULT_LOADER,
-  description: 'Whose layout of the symbols is wanted.',
-};
+const fits = (loader: Loader): string => `${loader} fits this version. `;
 
-const onBroken: Parameter = {
-  enum: ON_BROKEN,
-  default: 'reject',
-  description:
+/** Says which loader is that of a version of Xen. */
+function adviseLoader(text: string): string {
+  const [, family = 'xen', major, minor] = /^(?:(xen|libxc)[- ]?)?(\d{1,2})\.(\d{1,3})(?!\d)/i.exec(text) ?? [];
+  if (major === undefined || Number(major) < 4) return '';
+  const release = Number(major) > 4 ? Number.POSITIVE_INFINITY : Number(minor);
+  if (release >= 8) return 'xen-4.8 stands for Xen 4.8 and all later versions. ';
+  if (release === 7) return fits('xen-4.7');
+  return fits(family.toLowerCase() === 'libxc' ? 'libxc-4.6' : 'xen-4.6');
+}
+
+const loader = withDefault(choice(LOADERS, 'Whose layout of the symbols is wanted.', adviseLoader), DEFAULT_LOADER);
+
+const onBroken = withDefault(
+  choice(
+    ON_BROKEN,
     'What to do with an image that a reason is recorded against: refuse it, or carry on as Xen does and name the reason.',
-};
+  ),
+  'reject',
+);
 
 /** Of a symbol blob. */
 export const LOAD_PARAMETERS = {
-  loadAddress: {
-    ...ADDRESS,
-    description:
-      "Guest-physical address where the symbols may begin, 0 .. 2^64-1, decimal or 0x hex. Default: the kernel's pend.",
-    examples: ['0x400c5030'],
-  },
+  loadAddress: address(
+    'Guest-physical address where the symbols may begin, 0 .. 2^64-1, as 0x hexadecimal or as decimal without leading ' +
+      "zeros. Default: the kernel's pend.",
+    ['0x400c5030'],
+  ),
   loader,
   onBroken,
 } as const satisfies Parameters;
@@ -74,7 +178,7 @@ export const LOAD_PARAMETERS = {
 /** Of the layout of a symbol blob. */
 export const LAYOUT_PARAMETERS = {
   ...LOAD_PARAMETERS,
-  compareWith: { enum: LOADERS, description: 'Another loader: the layout tells what it does differently.' },
+  compareWith: choice(LOADERS, 'Another loader: the layout tells what it does differently.', adviseLoader),
 } as const satisfies Parameters;
 
 /** Of what Xen makes of a kernel: none. */
@@ -82,102 +186,133 @@ export const KERNEL_PARAMETERS = {} as const satisfies Parameters;
 
 /** Of the flat image. */
 export const FLAT_PARAMETERS = {
-  symbols: {
-    enum: SYMBOLS_CHOICES,
-    default: 'auto',
-    description: 'Whether the symbols are placed behind the kernel: `auto` when its notes ask for them (BSD_SYMTAB).',
-  },
+  symbols: withDefault(
+    choice(
+      SYMBOLS_CHOICES,
+      'Whether the symbols are placed behind the kernel: `auto` when its notes ask for them (BSD_SYMTAB).',
+    ),
+    'auto',
+  ),
   loader,
   onBroken,
 } as const satisfies Parameters;
 
-const SYMBOL_NAME = {
-  minLength: 1,
-  maxLength: 1024,
-  // It would reach from one string into the next.
-  check: (text: string) => !text.includes('\0'),
-} as const;
-
 /** Of symbols. */
 export const SYMBOL_PARAMETERS = {
-  name: {
-    ...SYMBOL_NAME,
-    maxValues: MAX_REPEATS,
-    description:
+  name: repeatable(
+    symbolName(
       'All symbols of this name, 1 to 1024 characters, compared as UTF-8. Excludes `address` and those of pages.',
-  },
-  address: {
-    ...ADDRESS,
-    maxValues: MAX_REPEATS,
-    description:
-      'The symbol that stands for this address, 0 .. 2^64-1, decimal or 0x hex. Excludes `name` and those of pages.',
-  },
-  type: { enum: SYMBOL_TYPES, maxValues: MAX_REPEATS, description: 'Of a page: symbols of this type only.' },
-  bind: { enum: SYMBOL_BINDS, maxValues: MAX_REPEATS, description: 'Of a page: symbols with this binding only.' },
-  prefix: {
-    ...SYMBOL_NAME,
-    description: 'Of a page: symbols whose name begins like this only, 1 to 1024 characters.',
-  },
-  limit: {
-    type: 'integer',
-    minimum: 1,
-    maximum: MAX_PAGE_SYMBOLS,
-    description: `Symbols on a page, 1 to ${MAX_PAGE_SYMBOLS}. Default: ${DEFAULT_PAGE_SYMBOLS} in JSON, all in NDJSON.`,
-  },
-  after: {
-    type: 'integer',
-    minimum: 0,
-    maximum: Number.MAX_SAFE_INTEGER,
-    description: 'The page begins behind the symbol of this index: the `next` of the page before. Default: 0.',
-  },
+    ),
+  ),
+  address: repeatable(
+    address(
+      'The symbol that stands for this address, 0 .. 2^64-1, as 0x hexadecimal or as decimal without leading zeros. ' +
+        'Excludes `name` and those of pages.',
+    ),
+  ),
+  type: repeatable(choice(SYMBOL_TYPES, 'Of a page: symbols of this type only.')),
+  bind: repeatable(choice(SYMBOL_BINDS, 'Of a page: symbols with this binding only.')),
+  prefix: symbolName('Of a page: symbols whose name begins like this only, 1 to 1024 characters.'),
+  limit: wholeNumber(
+    1,
+    MAX_PAGE_SYMBOLS,
+    `Symbols on a page, 1 to ${MAX_PAGE_SYMBOLS}. Default: ${DEFAULT_PAGE_SYMBOLS} in JSON, all in NDJSON.`,
+  ),
+  after: wholeNumber(
+    0,
+    Number.MAX_SAFE_INTEGER,
+    'The page begins behind the symbol of this index: the `next` of the page before. Default: 0.',
+  ),
 } as const satisfies Parameters;
 
 /** Of what guests make of a blob. */
 export const VERIFY_PARAMETERS = {
-  address: {
-    ...ADDRESS,
-    description:
-      'Guest-physical address that the first byte was taken from, 0 .. 2^64-1, decimal or 0x hex. Default: not known.',
-    examples: ['0x3e00000'],
-  },
+  address: address(
+    'Guest-physical address that the first byte was taken from, 0 .. 2^64-1, as 0x hexadecimal or as decimal without ' +
+      'leading zeros. Default: not known.',
+    ['0x3e00000'],
+  ),
 } as const satisfies Parameters;
 
-/** What was given, by name. */
-export interface GivenParameters {
-  /** The value, or the first one of several. */
-  get(name: string): string | undefined;
-  /** All that was given of a parameter that may be repeated, in its order. */
-  getAll(name: string): readonly string[];
+/** Why a value is not taken. */
+export interface ParameterFault {
+  readonly code: 'parameter-invalid' | 'parameter-conflict';
+  readonly detail: string;
 }
 
-/** @param given accepted values of `LOAD_PARAMETERS` or `LAYOUT_PARAMETERS` */
-export const toLoadRequest = (
-  given: GivenParameters,
-  { maxBlobBytes }: Pick<Config, 'maxBlobBytes'>,
-): Required<LoadRequest> => ({
-  ...toCommonRequest(given),
-  loadAddress: toAddress(given.get('loadAddress')),
-  compareWith: choose(LOADERS, given.get('compareWith')) ?? null,
-  maxBlobBytes,
-});
+interface GivenValue {
+  readonly text: string;
+  readonly value: unknown;
+}
 
-/** @param given accepted values of `VERIFY_PARAMETERS` */
-export const toDumpAddress = (given: GivenParameters): bigint | null => toAddress(given.get('address'));
+/** Reads what one request, or one command line, gives of its parameters. */
+export class ParameterReader<P extends Parameters> {
+  readonly #parameters: P;
+  readonly #given = new Map<string, GivenValue[]>();
 
-/** @param given accepted values of `FLAT_PARAMETERS` */
-export const toFlatRequest = (
-  given: GivenParameters,
-  { maxBlobBytes, maxFlatBytes }: Pick<Config, 'maxBlobBytes' | 'maxFlatBytes'>,
-): Required<FlatRequest> => ({
-  ...toCommonRequest(given),
-  symbols: choose(SYMBOLS_CHOICES, given.get('symbols')) ?? 'auto',
-  maxBlobBytes,
-  maxFlatBytes,
-});
+  constructor(parameters: P) {
+    this.#parameters = parameters;
+  }
+
+  get names(): readonly string[] {
+    return Object.keys(this.#parameters);
+  }
+
+  /** Whether there is a parameter of this name. */
+  has(name: string): boolean {
+    return Object.hasOwn(this.#parameters, name);
+  }
+
+  isRepeatable(name: string): boolean {
+    return this.#parameters[name]?.maxValues !== undefined;
+  }
+
+  isGiven(name: string): boolean {
+    return this.#given.has(name);
+  }
+
+  /**
+   * Reads a value; of a parameter that is not repeatable the same value may come from two places.
+   *
+   * @param name one that `has` knows
+   * @returns why the value is not taken, or null when it is
+   */
+  read(name: string, text: unknown): ParameterFault | null {
+    const parameter = this.has(name) ? this.#parameters[name] : undefined;
+    if (parameter === undefined) throw new Error(`${name} was not asked for with has()`);
+    const refuse = (code: ParameterFault['code'], detail: string): ParameterFault => ({ code, detail });
+    if (typeof text !== 'string') return refuse('parameter-invalid', `${name} is ${quote(text)}. It must be text.`);
+    const value = parameter.parse(text);
+    if (value instanceof Refusal) {
+      return refuse('parameter-invalid', `${name} is ${quote(text)}. ${value.advice}`);
+    }
+    const before = this.#given.get(name) ?? [];
+    const [first] = before;
+    if (parameter.maxValues !== undefined) {
+      if (before.length === parameter.maxValues) {
+        return refuse('parameter-invalid', `${name} is given more than ${parameter.maxValues} times.`);
+      }
+    } else if (first !== undefined) {
+      if (first.value === value) return null;
+      return refuse('parameter-conflict', `${name} was given as ${quote(first.text)} and as ${quote(text)}.`);
+    }
+    this.#given.set(name, [...before, { text, value }]);
+    return null;
+  }
+
+  /** What was given, the values of a list in their order. */
+  get values(): ParameterValues<P> {
+    const entries = Object.entries(this.#parameters).map(([name, { maxValues, fallback = null }]) => {
+      const values = (this.#given.get(name) ?? []).map(({ value }) => value);
+      return [name, maxValues === undefined ? (values[0] ?? fallback) : values];
+    });
+    return Object.fromEntries(entries) as ParameterValues<P>;
+  }
+}
 
 /** Why parameters of `SYMBOL_PARAMETERS` cannot be given together; null when they can. */
-export function findSymbolConflict(given: GivenParameters): string | null {
-  const conflict = findConflict((name) => given.get(name) !== undefined);
+export function findSymbolConflict(isGiven: (name: string) => boolean): string | null {
+  const conflict = findConflict(isGiven);
   if (conflict === null) return null;
   const [first, second] = conflict;
   return (
@@ -187,63 +322,37 @@ export function findSymbolConflict(given: GivenParameters): string | null {
 }
 
 /**
- * @param given accepted values of `SYMBOL_PARAMETERS` without a conflict
+ * What is asked of the symbols.
+ *
+ * @param values without a conflict
  * @param defaultLimit symbols on a page; null for all
  */
-export function toSymbolQuery(given: GivenParameters, defaultLimit: number | null): SymbolQuery {
-  const names = given.getAll('name');
-  if (names.length > 0) return { names };
-  const addresses = given.getAll('address').map(BigInt);
+export function toSymbolQuery(
+  { name, address: addresses, type, bind, prefix, limit, after }: ParameterValues<typeof SYMBOL_PARAMETERS>,
+  defaultLimit: number | null,
+): SymbolQuery {
+  if (name.length > 0) return { names: name };
   if (addresses.length > 0) return { addresses };
-  const limit = given.get('limit');
   return {
     page: {
-      after: Number(given.get('after') ?? 0),
-      limit: limit === undefined ? defaultLimit : Number(limit),
-      types: symbolTypeNumbers(given.getAll('type')),
-      binds: symbolBindNumbers(given.getAll('bind')),
-      prefix: given.get('prefix') ?? '',
+      after: after ?? 0,
+      limit: limit ?? defaultLimit,
+      types: symbolTypeNumbers(type),
+      binds: symbolBindNumbers(bind),
+      prefix: prefix ?? '',
     },
   };
 }
 
-const toCommonRequest = (given: GivenParameters): { readonly loader: Loader; readonly onBroken: OnBroken } => ({
-  loader: choose(LOADERS, given.get('loader')) ?? DEFAULT_LOADER,
-  onBroken: choose(ON_BROKEN, given.get('onBroken')) ?? 'reject',
-});
-
-const toAddress = (given: string | undefined): bigint | null => (given === undefined ? null : BigInt(given));
-
-const choose = <T extends string>(values: readonly T[], given: string | undefined): T | undefined =>
-  values.find((value) => value === given);
-
-/** Whether a value can be used; anything that is no text cannot. */
-export function accepts(parameter: Parameter, value: unknown): value is string {
-  if (typeof value !== 'string') return false;
-  return fits(parameter, value) && (parameter.check?.(value) ?? true);
+/** What was probably meant by a name that is not known, or all names that are. */
+export function suggestName(name: string, known: readonly string[]): string {
+  const same = known.find((one) => plain(one) === plain(name));
+  if (same !== undefined) return `It is spelled ${same}.`;
+  return known.length === 0 ? 'There are none.' : `Known names: ${known.join(', ')}.`;
 }
 
-function fits(parameter: Parameter, text: string): boolean {
-  if (parameter.type === 'integer') {
-    const { minimum = 0, maximum = Number.MAX_SAFE_INTEGER } = parameter;
-    return /^\d{1,16}$/.test(text) && Number(text) >= minimum && Number(text) <= maximum;
-  }
-  const { enum: values, pattern, minLength = 0, maxLength = Number.POSITIVE_INFINITY } = parameter;
-  if (values !== undefined && !values.includes(text)) return false;
-  if (pattern !== undefined && !new RegExp(pattern).test(text)) return false;
-  // Code points, as JSON Schema counts.
-  const characters = Array.from(text).length;
-  return characters >= minLength && characters <= maxLength;
-}
-
-/** Why a value is not accepted, as a sentence for whoever gave it. */
-export function explainRefusal(name: string, parameter: Parameter, value: unknown): string {
-  const accepted = parameter.enum === undefined ? parameter.description : `Accepted are ${parameter.enum.join(', ')}.`;
-  return `${name} is ${quote(value)}. ${accepted}`;
-}
-
-export const explainRepetition = (name: string, { maxValues = 1 }: Parameter): string =>
-  `${name} stands more than ${maxValues} times.`;
+/** Names that a person might take for the same. */
+const plain = (name: string): string => name.replaceAll(/[-_]/g, '').toLowerCase();
 
 /** What was given, no longer than a message can bear. */
 export function quote(value: unknown): string {

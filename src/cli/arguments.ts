@@ -1,13 +1,6 @@
 /** The command line: which subcommand, of which file, with which parameters. */
 import { type ParseArgsConfig, parseArgs } from 'node:util';
-import {
-  accepts,
-  explainRefusal,
-  explainRepetition,
-  type GivenParameters,
-  type Parameter,
-  quote,
-} from '../parameters.ts';
+import { ParameterReader, type Parameters, type ParameterValues, quote, suggestName } from '../parameters.ts';
 import { type Format, SUBCOMMANDS, type Subcommand } from './subcommands.ts';
 
 /** A command line that cannot be understood; the message is one line. */
@@ -27,7 +20,7 @@ export interface ImageInvocation {
   readonly subcommand: Subcommand;
   /** `-` for standard input. */
   readonly file: string;
-  readonly parameters: GivenParameters;
+  readonly parameters: ParameterValues<Parameters>;
   readonly format: Format;
   /** Where the output goes; null for standard output. */
   readonly outputPath: string | null;
@@ -64,9 +57,8 @@ export const optionsOf = ({ formats: [, ...others] }: Subcommand): Readonly<Reco
 export function findSubcommand(name: string): Subcommand {
   const subcommand = Object.hasOwn(SUBCOMMANDS, name) ? SUBCOMMANDS[name] : undefined;
   if (subcommand !== undefined) return subcommand;
-  throw new UsageError(
-    `There is no subcommand ${quote(name)}. Known are ${[...Object.keys(SUBCOMMANDS), 'serve', 'help'].join(', ')}.`,
-  );
+  const known = suggestName(name, [...Object.keys(SUBCOMMANDS), 'serve', 'help']);
+  throw new UsageError(`There is no subcommand ${quote(name)}. ${known}`);
 }
 
 /**
@@ -95,32 +87,31 @@ export function parseCommandLine(args: readonly string[]): Invocation {
 }
 
 function parseSubcommand(name: string, subcommand: Subcommand, args: readonly string[]): Invocation {
-  const known = knownOptions(subcommand);
-  const given = new GivenOptions();
+  const parameters = new ParameterReader(subcommand.parameters);
+  const options = optionsOf(subcommand);
+  const given = new Map<string, string>();
   const files: string[] = [];
-  for (const token of tokenize(known, args)) {
+  for (const token of tokenize(parameters.names, options, args)) {
     if (token.kind === 'positional') files.push(token.value);
     if (token.kind !== 'option') continue;
     const { name: option, rawName, value } = token;
-    const match = known.get(option);
-    if (match === undefined) throw unknownOption(name, [...known.keys()], rawName);
-    const { takesValue, parameter } = match;
-    if (parameter?.maxValues === undefined && given.has(option)) {
-      throw new UsageError(`parameter-conflict: ${rawName} stands more than once.`);
+    const isParameter = parameters.has(option);
+    if (!isParameter && !Object.hasOwn(options, option)) {
+      throw unknownOption(name, [...parameters.names, ...Object.keys(options)], rawName);
     }
+    if (given.has(option) && !parameters.isRepeatable(option)) {
+      throw new UsageError(`parameter-conflict: ${rawName} is given more than once.`);
+    }
+    const takesValue = isParameter || options[option]?.value !== undefined;
     if (takesValue !== (value !== undefined)) {
       throw new UsageError(`parameter-invalid: ${rawName} ${takesValue ? 'needs a value' : 'takes no value'}.`);
     }
-    if (parameter !== undefined && !accepts(parameter, value)) {
-      throw new UsageError(`parameter-invalid: ${explainRefusal(option, parameter, value)}`);
-    }
-    if (parameter?.maxValues === given.getAll(option).length) {
-      throw new UsageError(`parameter-invalid: ${explainRepetition(option, parameter)}`);
-    }
-    given.add(option, value ?? '');
+    const fault = isParameter ? parameters.read(option, value) : null;
+    if (fault !== null) throw new UsageError(`${fault.code}: ${fault.detail}`);
+    given.set(option, value ?? '');
   }
   if (given.has('help')) return { kind: 'help', about: name };
-  const conflict = subcommand.conflict?.(given) ?? null;
+  const conflict = subcommand.conflict?.((parameter) => parameters.isGiven(parameter)) ?? null;
   if (conflict !== null) throw new UsageError(`parameter-conflict: ${conflict}`);
   const [file] = files;
   if (file === undefined) throw new UsageError('no-image: Which FILE? Standard input is -.');
@@ -132,67 +123,37 @@ function parseSubcommand(name: string, subcommand: Subcommand, args: readonly st
     name,
     subcommand,
     file,
-    parameters: given,
+    parameters: parameters.values,
     format: subcommand.formats.find((format) => given.has(format)) ?? subcommand.formats[0],
     outputPath: given.get('output') ?? null,
   };
 }
 
-class GivenOptions implements GivenParameters {
-  readonly #values = new Map<string, string[]>();
-
-  has(name: string): boolean {
-    return this.#values.has(name);
-  }
-
-  add(name: string, value: string): void {
-    this.#values.set(name, [...this.getAll(name), value]);
-  }
-
-  get(name: string): string | undefined {
-    return this.#values.get(name)?.[0];
-  }
-
-  getAll(name: string): readonly string[] {
-    return this.#values.get(name) ?? [];
-  }
-}
-
-interface KnownOption {
-  readonly takesValue: boolean;
-  readonly short?: string | undefined;
-  readonly parameter?: Parameter;
-}
-
-const knownOptions = (subcommand: Subcommand): ReadonlyMap<string, KnownOption> =>
-  new Map<string, KnownOption>([
-    ...Object.entries(subcommand.parameters).map(
-      ([name, parameter]) => [name, { takesValue: true, parameter }] satisfies [string, KnownOption],
+function tokenize(
+  parameters: readonly string[],
+  options: Readonly<Record<string, Option>>,
+  args: readonly string[],
+): Token[] {
+  const known: ParseArgsOptions = {
+    ...Object.fromEntries(parameters.map((name) => [name, { type: 'string' }] as const)),
+    ...Object.fromEntries(
+      Object.entries(options).map(([name, { short, value }]) => {
+        const type = value === undefined ? 'boolean' : 'string';
+        return [name, short === undefined ? { type } : { type, short }] as const;
+      }),
     ),
-    ...Object.entries(optionsOf(subcommand)).map(
-      ([name, { short, value }]) => [name, { takesValue: value !== undefined, short }] satisfies [string, KnownOption],
-    ),
-  ]);
-
-function tokenize(known: ReadonlyMap<string, KnownOption>, args: readonly string[]): Token[] {
-  const options = [...known].map(([name, { takesValue, short }]) => [
-    name,
-    { type: takesValue ? 'string' : 'boolean', ...(short === undefined ? {} : { short }) },
-  ]);
+  };
   // Not strict: what is wrong is said here, in the words of the service.
   const config = { args: [...args], strict: false, allowPositionals: true, tokens: true } as const;
-  return parseArgs({ ...config, options: Object.fromEntries(options) as ParseArgsOptions }).tokens;
+  return parseArgs({ ...config, options: known }).tokens;
 }
 
 type ParseArgsOptions = NonNullable<ParseArgsConfig['options']>;
 type Token = NonNullable<ReturnType<typeof parseArgs<ParseArgsConfig & { tokens: true }>>['tokens']>[number];
 
 function unknownOption(name: string, known: readonly string[], rawName: string): UsageError {
-  const same = known.find((option) => plain(option) === plain(rawName));
-  const hint =
-    same === undefined ? `Known are ${known.map((option) => `--${option}`).join(', ')}.` : `It is spelled --${same}.`;
-  return new UsageError(`parameter-unknown: ${quote(rawName)} is not an option of ${name}. ${hint}`);
+  const options = known.map((option) => `--${option}`);
+  return new UsageError(
+    `parameter-unknown: ${quote(rawName)} is not an option of ${name}. ${suggestName(rawName, options)}`,
+  );
 }
-
-/** Names that a person might take for the same. */
-const plain = (name: string): string => name.replaceAll(/[-_]/g, '').toLowerCase();

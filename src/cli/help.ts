@@ -31,13 +31,11 @@ const listSubcommands = (): string =>
     .join('\n');
 
 export function describeSubcommand(name: string, subcommand: Subcommand): string {
-  const parameters = Object.entries(subcommand.parameters).map(([parameter, description]) =>
+  const parameters = Object.entries(subcommand.parameters).map(([parameter, { schema }]) =>
     describeOption(parameter, {
-      value: description.enum?.join('|') ?? description.examples?.[0] ?? 'VALUE',
+      value: schema.enum?.join('|') ?? schema.examples?.[0] ?? 'VALUE',
       description:
-        description.default === undefined
-          ? description.description
-          : `${description.description} Default: ${description.default}.`,
+        schema.default === undefined ? schema.description : `${schema.description} Default: ${schema.default}.`,
     }),
   );
   const options = Object.entries(optionsOf(subcommand)).map(([option, description]) =>

@@ -1,22 +1,21 @@
 /** What the command can be asked for: one entry for each, as the service has one route for each. */
 import type { Config } from '../config.ts';
 import type { Compression } from '../image/decompress.ts';
+import { ImageError } from '../image/errors.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../inspect/load.ts';
+import { findBlobObjection } from '../inspect/recognise-elf.ts';
 import { streamExtents } from '../inspect/stream-extents.ts';
 import { verifyBlob } from '../inspect/verify.ts';
 import {
   FLAT_PARAMETERS,
   findSymbolConflict,
-  type GivenParameters,
   KERNEL_PARAMETERS,
   LAYOUT_PARAMETERS,
   LOAD_PARAMETERS,
   type Parameters,
+  type ParameterValues,
   SYMBOL_PARAMETERS,
-  toDumpAddress,
-  toFlatRequest,
-  toLoadRequest,
   toSymbolQuery,
   VERIFY_PARAMETERS,
 } from '../parameters.ts';
@@ -43,10 +42,10 @@ export type Limits = Pick<Config, (typeof LIMITS)[number]>;
 export type Format = 'bytes' | 'json' | 'ndjson';
 
 /** One run of a subcommand. */
-export interface Run {
+export interface Run<P extends Parameters = Parameters> {
   readonly source: ImageSource;
   readonly compression: Compression | null;
-  readonly parameters: GivenParameters;
+  readonly parameters: ParameterValues<P>;
   readonly limits: Limits;
   readonly format: Format;
 }
@@ -60,44 +59,44 @@ export interface Result {
   readonly warnings?: readonly Warning[];
 }
 
-export interface Subcommand {
+export interface Subcommand<P extends Parameters = Parameters> {
   readonly summary: string;
-  readonly parameters: Parameters;
+  readonly parameters: P;
   /** What is wrong between parameters, which each for itself are right. */
-  readonly conflict?: (given: GivenParameters) => string | null;
+  readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** False for a file that is no image: it is taken as it is. */
   readonly unpack?: boolean;
   /** The first is written unless the switch of another one is given. */
   readonly formats: readonly [Format, ...Format[]];
-  /** @throws only what the source throws when it cannot be read */
-  run(run: Run): Promise<Result | RefusedImage>;
+  /** @throws ImageError for a file of the wrong kind, and what the source throws when it cannot be read */
+  run(run: Run<P>): Promise<Result | RefusedImage>;
 }
 
 const json = (document: unknown): Result => ({ ok: true, output: [JSON.stringify(document)] });
 
-const blob: Subcommand = {
+const blob: Subcommand<typeof LOAD_PARAMETERS> = {
   summary: 'Writes the symbol blob that Xen places behind a kernel.',
   parameters: LOAD_PARAMETERS,
   formats: ['bytes'],
   async run({ source, parameters, limits }) {
-    const loaded = await loadImage(source, toLoadRequest(parameters, limits));
+    const loaded = await loadImage(source, { ...parameters, maxBlobBytes: limits.maxBlobBytes });
     if (!loaded.ok) return loaded;
     const { plan, broken, warnings } = loaded;
     return { ok: true, output: streamExtents(source, plan.extents), broken, warnings };
   },
 };
 
-const layout: Subcommand = {
+const layout: Subcommand<typeof LAYOUT_PARAMETERS> = {
   summary: 'Writes where the symbols lie and what they consist of, as JSON.',
   parameters: LAYOUT_PARAMETERS,
   formats: ['json'],
   async run({ source, compression, parameters, limits }) {
-    const loaded = await loadImage(source, toLoadRequest(parameters, limits));
+    const loaded = await loadImage(source, { ...parameters, maxBlobBytes: limits.maxBlobBytes });
     return loaded.ok ? json(toLayout(loaded, compression)) : loaded;
   },
 };
 
-const kernel: Subcommand = {
+const kernel: Subcommand<typeof KERNEL_PARAMETERS> = {
   summary: 'Writes what Xen makes of a kernel, as JSON: segments, notes, whether it would start.',
   parameters: KERNEL_PARAMETERS,
   formats: ['json'],
@@ -107,12 +106,12 @@ const kernel: Subcommand = {
   },
 };
 
-const image: Subcommand = {
+const image: Subcommand<typeof FLAT_PARAMETERS> = {
   summary: 'Writes the kernel as it lies in guest memory, or with --json the extents that it consists of.',
   parameters: FLAT_PARAMETERS,
   formats: ['bytes', 'json'],
-  async run({ source, compression, parameters, limits, format }) {
-    const flattened = await flattenImage(source, toFlatRequest(parameters, limits));
+  async run({ source, compression, parameters, limits: { maxBlobBytes, maxFlatBytes }, format }) {
+    const flattened = await flattenImage(source, { ...parameters, maxBlobBytes, maxFlatBytes });
     if (!flattened.ok) return flattened;
     if (format === 'json') return json(toFlatLayout(flattened, compression));
     const { plan, broken } = flattened;
@@ -120,7 +119,7 @@ const image: Subcommand = {
   },
 };
 
-const symbols: Subcommand = {
+const symbols: Subcommand<typeof SYMBOL_PARAMETERS> = {
   summary: 'Writes symbols by name, by address or in pages, as JSON.',
   parameters: SYMBOL_PARAMETERS,
   conflict: findSymbolConflict,
@@ -138,12 +137,16 @@ const symbols: Subcommand = {
   },
 };
 
-const verify: Subcommand = {
+const verify: Subcommand<typeof VERIFY_PARAMETERS> = {
   summary: 'Writes what guests make of a symbol blob, or of a dump of memory that begins with one, as JSON.',
   parameters: VERIFY_PARAMETERS,
   unpack: false,
   formats: ['json'],
-  run: async ({ source, parameters }) => json(toVerifyReport(await verifyBlob(source, toDumpAddress(parameters)))),
+  async run({ source, parameters }) {
+    const objection = await findBlobObjection(source);
+    if (objection !== null) throw new ImageError('not-a-blob', objection);
+    return json(toVerifyReport(await verifyBlob(source, parameters.address)));
+  },
 };
 
 export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image, symbols, verify };

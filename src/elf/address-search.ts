@@ -148,7 +148,7 @@ function locateSections({ format, imageSize, littleEndian, sectionHeaders }: Hea
   const view = new View(imageSize, littleEndian);
   const { sh_flags, sh_addr, sh_size } = format.sectionHeader.fields;
   return Array.from({ length: count }, (_, index) => {
-    if ((view.u64(sectionHeaders, index, sh_flags) & BigInt(SHF_ALLOC)) === 0n) return null;
+    if ((view.u64(sectionHeaders, index, sh_flags) & SHF_ALLOC) === 0n) return null;
     const start = view.u64(sectionHeaders, index, sh_addr);
     return { start, end: start + view.u64(sectionHeaders, index, sh_size) };
   });

@@ -19,7 +19,7 @@ export function locateNotes(headers: Headers): { readonly offset: number; readon
   const ranges: { offset: number; length: number }[] = [];
   const add = (offset: bigint, length: bigint): void => {
     const range = view.range('notes', offset, length);
-    if (range === null || range.length === 0) return;
+    if (range === null || range.length === 0 || ranges.some(({ offset: known }) => known === range.offset)) return;
     ranges.push({ offset: range.offset, length: Math.min(range.length, MAX_NOTE_RANGE_BYTES) });
   };
   const { p_type, p_offset, p_filesz } = format.programHeader.fields;

@@ -127,16 +127,23 @@ export const ELFDATA2LSB = 1;
 
 export const EV_CURRENT = 1;
 export const PT_LOAD = 1;
+export const PT_INTERP = 3;
 export const PT_NOTE = 4;
 /** Any of PF_X, PF_W, PF_R. */
 export const PF_ANY = 7;
+export const SHT_PROGBITS = 1;
 export const SHT_SYMTAB = 2;
 export const SHT_STRTAB = 3;
 export const SHT_NOTE = 7;
+export const SHT_NOBITS = 8;
 export const SHT_DYNSYM = 11;
 /** The section occupies memory. */
-export const SHF_ALLOC = 2;
+export const SHF_ALLOC = 2n;
+/** The section holds machine instructions. */
+export const SHF_EXECINSTR = 4n;
+export const EM_386 = 3;
 export const EM_ARM = 40;
+export const EM_X86_64 = 62;
 export const EM_AARCH64 = 183;
 export const EM_RISCV = 243;
 

@@ -1,28 +1,28 @@
 /** How many uploads are under way at once. Refusing at once beats timing out. */
-import { Problem } from './problem.ts';
+import { clientGone, Problem } from './problem.ts';
 
 export interface AdmissionLimits {
   readonly maxUploads: number;
-  /** How many more may wait for a place, and for how long. */
+  /** How many more may wait for a slot, and for how long. */
   readonly maxQueuedUploads: number;
   readonly queueTimeoutMs: number;
 }
 
-/** A place among the uploads, or a wait for one. */
-export interface Place {
-  /** @throws Problem too-busy */
+/** One of the slots for uploads, or a wait for one. */
+export interface Slot {
+  /** Settles in any case. @throws Problem too-busy, or client-gone when the slot was left before it was free */
   readonly entered: Promise<void>;
-  /** Gives the place back, or stops waiting for it. */
+  /** Gives the slot back, or stops waiting for it. Idempotent. */
   leave(): void;
 }
 
-/** What hands out places: to this process alone, or to it and others. */
+/** Hands out slots: to this process alone, or to it and others. */
 export interface AdmissionControl {
-  /** Uploads of this process that have a place. */
+  /** Uploads of this process that have a slot. */
   readonly running: number;
-  /** Those that wait for one. */
+  /** Uploads of this process that wait for one. */
   readonly queued: number;
-  enter(): Place;
+  enter(): Slot;
 }
 
 const RETRY_AFTER_SECONDS = 1;
@@ -30,7 +30,7 @@ const ENTERED = Promise.resolve();
 
 export class Admission implements AdmissionControl {
   readonly #limits: AdmissionLimits;
-  /** Those who wait, longest first; called when a place is theirs. */
+  /** Those that wait, longest first; called when a slot is theirs. */
   readonly #queue = new Set<() => void>();
   #running = 0;
 
@@ -46,42 +46,61 @@ export class Admission implements AdmissionControl {
     return this.#queue.size;
   }
 
-  enter(): Place {
+  enter(): Slot {
     if (this.#running < this.#limits.maxUploads) {
       this.#running += 1;
-      return { entered: ENTERED, leave: () => this.#leave() };
+      return { entered: ENTERED, leave: once(() => this.#leave()) };
     }
     if (this.#queue.size >= this.#limits.maxQueuedUploads) {
-      return { entered: Promise.reject(tooBusy(this.#limits)), leave: () => {} };
+      const entered = Promise.reject(tooBusy(this.#limits));
+      ignoreRejection(entered);
+      return { entered, leave: () => {} };
     }
     return this.#wait();
   }
 
-  #wait(): Place {
+  #wait(): Slot {
     const { promise: entered, resolve, reject } = Promise.withResolvers<void>();
-    let leave = (): void => {
+    ignoreRejection(entered);
+    const stopWaiting = (): void => {
       clearTimeout(timer);
       this.#queue.delete(admit);
     };
-    const timer = setTimeout(() => {
-      leave();
-      reject(tooBusy(this.#limits));
-    }, this.#limits.queueTimeoutMs);
+    const giveUp = (problem: Problem): void => {
+      stopWaiting();
+      reject(problem);
+    };
+    const timer = setTimeout(() => giveUp(tooBusy(this.#limits)), this.#limits.queueTimeoutMs);
+    let leave = (): void => giveUp(clientGone());
     const admit = (): void => {
-      leave();
+      stopWaiting();
       leave = () => this.#leave();
       resolve();
     };
     this.#queue.add(admit);
-    return { entered, leave: () => leave() };
+    return { entered, leave: once(() => leave()) };
   }
 
-  /** Hands the place to whoever has waited longest. */
+  /** Hands the slot to the upload that has waited longest. */
   #leave(): void {
     const [next] = this.#queue;
     if (next === undefined) this.#running -= 1;
     else next();
   }
+}
+
+function once(call: () => void): () => void {
+  let called = false;
+  return () => {
+    if (called) return;
+    called = true;
+    call();
+  };
+}
+
+/** An upload may be given up before anything waits for its slot. */
+export function ignoreRejection(promise: Promise<unknown>): void {
+  promise.catch(() => {});
 }
 
 export function tooBusy({ maxUploads }: Pick<AdmissionLimits, 'maxUploads'>): Problem {

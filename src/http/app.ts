@@ -18,6 +18,7 @@ import { Spool } from '../image/spool.ts';
 import type { Tracing } from '../service/tracing.ts';
 import { Admission, type AdmissionControl } from './admission.ts';
 import { answerClientError } from './client-error.ts';
+import { whenOver } from './exchange.ts';
 import { handleExpectations } from './expectation.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createListener } from './listener.ts';
@@ -25,6 +26,7 @@ import { observeRequest } from './logging.ts';
 import { answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
+import { Refusals } from './refusals.ts';
 import { symbolRoutes } from './routes/bsdsyms.ts';
 import { kernelRoutes } from './routes/kernel.ts';
 import { metricsRoute } from './routes/metrics.ts';
@@ -86,11 +88,12 @@ export async function buildApp(
     unpack: true,
   };
   const metrics = new Metrics(upload);
+  const refusals = new Refusals(metrics);
   const begin = (request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
-    observeRequest(request, reply, metrics);
+    observeRequest(request, reply, metrics, refusals);
     const running = lifecycle.begin();
-    reply.raw.once('close', () => running.end());
+    whenOver(request.raw, reply.raw, () => running.end());
   };
   const server = Fastify({
     loggerInstance: logger,
@@ -162,7 +165,7 @@ export async function buildApp(
   const guard = await guardUploads(server, config, shared?.rateLimitStore);
 
   const methods = answerOtherMethods(server);
-  const services: UploadServices = { config, lifecycle, upload, metrics, guard };
+  const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard };
   symbolRoutes(server, services);
   kernelRoutes(server, services);
   lookupRoutes(server, services);

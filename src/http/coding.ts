@@ -1,62 +1,158 @@
 /** Content codings of a request body (RFC 9110, section 8.4): what `Content-Encoding` says is undone here. */
-import type { IncomingMessage } from 'node:http';
-import type { Readable, Transform } from 'node:stream';
-import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
-import { Problem } from './problem.ts';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
+import type { Budget } from '../image/budget.ts';
+import { consume } from '../image/consume.ts';
+import { ImageError } from '../image/errors.ts';
+import { type PackedFormat, Unpacker, type UnpackFault } from '../image/unpack/unpacker.ts';
+import { clientGone, Problem } from './problem.ts';
 
-const PIECE_BYTES = 256 * 1024;
-const options = { chunkSize: PIECE_BYTES };
-
-const DECODERS: ReadonlyMap<string, () => Transform> = new Map([
-  ['gzip', () => createGunzip(options)],
-  ['x-gzip', () => createGunzip(options)],
-  ['deflate', () => createInflate(options)],
-  ['br', () => createBrotliDecompress(options)],
-  ['zstd', () => createZstdDecompress(options)],
+const CODINGS: ReadonlyMap<string, PackedFormat> = new Map([
+  ['gzip', 'gzip'],
+  ['x-gzip', 'gzip'],
+  ['deflate', 'deflate'],
+  ['br', 'br'],
+  ['zstd', 'zstd'],
 ]);
 
 /** Nobody applies more than one; each costs a window of memory. */
 const MAX_CODINGS = 2;
+/** RFC 9659: content that is coded with zstd needs no larger one. */
+const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
 
 /**
- * The decoders that undo the codings of a request, in the order in which they are to be applied.
+ * The codings of a request, in the order in which they are to be undone.
  *
  * @throws Problem coding-unsupported
  */
-export function contentDecoders(contentEncoding: string | undefined): readonly (() => Transform)[] {
-  const codings = (contentEncoding ?? '')
+export function contentCodings(contentEncoding: string | undefined): readonly PackedFormat[] {
+  const names = (contentEncoding ?? '')
     .split(',')
-    .map((coding) => coding.trim().toLowerCase())
-    .filter((coding) => coding !== '' && coding !== 'identity');
-  if (codings.length > MAX_CODINGS) {
-    throw unsupported(`The body has ${codings.length} content codings; at most ${MAX_CODINGS} are undone.`);
+    .map((name) => name.trim().toLowerCase())
+    .filter((name) => name !== '' && name !== 'identity');
+  if (names.length > MAX_CODINGS) {
+    throw unsupported(`The body has ${names.length} content codings; at most ${MAX_CODINGS} are undone.`);
   }
-  return codings.toReversed().map((coding) => {
-    const decoder = DECODERS.get(coding);
-    if (decoder === undefined)
-      throw unsupported(`The Content-Encoding ${JSON.stringify(coding.slice(0, 40))} is not supported.`);
-    return decoder;
+  return names.toReversed().map((name) => {
+    const coding = CODINGS.get(name);
+    if (coding === undefined)
+      throw unsupported(`The Content-Encoding ${JSON.stringify(name.slice(0, 40))} is not supported.`);
+    return coding;
   });
 }
 
 function unsupported(what: string): Problem {
-  const known = [...DECODERS.keys()].filter((coding) => coding !== 'x-gzip').join(', ');
+  const known = [...CODINGS.keys()].filter((coding) => coding !== 'x-gzip').join(', ');
   return new Problem('coding-unsupported', `${what} Supported are ${known}, or none at all.`, {
     headers: { 'Accept-Encoding': known },
   });
 }
 
-/** The decoded body. An error on the way becomes its error; the request itself is never destroyed. */
-export function decodeBody(request: IncomingMessage, decoders: readonly (() => Transform)[]): Readable {
-  return decoders.reduce<Readable>((source, create) => {
-    const decoder = create();
-    const fail = (error?: Error): void => {
-      decoder.destroy(error ?? new Problem('client-gone', 'The connection was closed.'));
-    };
-    source.on('error', fail);
-    source.on('close', () => {
-      if (!source.readableEnded) fail();
+/**
+ * The body without its codings. What fails on the way becomes the error of the stream; the request itself is never destroyed.
+ *
+ * @param codings in the order in which they are to be undone
+ * @param memory where the memory for that is counted until the stream is destroyed, which it is with its end, too
+ */
+export function decodeBody(request: IncomingMessage, codings: readonly PackedFormat[], memory: Budget): Readable {
+  return codings.length === 0 ? request : new DecodedBody(request, codings, memory);
+}
+
+/** A body that has lost its codings. Like the request, it has the header fields, where the form parser looks for them. */
+class DecodedBody extends Readable {
+  readonly headers: IncomingHttpHeaders;
+  readonly #unpackers: readonly Unpacker[];
+  /** Lets the unpacking go on. */
+  #wake: () => void = () => {};
+
+  constructor(request: IncomingMessage, codings: readonly PackedFormat[], memory: Budget) {
+    super();
+    this.headers = request.headers;
+    // From the last to the first, as each hands its bytes to the one after it.
+    let take = (piece: Uint8Array): void | Promise<void> => this.#pass(piece);
+    this.#unpackers = codings
+      .toReversed()
+      .map((format) => {
+        const unpacker = new Unpacker({
+          format,
+          memory,
+          maxWindowBytes: MAX_WINDOW_BYTES,
+          allowPadding: false,
+          take,
+          // They may still be waiting to be read.
+          freePieces: false,
+          explain: (fault) => explainFault(format, fault),
+        });
+        take = (piece) => unpacker.append(piece);
+        return unpacker;
+      })
+      .toReversed();
+    // Whatever goes wrong before anything listens is found in `errored`.
+    this.on('error', () => {});
+    void this.#run(request, take);
+  }
+
+  override _read(): void {
+    this.#wake();
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    for (const unpacker of this.#unpackers) unpacker.destroy();
+    this.#wake();
+    callback(error);
+  }
+
+  async #run(request: IncomingMessage, take: (chunk: Uint8Array) => void | Promise<void>): Promise<void> {
+    try {
+      await consume(request, take, explainRequest);
+      for (const unpacker of this.#unpackers) await unpacker.finish();
+      this.push(null);
+    } catch (error) {
+      this.destroy(error as Error);
+    }
+  }
+
+  #pass(piece: Uint8Array): void | Promise<void> {
+    if (this.push(piece) || this.destroyed) return;
+    return new Promise((resolve) => {
+      this.#wake = resolve;
     });
-    return source.pipe(decoder);
-  }, request);
+  }
+}
+
+const explainRequest = (error: Error): Error =>
+  'code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE' ? clientGone(error) : error;
+
+function explainFault(coding: PackedFormat, fault: UnpackFault): Error {
+  switch (fault.kind) {
+    case 'damaged':
+      return new ImageError(
+        'compressed-data-corrupt',
+        'The body is damaged or cut short inside its Content-Encoding.',
+        fault.cause,
+      );
+    case 'trailing-data':
+      return new ImageError(
+        'compressed-data-corrupt',
+        `The body goes on after the end of its Content-Encoding ${coding}, with something that is not ${coding}.`,
+      );
+    case 'window-too-large':
+      return unsupported(
+        `The Content-Encoding zstd has a window of ${fault.windowBytes} bytes; at most ${fault.maxWindowBytes} are allowed ` +
+          '(RFC 9659). Code the body without --long and --ultra, or send it as it is, without Content-Encoding.',
+      );
+    case 'dictionary-needed':
+      return unsupported('The Content-Encoding zstd needs a dictionary, and there is none.');
+    case 'frames-too-small':
+      return unsupported(
+        `The Content-Encoding zstd has ${fault.frames} frames within its first ${fault.bytes} bytes. So many small frames ` +
+          'are not undone; code the body in one piece.',
+      );
+    case 'no-memory':
+      return new ImageError(
+        'memory-full',
+        `Undoing the Content-Encoding ${coding} takes ${fault.neededBytes} bytes of memory, for which the ${fault.limitBytes} ` +
+          'bytes of all requests (BSDSYMS_MEMORY_BUDGET_BYTES) have no room now. Send it again later.',
+      );
+  }
 }

@@ -6,8 +6,10 @@ import type { ImageFacts } from '../inspect/load.ts';
 import { hex } from '../report/hex.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
+import { whenOver } from './exchange.ts';
 import type { Metrics } from './metrics.ts';
 import { PROBLEM_KINDS } from './problem.ts';
+import type { Refusals } from './refusals.ts';
 
 /** What a connection is busy with, for errors that happen below the routes, and for counting bytes. */
 export interface ConnectionState {
@@ -33,16 +35,21 @@ export function connectionState(socket: Socket): ConnectionState {
 }
 
 /**
- * Logs and counts one request when its response is closed, be it finished or cut off. `bytesIn` and `bytesOut` are what
+ * Logs and counts one request when it is over, be its response finished or cut off. `bytesIn` and `bytesOut` are what
  * went over the connection since the request before it, header fields included.
  */
-export function observeRequest(request: FastifyRequest, reply: FastifyReply, metrics: Metrics): void {
+export function observeRequest(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  metrics: Metrics,
+  refusals: Refusals,
+): void {
   const { socket } = request.raw;
   const state = connectionState(socket);
   state.exchange = { request: request.raw, response: reply.raw };
   state.requestId = request.id;
   const started = performance.now();
-  reply.raw.once('close', () => {
+  whenOver(request.raw, reply.raw, () => {
     const { bytesRead, bytesWritten } = socket;
     const { method } = request;
     const route = request.routeOptions.url ?? null;
@@ -61,6 +68,7 @@ export function observeRequest(request: FastifyRequest, reply: FastifyReply, met
       'request',
     );
     metrics.request(route, method, status, elapsedMs / 1000);
+    refusals.ended(request, status);
     Object.assign(state, { status: null, bytesRead, bytesWritten });
     // One that was cut off may still be answered below the routes.
     if (finished) state.requestId = null;

@@ -38,7 +38,9 @@ const HTTP_PROBLEM_KINDS = {
   'field-unknown': {
     status: 400,
     title: 'The form has a field that is not known',
-    explanation: 'A form takes the file part `image` and the parameters of the route, nothing else.',
+    explanation:
+      'A form takes the file part `image` and the parameters of the route, nothing else. Names are case-sensitive; the ' +
+      'detail has the right spelling or all names.',
   },
   'multipart-malformed': {
     status: 400,
@@ -57,19 +59,23 @@ const HTTP_PROBLEM_KINDS = {
   'parameter-invalid': {
     status: 400,
     title: 'A parameter cannot be used',
-    explanation: 'The detail names the parameter, what was given and what is accepted.',
+    explanation:
+      'The detail names the parameter, what was given and what is accepted. Addresses are written as 0x and hexadecimal ' +
+      'digits, or as decimal digits without leading zeros: what nm prints without 0x could be either.',
   },
   'parameter-unknown': {
     status: 400,
     title: 'A parameter is not known',
-    explanation: 'The query has a parameter that the route does not know. Names are case-sensitive.',
+    explanation:
+      'The query has a parameter that the route does not know. Names are case-sensitive; the detail has the right ' +
+      'spelling or all names.',
   },
   'parameter-conflict': {
     status: 400,
     title: 'Parameters contradict each other',
     explanation:
-      'The same parameter stands in the query and in the form with different values, or twice in one of them; or two ' +
-      'parameters that exclude each other were given. The detail names them.',
+      'The same parameter is given in the query and in the form with different values, or twice in one of them; or two ' +
+      'parameters that exclude each other are given. The detail names them.',
   },
   unauthorized: {
     status: 401,

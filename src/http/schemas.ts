@@ -5,6 +5,7 @@ import {
   AddressSchema,
   BrokenReason,
   Bsdsyms,
+  BuilderReport,
   ComparisonSchema,
   component,
   enumeration,
@@ -38,7 +39,7 @@ export const parameterSchema = (parameters: Parameters): Type.TObject =>
     { additionalProperties: false },
   );
 
-function describeParameter({ check: _check, maxValues, ...schema }: Parameter): Type.TSchema {
+function describeParameter({ schema, maxValues }: Parameter): Type.TSchema {
   const one = { type: 'string', ...schema };
   if (maxValues === undefined) return Type.Unsafe<string>(one);
   const { description, ...item } = one;
@@ -78,6 +79,7 @@ export const COMPONENTS = [
   ComparisonSchema,
   Layout,
   Guest,
+  BuilderReport,
   KernelReport,
   FlatLayout,
   SymbolSchema,

@@ -9,16 +9,19 @@ import type {
 import { Type } from 'typebox';
 import type { Config } from '../config.ts';
 import type { ImageFacts } from '../inspect/load.ts';
-import type { GivenParameters, Parameters } from '../parameters.ts';
+import type { Parameters, ParameterValues } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
+import { whenOver } from './exchange.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { logBroken } from './logging.ts';
 import type { Metrics } from './metrics.ts';
 import { negotiate } from './negotiation.ts';
 import { ParameterCollector } from './parameters.ts';
-import { Problem, toProblem } from './problem.ts';
+import { Problem, sendProblem, toProblem } from './problem.ts';
+import type { Refusals } from './refusals.ts';
 import { binary, parameterSchema, problemResponse } from './schemas.ts';
+import { Scope } from './scope.ts';
 import { receiveImage, type Upload, type UploadOptions } from './upload.ts';
 
 export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
@@ -29,69 +32,77 @@ export interface UploadServices {
   readonly lifecycle: Lifecycle;
   readonly upload: UploadOptions;
   readonly metrics: Metrics;
+  readonly refusals: Refusals;
   /** Hooks that every upload passes first. */
   readonly guard: Guard[];
 }
 
 /** One request whose file has arrived whole. */
-export interface Received<MediaType extends string> extends Upload {
+export interface Received<MediaType extends string, P extends Parameters> extends Upload {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
-  readonly parameters: ParameterCollector;
+  readonly parameters: ParameterValues<P>;
   /** The representation that the caller prefers. */
   readonly mediaType: MediaType;
 }
 
-export interface UploadRoute<MediaType extends string> {
+export interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly url: string;
   readonly operationId: string;
   readonly summary: string;
   readonly description: string;
-  readonly parameters: Parameters;
+  readonly parameters: P;
   /** What is wrong between parameters; asked when those of the query are there, and again when all are. */
-  readonly conflict?: (given: GivenParameters) => string | null;
+  readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** The schema of the 200. */
   readonly ok: object;
-  /** False for a file that is no image: it is taken as it is, whatever it looks like, and never refused. */
+  /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
-  handle(received: Received<MediaType>): Promise<unknown>;
+  /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
+  handle(received: Received<MediaType, P>): Promise<unknown>;
 }
 
 /** Tokens are an option of the operator's, so both without and with one. */
 const SECURITY: { readonly [scheme: string]: readonly string[] }[] = [{}, { token: [] }];
 
-export function uploadRoute<MediaType extends string>(
+export function uploadRoute<MediaType extends string, P extends Parameters>(
   app: FastifyInstance,
-  { lifecycle, upload, metrics, guard }: UploadServices,
-  route: UploadRoute<MediaType>,
+  { lifecycle, upload, refusals, guard }: UploadServices,
+  route: UploadRoute<MediaType, P>,
 ): void {
   const querystring = parameterSchema(route.parameters);
   const { mediaTypes, unpack = true, conflict = () => null } = route;
 
-  function checkTogether(parameters: ParameterCollector): void {
-    const detail = conflict(parameters);
+  function checkTogether(parameters: ParameterCollector<P>): void {
+    const detail = conflict((name) => parameters.isGiven(name));
     if (detail !== null) throw new Problem('parameter-conflict', detail);
   }
 
   async function receive(
     request: FastifyRequest,
     reply: FastifyReply,
-    parameters: ParameterCollector,
+    parameters: ParameterCollector<P>,
+    scope: Scope,
   ): Promise<Upload> {
-    try {
-      if (lifecycle.draining) throw lifecycle.refusal();
-      parameters.addQuery(request.query as Record<string, unknown>);
-      checkTogether(parameters);
-      const received = await receiveImage(request, reply, parameters, { ...upload, unpack });
-      checkTogether(parameters);
-      return received;
-    } catch (error) {
-      const problem = toProblem(error, reply);
-      metrics.refused(problem.code);
-      throw problem;
-    }
+    if (lifecycle.draining) throw lifecycle.refusal();
+    parameters.addQuery(request.query as Record<string, unknown>);
+    checkTogether(parameters);
+    const received = await receiveImage(request, reply, parameters, { ...upload, unpack }, scope);
+    checkTogether(parameters);
+    return received;
+  }
+
+  /** Receives the image and answers. @returns when the answer is on its way */
+  async function answer(request: FastifyRequest, reply: FastifyReply, scope: Scope): Promise<void> {
+    const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
+    const parameters = new ParameterCollector(route.parameters);
+    const received = await receive(request, reply, parameters, scope);
+    refusals.arrived(request);
+    const payload = await route.handle({ ...received, request, reply, parameters: parameters.values, mediaType });
+    // A reply that was waited for is nothing.
+    if (payload !== undefined) void reply.send(payload);
   }
 
   app.post(
@@ -99,7 +110,18 @@ export function uploadRoute<MediaType extends string>(
     {
       // The parameters are checked by their collector, wherever they stand; the schemas are for the document.
       validatorCompiler: () => () => true,
-      onRequest: guard,
+      onRequest: [
+        (request, _reply, done) => {
+          refusals.begin(request);
+          done();
+        },
+        ...guard,
+      ],
+      errorHandler: (error, request, reply) => {
+        const problem = toProblem(error, reply);
+        refusals.refused(request, problem.code);
+        void sendProblem(problem, request, reply);
+      },
       schema: {
         operationId: route.operationId,
         summary: route.summary,
@@ -123,7 +145,11 @@ export function uploadRoute<MediaType extends string>(
           408: problemResponse('The request came too slowly.'),
           413: problemResponse('The image is too large.'),
           415: problemResponse('The content type, coding or compression is not supported.'),
-          ...(unpack ? { 422: problemResponse('The image is broken, or has not what is asked for.') } : {}),
+          422: problemResponse(
+            unpack
+              ? 'The image is broken, or has not what is asked for.'
+              : 'The file is not of the kind that is taken.',
+          ),
           429: problemResponse('Too many uploads from this address.'),
           500: problemResponse('A defect of the service.'),
           503: problemResponse('There is no room for another upload, or the service is shutting down.'),
@@ -131,10 +157,21 @@ export function uploadRoute<MediaType extends string>(
       },
     },
     async (request, reply) => {
-      const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
-      const parameters = new ParameterCollector(route.parameters);
-      const received = await receive(request, reply, parameters);
-      return route.handle({ ...received, request, reply, parameters, mediaType });
+      const scope = new Scope((error) => reply.log.error({ err: error }, 'an upload could not be released'));
+      const over = new Promise<void>((resolve) => {
+        whenOver(request.raw, reply.raw, () => {
+          // Whatever the work is waiting for: nobody needs it any more.
+          void scope.close();
+          resolve();
+        });
+      });
+      try {
+        if (!scope.closed) await Promise.race([answer(request, reply, scope), over]);
+        await over;
+      } finally {
+        // The answer to a refused upload does not wait for the disk.
+        void scope.close();
+      }
     },
   );
 }

@@ -1,20 +1,22 @@
 /** Receives an image: as the raw body or as the file part of a form, without ever gathering it. */
 import type { IncomingMessage } from 'node:http';
-import type { Readable, Transform } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { Multipart, MultipartFile } from '@fastify/multipart';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { consume } from '../image/consume.ts';
 import { type Compression, UnpackingSink } from '../image/decompress.ts';
 import { ImageError } from '../image/errors.ts';
 import { type ImageStore, imageTooLarge, StoredSink } from '../image/store.ts';
+import type { PackedFormat } from '../image/unpack/unpacker.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
-import { looksLikeMultipart, RECOGNISED_BYTES } from '../inspect/recognise.ts';
-import { MAX_REPEATS } from '../parameters.ts';
+import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
+import { MAX_REPEATS, type Parameters, quote, suggestName } from '../parameters.ts';
 import type { AdmissionControl } from './admission.ts';
-import { contentDecoders, decodeBody } from './coding.ts';
+import { contentCodings, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
 import type { ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
+import type { Scope } from './scope.ts';
 
 /** The form's file part. */
 const IMAGE_FIELD = 'image';
@@ -36,7 +38,7 @@ export interface UploadOptions {
 
 /** An image that has arrived whole. */
 export interface Upload {
-  /** Closed with the response. */
+  /** Closed with the scope of the upload. */
   readonly source: ImageSource;
   readonly compression: Compression | null;
 }
@@ -44,9 +46,16 @@ export interface Upload {
 /** Media types beside `text/*` whose bodies are no images. */
 const TEXTUAL = /^application\/(?:json|xml|yaml|javascript|graphql|[a-z0-9.+-]*\+(?:json|xml|yaml))$/;
 
+/** The media type of bodies that curl -d and curl --data-binary send; the former removes line ends and NULs. */
+const CURL_DATA_TYPE = 'application/x-www-form-urlencoded';
+
+const mediaTypeOf = ({ headers }: FastifyRequest): string =>
+  (headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+
 /** What the header fields of an upload say, found usable. */
 interface Announced {
-  readonly decoders: readonly (() => Transform)[];
+  /** In the order in which they are to be undone. */
+  readonly codings: readonly PackedFormat[];
   /** The Content-Length; 0 when there is none. */
   readonly bodyBytes: number;
   /** What the body may have at most, once its content codings are undone. */
@@ -59,7 +68,7 @@ interface Announced {
  * @throws Problem media-type-unsupported, coding-unsupported or image-too-large
  */
 function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announced {
-  const mediaType = (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  const mediaType = mediaTypeOf(request);
   if (mediaType.startsWith('text/') || TEXTUAL.test(mediaType)) {
     throw new Problem(
       'media-type-unsupported',
@@ -67,92 +76,66 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
         '(application/octet-stream or no content type, curl -X POST -T vmlinux).',
     );
   }
-  const decoders = contentDecoders(request.headers['content-encoding']);
+  const codings = contentCodings(request.headers['content-encoding']);
   const maxBodyBytes = store.maxImageBytes + (request.isMultipart() ? MAX_FORM_OVERHEAD_BYTES : 0);
   const bodyBytes = Number(request.headers['content-length'] ?? 0);
   if (bodyBytes > maxBodyBytes) {
     throw imageTooLarge(store.maxImageBytes, `The body is announced with ${bodyBytes} bytes`);
   }
-  return { decoders, bodyBytes, maxBodyBytes };
+  return { codings, bodyBytes, maxBodyBytes };
 }
 
 /**
  * Receives the image of a request, and its parameters where they are fields of the form.
  *
- * The image and the place among the uploads are given back when the response is closed, however that comes about.
- *
+ * @param scope owns whatever the upload occupies: a slot, memory, a file, decompressors. When it is closed before the image
+ *   has arrived, everything is given back all the same, and the promise is of no interest any more
  * @throws Problem or ImageError for everything that is wrong; the rest of the body is then read and dropped
  */
 export async function receiveImage(
   request: FastifyRequest,
   reply: FastifyReply,
-  parameters: ParameterCollector,
+  parameters: ParameterCollector<Parameters>,
   options: UploadOptions,
+  scope: Scope,
 ): Promise<Upload> {
-  const { decoders, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
-  const releases = new Releases(reply);
-  const place = options.admission.enter();
-  releases.add(() => place.leave());
-  await place.entered;
-  const sink = new UnpackingSink(new StoredSink(options.store, bodyBytes), options.unpack);
-  releases.add(() => sink.discard());
+  const { codings, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
+  const { admission, store, unpack, stallTimeoutMs } = options;
+  const slot = admission.enter();
+  scope.own(() => slot.leave());
+  await slot.entered;
+  if (scope.closed) throw clientGone();
+  const sink = new UnpackingSink(new StoredSink(store, bodyBytes), unpack, store.memory);
+  scope.own(() => sink.discard());
 
   continueUpload(request, reply);
-  const body = decodeBody(request.raw, decoders);
-  const watch = watchBody(request.raw, body, options.stallTimeoutMs, maxBodyBytes, options.store.maxImageBytes);
+  const body = decodeBody(request.raw, codings, store.memory);
+  if (body !== request.raw) scope.own(() => void body.destroy());
+  const watch = watchBody(request.raw, body, stallTimeoutMs, maxBodyBytes, store.maxImageBytes);
+  scope.own(() => watch.stop());
   try {
     const receive = request.isMultipart()
       ? receiveForm(request, body, sink, parameters)
       : receiveBody(request.raw, body, sink);
     await Promise.race([receive, watch.failed]);
     const source = await sink.finish();
-    releases.add(() => source.close());
-    if (releases.closed) throw clientGone();
-    if (options.unpack) await refuseForms(source);
+    scope.own(() => source.close());
+    if (scope.closed) throw clientGone();
+    if (unpack) await refuseForms(source);
     return { source, compression: sink.compression };
   } catch (error) {
-    if (body !== request.raw) body.destroy();
     drain(request.raw);
-    throw error;
+    throw mediaTypeOf(request) === CURL_DATA_TYPE ? adviseCurl(error) : error;
   } finally {
     watch.stop();
   }
 }
 
-/** What is to be given back when the response is closed; what is added after that is given back at once. */
-class Releases {
-  readonly #log: FastifyReply['log'];
-  #releases: (() => void | Promise<void>)[] = [];
-  #closed: boolean;
-
-  constructor(reply: FastifyReply) {
-    this.#log = reply.log;
-    this.#closed = reply.raw.destroyed;
-    if (!this.#closed) reply.raw.once('close', () => this.#close());
-  }
-
-  get closed(): boolean {
-    return this.#closed;
-  }
-
-  add(release: () => void | Promise<void>): void {
-    if (this.#closed) void this.#run(release);
-    else this.#releases.push(release);
-  }
-
-  #close(): void {
-    this.#closed = true;
-    for (const release of this.#releases) void this.#run(release);
-    this.#releases = [];
-  }
-
-  async #run(release: () => void | Promise<void>): Promise<void> {
-    try {
-      await release();
-    } catch (error) {
-      this.#log.error({ err: error }, 'an upload could not be released');
-    }
-  }
+/** Says what may have damaged compressed data. */
+function adviseCurl(error: unknown): unknown {
+  if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt') return error;
+  const advice = 'If curl -d (--data) sent it, use curl --data-binary: -d removes bytes.';
+  return new ImageError(error.code, `${error.message} ${advice}`, error.cause);
 }
 
 /** Fails when the body pauses for too long or is larger than it may be, whoever reads it. */
@@ -218,7 +201,7 @@ async function receiveForm(
   request: FastifyRequest,
   body: Readable,
   sink: UnpackingSink,
-  parameters: ParameterCollector,
+  parameters: ParameterCollector<Parameters>,
 ): Promise<void> {
   const parts = formParts(request, body);
   let received = false;
@@ -229,7 +212,7 @@ async function receiveForm(
       takeField(part, parameters);
       continue;
     }
-    checkFile(part, received);
+    checkFile(part, received, parameters);
     received = true;
     await consume(
       part.file,
@@ -255,11 +238,8 @@ async function nextPart(
 }
 
 function formParts(request: FastifyRequest, body: Readable): AsyncIterableIterator<Multipart> {
-  // The form parser reads the raw request; one whose content codings were undone takes its place.
-  const form: FastifyRequest =
-    body === request.raw
-      ? request
-      : Object.create(request, { raw: { value: Object.assign(body, { headers: request.raw.headers }) } });
+  // The form parser reads what stands in place of the raw request: a stream that has the header fields.
+  const form: FastifyRequest = Object.create(request, { raw: { value: body } });
   return form.parts({
     limits: {
       fileSize: Number.POSITIVE_INFINITY,
@@ -274,7 +254,7 @@ function formParts(request: FastifyRequest, body: Readable): AsyncIterableIterat
 
 /** @throws Problem multipart-in-body */
 async function refuseForms(source: ImageSource): Promise<void> {
-  if (!looksLikeMultipart(await source.read(0, Math.min(source.size, RECOGNISED_BYTES)))) return;
+  if (!looksLikeMultipart(await source.read(0, Math.min(source.size, MULTIPART_START_BYTES)))) return;
   throw new Problem(
     'multipart-in-body',
     'What arrived as the image begins like a multipart form. Either the form was sent without the Content-Type ' +
@@ -282,45 +262,49 @@ async function refuseForms(source: ImageSource): Promise<void> {
   );
 }
 
-function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector): void {
-  const name = part.fieldname;
+/** @throws Problem multipart-malformed for a part without a name, which the parser lets through */
+function nameOf(part: Multipart): string {
+  const name: string | undefined = part.fieldname;
+  if (name !== undefined) return name;
+  throw new Problem(
+    'multipart-malformed',
+    'The form has a part without a name. Each needs one: Content-Disposition: form-data; name="image" (RFC 7578).',
+  );
+}
+
+function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector<Parameters>): void {
+  const name = nameOf(part);
   if (name === IMAGE_FIELD) {
     throw new Problem(
       'no-image',
       `The field ${IMAGE_FIELD} is text, not a file. Send it as a file part: curl -F ${IMAGE_FIELD}=@vmlinux (with @, not <).`,
     );
   }
-  if (!parameters.has(name))
-    throw new Problem('field-unknown', `The form has the field ${quoteName(name)}, which is not known.`);
+  if (!parameters.has(name)) {
+    const known = suggestName(name, [IMAGE_FIELD, ...parameters.names]);
+    throw new Problem('field-unknown', `${quote(name)} is not a field of this form. ${known}`);
+  }
   if (part.valueTruncated) {
     throw new Problem('parameter-invalid', `${name} is longer than the ${MAX_FIELD_BYTES} bytes a parameter may have.`);
   }
   parameters.addField(name, part.value);
 }
 
-function checkFile(part: MultipartFile, received: boolean): void {
-  if (part.fieldname !== IMAGE_FIELD) {
-    throw new Problem(
-      'field-unknown',
-      `The form has a file in the field ${quoteName(part.fieldname)}. Name it ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`,
-    );
+function checkFile(part: MultipartFile, received: boolean, parameters: ParameterCollector<Parameters>): void {
+  const name = nameOf(part);
+  if (name !== IMAGE_FIELD) {
+    const advice = parameters.has(name)
+      ? `It is a parameter, not a file: curl -F ${name}=VALUE (with =, not =@).`
+      : `Name it ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`;
+    throw new Problem('field-unknown', `The form has a file in the field ${quote(name)}. ${advice}`);
   }
   if (received) throw new Problem('image-repeated', `The form has more than one file part named ${IMAGE_FIELD}.`);
 }
-
-const quoteName = (name: string): string => JSON.stringify(name.slice(0, 40));
-
-/** Codes of the errors of `node:zlib`. */
-const ZLIB_ERROR = /^(?:Z|ZSTD|ERR__ERROR|ERR_(?:BROTLI|ZLIB|ZSTD))_/;
 
 /** What a body or the form parser fails with is the request's fault: it was cut off, damaged, or is no form. */
 function toBodyProblem(error: unknown, request: IncomingMessage): unknown {
   if (error instanceof Problem || error instanceof ImageError || !(error instanceof Error)) return error;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  if (ZLIB_ERROR.test(code)) {
-    const detail = 'The body is damaged or cut short inside its Content-Encoding.';
-    return new ImageError('compressed-data-corrupt', detail, error);
-  }
   // Whatever else is wrong with it follows from that.
   if (code === 'ERR_STREAM_PREMATURE_CLOSE' || (request.destroyed && !request.complete)) return clientGone(error);
   if (code.startsWith('FST_') && code !== 'FST_MP_PREMATURE_CLOSE') return error;

@@ -11,6 +11,7 @@ export class Budget {
     return this.#used;
   }
 
+  /** What may still be taken. Negative while the budget is overdrawn. */
   get free(): number {
     return this.limit - this.#used;
   }
@@ -20,6 +21,11 @@ export class Budget {
     if (bytes > this.free) return false;
     this.#used += bytes;
     return true;
+  }
+
+  /** Takes the bytes even when that many are not left: for small amounts that the work cannot do without. */
+  overdraw(bytes: number): void {
+    this.#used += bytes;
   }
 
   give(bytes: number): void {

@@ -8,7 +8,8 @@ const MIN_FREED_BYTES = 16 * 1024;
  * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
  * An async iterator would copy chunks that arrive faster than it asks, and destroy the stream when left early.
  *
- * Ends when the stream has ended and its last chunk was taken. After a failure the stream flows on, its chunks dropped.
+ * Ends when the stream has ended and its last chunk was taken. After a failure the stream flows on, its chunks dropped; a
+ * caller that has no use for the rest destroys it.
  *
  * @param take after it, or the promise it returns, the chunk is not needed any more
  * @param explain what the stream fails with, or an ERR_STREAM_PREMATURE_CLOSE when it closes unended, as it is to be thrown
@@ -66,7 +67,10 @@ export function consume(
     const onClose = (): void => {
       if (!ended) onError(Object.assign(new Error('closed before its end'), { code: 'ERR_STREAM_PREMATURE_CLOSE' }));
     };
-    stream.on('end', onEnd).on('error', onError).on('close', onClose).on('data', onData);
+    // It may be over already, and then there are no events any more.
+    if (stream.errored) onError(stream.errored);
+    else if (stream.destroyed || stream.readableEnded) onClose();
+    else stream.on('end', onEnd).on('error', onError).on('close', onClose).on('data', onData);
   });
 }
 

@@ -1,53 +1,39 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
-import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
-import type { ImageSource } from '../inspect/image-source.ts';
-import { consume } from './consume.ts';
+import type { GzipFacts, ImageSource } from '../inspect/image-source.ts';
+import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
+import { Budget } from './budget.ts';
 import { ImageError } from './errors.ts';
 import type { ImageSink } from './sink.ts';
+import { Unpacker, type UnpackFault } from './unpack/unpacker.ts';
 
+const COMPRESSIONS = ['gzip', 'zstd'] as const;
 /** What is unpacked. */
-export type Compression = 'gzip' | 'zstd';
+export type Compression = (typeof COMPRESSIONS)[number];
 
-/** Large pieces, as every one of them is a round trip to the thread pool. */
-const PIECE_BYTES = 256 * 1024;
+/** `zstd --long=27`, and `--ultra -22`, with which the build of Linux compresses its kernels. */
+const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
 
-const UNPACKERS: Readonly<Record<Compression, () => Gunzip | ZstdDecompress>> = {
-  gzip: () => createGunzip({ chunkSize: PIECE_BYTES }),
-  zstd: () => createZstdDecompress({ chunkSize: PIECE_BYTES }),
-};
-
-/** How compressed files begin. Kernels come in all of these; two of them are unpacked. */
-const SIGNATURES: readonly { readonly name: string; readonly unpack: Compression | null; readonly bytes: number[] }[] =
-  [
-    { name: 'gzip', unpack: 'gzip', bytes: [0x1f, 0x8b] },
-    { name: 'zstd', unpack: 'zstd', bytes: [0x28, 0xb5, 0x2f, 0xfd] },
-    { name: 'xz', unpack: null, bytes: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00] },
-    { name: 'bzip2', unpack: null, bytes: [0x42, 0x5a, 0x68] },
-    { name: 'lzma', unpack: null, bytes: [0x5d, 0x00, 0x00] },
-    { name: 'lzo', unpack: null, bytes: [0x89, 0x4c, 0x5a, 0x4f, 0x00] },
-    { name: 'lz4', unpack: null, bytes: [0x04, 0x22, 0x4d, 0x18] },
-    { name: 'lz4', unpack: null, bytes: [0x02, 0x21, 0x4c, 0x18] },
-  ];
-/** Enough of a file to see whether it is compressed. */
-export const LONGEST_SIGNATURE = Math.max(...SIGNATURES.map(({ bytes }) => bytes.length));
-
-const findSignature = (start: Uint8Array): (typeof SIGNATURES)[number] | undefined =>
-  SIGNATURES.find(({ bytes }) => bytes.every((byte, index) => start[index] === byte));
-
-/** Whether a file that begins like this is compressed, in a way that is unpacked here or not. */
-export const looksCompressed = (start: Uint8Array): boolean => findSignature(start) !== undefined;
+const isUnpacked = (name: string): name is Compression => COMPRESSIONS.some((compression) => compression === name);
 
 /** Looks at the first bytes of an image and unpacks it on its way to the sink behind. Anything else passes untouched. */
 export class UnpackingSink {
   readonly #sink: ImageSink;
+  readonly #memory: Budget;
   /** The first bytes, as long as they are too few to tell. */
   #start: Uint8Array | null = new Uint8Array(0);
   #unpacker: Unpacker | null = null;
   #compression: Compression | null = null;
+  #fileBytes = 0;
+  /** The last bytes of the file, at most `SIZE_WORD_BYTES`. */
+  #tail = new Uint8Array(0);
 
-  /** @param unpack false to let everything pass, whatever it looks like */
-  constructor(sink: ImageSink, unpack = true) {
+  /**
+   * @param unpack false to let everything pass, whatever it looks like
+   * @param memory where the memory that unpacking takes is counted
+   */
+  constructor(sink: ImageSink, unpack = true, memory = new Budget(Number.POSITIVE_INFINITY)) {
     this.#sink = sink;
+    this.#memory = memory;
     if (!unpack) this.#start = null;
   }
 
@@ -59,12 +45,12 @@ export class UnpackingSink {
   /**
    * Takes the next bytes as they are on the wire. A returned promise must be awaited before more is appended.
    *
-   * @throws ImageError compression-unsupported, compressed-data-corrupt, and what the sink behind throws
+   * @throws ImageError compression-unsupported, compressed-data-corrupt, memory-full, and what the sink behind throws
    */
   append(chunk: Uint8Array): void | Promise<void> {
     if (this.#start === null) return this.#pass(chunk);
     const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
-    if (start.length < LONGEST_SIGNATURE) {
+    if (start.length < LONGEST_COMPRESSION_MARK_BYTES) {
       this.#start = Uint8Array.from(start);
       return;
     }
@@ -75,7 +61,11 @@ export class UnpackingSink {
   async finish(): Promise<ImageSource> {
     if (this.#start !== null && this.#start.length > 0) await this.#decide(this.#start);
     await this.#unpacker?.finish();
-    return this.#sink.finish();
+    const source = await this.#sink.finish();
+    const firstMemberBytes = this.#unpacker?.firstMemberBytes ?? null;
+    if (firstMemberBytes === null) return source;
+    const gzip: GzipFacts = { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes };
+    return Object.assign(source, { gzip });
   }
 
   async discard(): Promise<void> {
@@ -85,118 +75,85 @@ export class UnpackingSink {
 
   #decide(start: Uint8Array): void | Promise<void> {
     this.#start = null;
-    const signature = findSignature(start);
-    if (signature !== undefined) {
-      if (signature.unpack === null) {
+    const format = findCompression(start);
+    if (format !== null) {
+      if (!isUnpacked(format)) {
         throw new ImageError(
           'compression-unsupported',
-          `The image is compressed with ${signature.name}, which is not unpacked here. Send it uncompressed, or with gzip or zstd.`,
+          `The image is compressed with ${format}, which is not unpacked here. Send it uncompressed, or with gzip or zstd.`,
         );
       }
-      this.#compression = signature.unpack;
-      this.#unpacker = new Unpacker(signature.unpack, this.#sink);
+      this.#compression = format;
+      this.#unpacker = new Unpacker({
+        format,
+        memory: this.#memory,
+        maxWindowBytes: MAX_WINDOW_BYTES,
+        allowPadding: format === 'gzip',
+        take: (piece) => this.#sink.append(piece),
+        freePieces: true,
+        explain: (fault) => explainFault(format, fault),
+      });
     }
     return this.#pass(start);
   }
 
   #pass(chunk: Uint8Array): void | Promise<void> {
-    return this.#unpacker === null ? this.#sink.append(chunk) : this.#unpacker.append(chunk);
+    if (this.#unpacker === null) return this.#sink.append(chunk);
+    this.#fileBytes += chunk.length;
+    this.#tail = lastBytes(this.#tail, chunk);
+    return this.#unpacker.append(chunk);
   }
 }
 
-/** Feeds decompressing streams, and their output to a sink, holding each back for the other. */
-class Unpacker {
-  readonly #name: Compression;
-  readonly #sink: ImageSink;
-  #stream: Gunzip | ZstdDecompress;
-  /** The end of the stream; fails with it, or when the image is discarded. */
-  #ended = Promise.withResolvers<void>();
-  #failure: Error | null = null;
-  /** Fails the write under way. */
-  #abandon: (error: Error) => void = () => {};
-  /** Whether what is still to come is no part of the image. */
-  #over = false;
-
-  constructor(name: Compression, sink: ImageSink) {
-    this.#name = name;
-    this.#sink = sink;
-    this.#stream = this.#open();
-  }
-
-  async append(chunk: Uint8Array): Promise<void> {
-    for (let rest = chunk; rest.length > 0 && !this.#over; ) {
-      const consumed = await this.#write(rest);
-      if (consumed === rest.length) return;
-      // Node's gzip goes on with the next member by itself, and ends in front of zeros, which tapes and disks leave.
-      if (this.#name === 'gzip') {
-        this.#over = true;
-        return;
-      }
-      // A zstd stream ends with its frame.
-      await this.#ended.promise;
-      this.#stream = this.#open();
-      rest = rest.subarray(consumed);
-    }
-  }
-
-  finish(): Promise<void> {
-    this.#stream.end();
-    return this.#ended.promise;
-  }
-
-  destroy(): void {
-    this.#fail(new Error('the image was discarded'));
-    this.#stream.destroy();
-  }
-
-  /**
-   * Waits until the thread that unpacks has let go of the chunk, unless the stream failed.
-   *
-   * @returns the bytes that were used
-   */
-  async #write(chunk: Uint8Array): Promise<number> {
-    if (this.#failure !== null) throw this.#failure;
-    const stream = this.#stream;
-    const before = stream.bytesWritten;
-    const { promise: written, resolve, reject } = Promise.withResolvers<void>();
-    this.#abandon = reject;
-    stream.write(chunk, (error) => {
-      if (!error) resolve();
-    });
-    await written;
-    return stream.bytesWritten - before;
-  }
-
-  #fail(error: Error): void {
-    this.#failure = error;
-    this.#ended.reject(error);
-    // A stream that fails never calls back for the chunk that it was at.
-    this.#abandon(error);
-  }
-
-  #open(): Gunzip | ZstdDecompress {
-    const stream = UNPACKERS[this.#name]();
-    const ended = Promise.withResolvers<void>();
-    // Told by `append` or `finish`, whichever is waited for.
-    ended.promise.catch(() => {});
-    this.#ended = ended;
-    consume(
-      stream,
-      (piece) => this.#sink.append(piece),
-      (error) => this.#explain(error),
-      true,
-    ).then(ended.resolve, (error: Error) => {
-      stream.destroy();
-      this.#fail(error);
-    });
-    return stream;
-  }
-
-  #explain(error: Error): ImageError {
-    return new ImageError(
-      'compressed-data-corrupt',
-      `The image is compressed with ${this.#name}, and the compressed data is damaged or cut short.`,
-      error,
-    );
+function explainFault(format: Compression, fault: UnpackFault): ImageError {
+  const image = `The image is compressed with ${format}`;
+  switch (fault.kind) {
+    case 'damaged':
+      return new ImageError(
+        'compressed-data-corrupt',
+        `${image}, and the compressed data is damaged or cut short.`,
+        fault.cause,
+      );
+    case 'trailing-data':
+      return new ImageError(
+        'compressed-data-corrupt',
+        `${image}, and what follows the end of the compressed data is not ${format}. ` +
+          'Something was appended to the file, or it is two files in one.',
+      );
+    case 'window-too-large':
+      return new ImageError(
+        'compression-unsupported',
+        `${image} and a window of ${fault.windowBytes} bytes; windows of at most ${fault.maxWindowBytes} bytes are unpacked ` +
+          'here. Compress it with zstd --long=27 or less, or without --long.',
+      );
+    case 'dictionary-needed':
+      return new ImageError(
+        'compression-unsupported',
+        `${image} and a dictionary, without which it cannot be unpacked. Compress it without one.`,
+      );
+    case 'frames-too-small':
+      return new ImageError(
+        'compression-unsupported',
+        `${image} in ${fault.frames} frames within its first ${fault.bytes} bytes. So many small frames are not unpacked ` +
+          'here: compress it anew, in one piece.',
+      );
+    case 'no-memory':
+      return new ImageError(
+        'memory-full',
+        `${image}, and unpacking it takes ${fault.neededBytes} bytes of memory, for which the ${fault.limitBytes} bytes of all ` +
+          'requests (BSDSYMS_MEMORY_BUDGET_BYTES) have no room now. Send it again later, or compress it without --long or --ultra.',
+      );
   }
 }
+
+const SIZE_WORD_BYTES = 4;
+
+/** The last bytes of two pieces, copied, as the caller may reuse them. */
+function lastBytes(before: Uint8Array, chunk: Uint8Array): Uint8Array<ArrayBuffer> {
+  const end = chunk.subarray(-SIZE_WORD_BYTES);
+  const missing = SIZE_WORD_BYTES - end.length;
+  return Uint8Array.from(missing === 0 ? end : [...before.subarray(-missing), ...end]);
+}
+
+/** Little-endian; what is missing is 0. */
+const readSizeWord = (bytes: Uint8Array): number => bytes.reduceRight((value, byte) => value * 256 + byte, 0);

@@ -3,6 +3,8 @@ export type ImageErrorCode =
   | 'image-too-large'
   | 'compression-unsupported'
   | 'compressed-data-corrupt'
+  | 'memory-full'
+  | 'not-a-blob'
   | 'spool-full'
   | 'spool-unavailable';
 

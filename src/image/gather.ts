@@ -1,11 +1,12 @@
 /** Images that have to be gathered before they can be read at any offset: from a pipe, or unpacked from a file. */
 import type { Readable } from 'node:stream';
 import type { ImageSource } from '../inspect/image-source.ts';
+import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { Budget } from './budget.ts';
 import { consume } from './consume.ts';
-import { type Compression, LONGEST_SIGNATURE, looksCompressed, UnpackingSink } from './decompress.ts';
+import { type Compression, UnpackingSink } from './decompress.ts';
 import { Spool } from './spool.ts';
-import { StoredSink } from './store.ts';
+import { imageTooLarge, StoredSink } from './store.ts';
 
 /** Where one image goes, and how large it may be. */
 export interface StoreLimits {
@@ -28,19 +29,19 @@ export interface GatheredImage {
 }
 
 /**
- * Gathers what a stream yields, unpacked when it is compressed.
+ * Gathers what a stream yields, unpacked when it is compressed. After a failure nothing more is read: the stream is destroyed.
  *
  * @param unpack false to take it as it is
  * @throws ImageError, and what the stream fails with
  */
-export const gatherStream = (stream: Readable, limits: StoreLimits, unpack = true): Promise<GatheredImage> =>
-  gather(limits, unpack, (sink) =>
-    consume(
-      stream,
-      (chunk) => sink.append(chunk),
-      (error) => error,
-    ),
-  );
+export async function gatherStream(stream: Readable, limits: StoreLimits, unpack = true): Promise<GatheredImage> {
+  try {
+    return await gather(limits, unpack, (append) => consume(stream, append, (error) => error));
+  } catch (error) {
+    stream.destroy();
+    throw error;
+  }
+}
 
 /**
  * The image itself, or, when that is compressed, what it holds; its file is then closed.
@@ -48,10 +49,10 @@ export const gatherStream = (stream: Readable, limits: StoreLimits, unpack = tru
  * @throws ImageError, and what the source throws when it cannot be read
  */
 export async function unpackSource(packed: ImageSource, limits: StoreLimits): Promise<GatheredImage> {
-  const start = await packed.read(0, Math.min(packed.size, LONGEST_SIGNATURE));
-  if (!looksCompressed(start)) return { source: packed, compression: null };
-  const gathered = await gather(limits, true, async (sink) => {
-    for await (const piece of packed.stream(0, packed.size)) await sink.append(piece);
+  const start = await packed.read(0, Math.min(packed.size, LONGEST_COMPRESSION_MARK_BYTES));
+  if (findCompression(start) === null) return { source: packed, compression: null };
+  const gathered = await gather(limits, true, async (append) => {
+    for await (const piece of packed.stream(0, packed.size)) await append(piece);
   });
   await packed.close();
   return gathered;
@@ -60,15 +61,20 @@ export async function unpackSource(packed: ImageSource, limits: StoreLimits): Pr
 async function gather(
   { maxImageBytes, memoryBudgetBytes, spoolDir, spoolBudgetBytes }: StoreLimits,
   unpack: boolean,
-  fill: (sink: UnpackingSink) => Promise<void>,
+  fill: (append: (chunk: Uint8Array) => void | Promise<void>) => Promise<void>,
 ): Promise<GatheredImage> {
   const spool = await Spool.open(spoolDir, spoolBudgetBytes);
-  const sink = new UnpackingSink(
-    new StoredSink({ maxImageBytes, memory: new Budget(memoryBudgetBytes), spool }),
-    unpack,
-  );
+  const memory = new Budget(memoryBudgetBytes);
+  const sink = new UnpackingSink(new StoredSink({ maxImageBytes, memory, spool }), unpack, memory);
+  let received = 0;
+  // What unpacks to nothing, such as padding, may go on without end.
+  const append = (chunk: Uint8Array): void | Promise<void> => {
+    received += chunk.length;
+    if (received > maxImageBytes) throw imageTooLarge(maxImageBytes, 'The image is larger');
+    return sink.append(chunk);
+  };
   try {
-    await fill(sink);
+    await fill(append);
     const source = await sink.finish();
     return { source, compression: sink.compression };
   } catch (error) {

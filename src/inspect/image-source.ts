@@ -1,9 +1,15 @@
 /** Where the bytes of an image live. The loader does not know; it is given headers and yields a plan. */
+import type { GzipFacts } from '../xen/gzip-container.ts';
+
+export type { GzipFacts } from '../xen/gzip-container.ts';
 
 /** An image that has arrived whole. */
 export interface ImageSource {
   /** Bytes in the image. */
   readonly size: number;
+
+  /** How the image was packed, when it came in a gzip file. */
+  readonly gzip?: GzipFacts;
 
   /**
    * The bytes of a range that lies inside the image. They stay as they are when the image is closed; do not write to them.

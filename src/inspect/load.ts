@@ -11,19 +11,22 @@ import {
 } from '../elf/headers.ts';
 import type { Headers, Recorded } from '../elf/view.ts';
 import { type Broken, broken } from '../xen/broken.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import { type Comparison, comparePlans } from '../xen/compare.ts';
 import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
 import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import { locateSymbols } from '../xen/locate-symbols.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
-import { findKernelRange, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
-import { planWarnings, type Warning } from '../xen/warnings.ts';
+import { findKernelRange, hasSegments, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
+import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
+import { askBuilder } from './ask-builder.ts';
 import type { ImageSource } from './image-source.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
 import { readXenNotes } from './read-notes.ts';
 import { readGuestWarnings } from './read-warnings.ts';
-import { RECOGNISED_BYTES, recogniseContent } from './recognise.ts';
+import { findTextDamage, readStart, recogniseContent } from './recognise.ts';
+import { findHeaderDamage, recogniseElf } from './recognise-elf.ts';
 import { SymbolTable } from './symbol-table.ts';
 import { nextTurn } from './turn.ts';
 
@@ -123,15 +126,16 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   // What one loader records is no reason against the image for the other.
   const untouched: ElfImage = { ...elf, view: elf.view.fork() };
   const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
-  if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
+  if (!loaded.ok) return refuse(source, opened, loaded.broken, loadAddress);
 
   const { plan, recorded } = loaded;
   if (recorded !== null && onBroken === 'reject') {
-    return { ok: false, image, loadAddress, broken: reportRecorded(recorded) };
+    return refuse(source, opened, reportRecorded(recorded), loadAddress);
   }
   const warnings = [
     ...planWarnings(elf, plan),
-    ...notesWarnings(notes),
+    ...kernelWarnings(elf, kernel, notes),
+    ...(await containerWarnings(source, elf, notes)),
     ...(await readGuestWarnings(source, elf.headers, plan)),
   ];
   const other = request.compareWith ?? null;
@@ -146,6 +150,13 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
     warnings,
     comparison,
   };
+}
+
+/** A plain file is what Xen reads. */
+async function containerWarnings(source: ImageSource, elf: ElfImage, notes: XenNotes): Promise<Warning[]> {
+  if (source.gzip === undefined) return [];
+  const { warning } = await askBuilder(source, elf, notes);
+  return warning === null ? [] : [warning];
 }
 
 /** What the other loader does differently. It refuses an image for the same things as if it were asked alone. */
@@ -166,10 +177,14 @@ async function compare(
   return step.value;
 }
 
-/** What Xen makes of a kernel. A recorded reason is told, not held against it. */
+/** What Xen makes of a kernel. A recorded reason is reported, not refused. */
 export interface InspectedKernel extends OpenedImage {
   readonly segments: readonly Segment[];
+  /** What Xen's ELF library says. */
   readonly xen: XenNotes;
+  /** What Xen's domain builder says: whether the toolstack would start the kernel as a guest. */
+  readonly builder: BuilderVerdict;
+  readonly warnings: readonly Warning[];
 }
 
 /**
@@ -180,8 +195,11 @@ export interface InspectedKernel extends OpenedImage {
 export async function inspectKernel(source: ImageSource): Promise<InspectedKernel | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
-  const xen = await readXenNotes(source, opened.elf, opened.kernel);
-  return { ...opened, segments: listSegments(opened.elf), xen };
+  const { elf, kernel } = opened;
+  const xen = await readXenNotes(source, elf, kernel);
+  const { verdict, warning } = await askBuilder(source, elf, xen);
+  const warnings = [...kernelWarnings(elf, kernel, xen), ...(warning === null ? [] : [warning])];
+  return { ...opened, segments: listSegments(elf), xen, builder: verdict, warnings };
 }
 
 /** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */
@@ -197,9 +215,9 @@ export interface OpenedSymbols extends OpenedImage {
 export async function openSymbols(source: ImageSource): Promise<OpenedSymbols | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
-  const { image, elf } = opened;
+  const { elf } = opened;
   const located = locateSymbols(elf);
-  if (!located.ok) return { ok: false, image, loadAddress: null, broken: located.broken };
+  if (!located.ok) return refuse(source, opened, located.broken, null);
   return { ...opened, table: new SymbolTable(source, elf, located.tables) };
 }
 
@@ -247,38 +265,44 @@ export async function flattenImage(
 ): Promise<FlattenedImage | RefusedImage> {
   const opened = await openImage(source);
   if (!opened.ok) return opened;
-  const { image, elf, kernel } = opened;
+  const { elf, kernel } = opened;
   const wanted = choice === 'always' || (choice === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
   const loadAddress = kernel.pend;
-  const loaded = wanted ? loadSymbols(elf, { loader, loadAddress, maxBlobBytes }) : null;
-  if (loaded !== null && !loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
-  const symbols = loaded?.plan ?? null;
+  const beforeSegments: ElfImage = { ...elf, view: elf.view.fork() };
+  // Without segments the symbols have no place either; the flat image is refused for that.
+  const hasPlace = wanted && hasSegments(kernel);
+  const symbols = hasPlace ? loadSymbols(beforeSegments, { loader, loadAddress, maxBlobBytes }) : null;
+  if (symbols !== null && !symbols.ok) return refuse(source, opened, symbols.broken, loadAddress);
   const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
-  if (!flat.ok) return { ok: false, image, loadAddress, broken: flat.broken };
+  if (!flat.ok) return refuse(source, opened, flat.broken, loadAddress);
   const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
-  if (reported !== null && onBroken === 'reject') return { ok: false, image, loadAddress, broken: reported };
-  return { ...opened, plan: flat.plan, symbols, broken: reported };
-}
-
-/** Either kind of guest may ask; the notes that both read are the same. */
-const asksForSymbols = ({ pv, hvm }: XenNotes): boolean => pv.bsdSymtab || hvm.bsdSymtab;
-
-function notesWarnings(notes: XenNotes): Warning[] {
-  const hasNotes = [notes.pv, notes.hvm].some(
-    (guest) => Object.keys(guest.notes).length > 0 || guest.xenVersion !== '',
-  );
-  if (!hasNotes || asksForSymbols(notes)) return [];
-  const detail = "The kernel's Xen notes do not say BSD_SYMTAB=yes, so Xen itself would not place its symbols.";
-  return [{ code: 'symbols-not-requested', detail }];
+  if (reported !== null && onBroken === 'reject') return refuse(source, opened, reported, loadAddress);
+  return { ...opened, plan: flat.plan, symbols: symbols?.plan ?? null, broken: reported };
 }
 
 const reportRecorded = (recorded: Recorded): Broken => broken(recorded.code, recorded.stage, recorded);
 
+/** Refuses an image that passed `init`, and says what it is when that explains it. */
+async function refuse(
+  source: ImageSource,
+  { image, elf }: OpenedImage,
+  reason: Broken,
+  loadAddress: bigint | null,
+): Promise<RefusedImage> {
+  const advice = (await recogniseElf(source, elf.headers)) ?? (isStripped(elf, reason) ? STRIPPED : null);
+  const reported = advice === null ? reason : { ...reason, detail: `${reason.detail} ${advice}` };
+  return { ok: false, image, loadAddress, broken: reported };
+}
+
+const STRIPPED = 'The kernel was probably stripped: upload the unstripped one.';
+const isStripped = ({ symbolTable }: ElfImage, { code }: Broken): boolean =>
+  code === 'no-symbol-table' && !symbolTable.found && symbolTable.why === 'none';
+
 async function notElf(source: ImageSource): Promise<Broken> {
-  const start = await source.read(0, Math.min(source.size, RECOGNISED_BYTES));
+  const start = await readStart(source);
   const detail = hasElfMagic(start)
     ? `The file begins like an ELF image but has only ${source.size} bytes; an ELF header alone takes ` +
-      `${MIN_IMAGE_BYTES}. It was probably cut short: compare its size with the original.`
+      `${MIN_IMAGE_BYTES}. ${findTextDamage(start) ?? CUT_SHORT}`
     : `The ${source.size} bytes do not begin with 7f 45 4c 46, the mark of an ELF image. ${recogniseContent(start)}`;
   return broken('not-elf', 'init', {
     what: 'start of the image',
@@ -288,15 +312,17 @@ async function notElf(source: ImageSource): Promise<Broken> {
   });
 }
 
+const CUT_SHORT = 'The file was probably cut short: compare its size with the original.';
+
 function tableOverflow({ code, offset, length, recorded }: InitFailure, headers: Headers): Broken {
   const what = code === 'phdr-overflow' ? 'program header table' : 'section header table';
   const before = recorded === null ? '' : ` Before that was recorded (${recorded.code}): ${recorded.detail}`;
+  const cause = findHeaderDamage(headers) ?? `${CUT_SHORT}${before}`;
   return broken(code, 'init', {
     what,
     offset,
     length,
     detail:
-      `The ${what} would be ${length} bytes at offset ${offset}, but the image ends at ${headers.imageSize}. ` +
-      `The file is probably cut short: compare its size with the original.${before}`,
+      `The ${what} would be ${length} bytes at offset ${offset}, but the image ends at ${headers.imageSize}. ` + cause,
   });
 }

@@ -1,61 +1,89 @@
 /** Guesses what a file is that is not an ELF image, to tell its sender what went wrong. */
+import { hasElfMagic } from '../elf/format.ts';
+import { ELF_HEADER_BYTES } from '../elf/headers.ts';
+import { SIZE_WORD_BYTES } from '../xen/loaders/bsdsyms.ts';
+import type { ImageSource } from './image-source.ts';
+import { findFileKind, LONGEST_MARK_BYTES } from './signatures.ts';
 
+/** How much of a file's start tells text from other bytes. */
+const TEXT_BYTES = 1024;
 /** How much of a file's start is looked at. */
-export const RECOGNISED_BYTES = 1024;
+const START_BYTES = Math.max(TEXT_BYTES, LONGEST_MARK_BYTES);
+/** How much of a file's start shows a multipart form. */
+export const MULTIPART_START_BYTES = 512;
 
-const startsWith = (bytes: Uint8Array, ...signature: number[]): boolean =>
-  signature.every((byte, index) => bytes[index] === byte);
+/** The first bytes of `e_ident`, up to EI_VERSION, none of which is NUL; of the others some always are. */
+const IDENT_WITHOUT_NUL_BYTES = 7;
+/** U+FFFD in UTF-8: what decoding as text makes of bytes that are none. */
+const REPLACEMENT = [0xef, 0xbf, 0xbd];
 
 const ascii = (bytes: Uint8Array, from: number, to: number): string => String.fromCharCode(...bytes.subarray(from, to));
 
-/** Files that are sent by mistake, in the order in which they are tried. */
-const KNOWN: readonly { readonly is: (start: Uint8Array) => boolean; readonly advice: string }[] = [
-  { is: (start) => start.length === 0, advice: 'It is empty: check the step that produced it.' },
-  {
-    is: (start) => ascii(start, 0x202, 0x206) === 'HdrS' || ascii(start, 0, 2) === 'MZ',
-    advice: 'It looks like a bzImage, a PE or an EFI program: upload the ELF kernel (vmlinux) it was made from.',
-  },
-  {
-    is: (start) => ascii(start, 0, 7) === '!<arch>',
-    advice: 'It is an ar archive, such as a library or a .deb: extract the kernel first.',
-  },
-  { is: (start) => startsWith(start, 0x50, 0x4b, 3, 4), advice: 'It is a zip archive: extract the kernel first.' },
-  {
-    is: (start) => startsWith(start, 0xed, 0xab, 0xee, 0xdb),
-    advice: 'It is an RPM package: extract the kernel first.',
-  },
-  {
-    is: (start) => startsWith(start, 0xcf, 0xfa, 0xed, 0xfe) || startsWith(start, 0xce, 0xfa, 0xed, 0xfe),
-    advice: 'It is a Mach-O program, not an ELF kernel.',
-  },
-  {
-    is: (start) => /^\s*<(!doctype|html|head|\?xml)/i.test(ascii(start, 0, 64)),
-    advice:
-      'It begins like a web page, such as a directory listing or an error page: check where it was downloaded from.',
-  },
-  {
-    is: (start) => ascii(start, 0, 8) === 'version ',
-    advice: 'It looks like a Git LFS pointer: fetch the real file first.',
-  },
-  {
-    is: isText,
-    advice:
-      'It is text, such as a log, a directory listing or a path instead of a file (curl: --data-binary @FILE, with the @).',
-  },
-];
+/** The start of a file, as far as its kind shows there. */
+export const readStart = (source: ImageSource): Promise<Uint8Array> =>
+  source.read(0, Math.min(source.size, START_BYTES));
+
+/**
+ * What a file seems to be and what to do, for a person. The text holds nothing of the file itself.
+ *
+ * @param start as `readStart` gives it
+ */
+export function recogniseContent(start: Uint8Array): string {
+  if (start.length === 0) return 'It is empty: check the step that produced it.';
+  const damage = findTextDamage(start);
+  if (damage !== null) return damage;
+  const kind = findFileKind(start);
+  if (kind !== undefined) return `It looks like ${kind.name}. ${kind.advice}`;
+  if (/^\s*<(!doctype|html|head|\?xml)/i.test(ascii(start, 0, 64))) {
+    return 'It looks like a web page, such as a directory listing or an error page. Check where it was downloaded from.';
+  }
+  if (start.every((byte) => byte === 0)) {
+    return 'It begins with zeros only. Check whether it was written or downloaded completely.';
+  }
+  if (isText(start)) {
+    return (
+      'It looks like text, such as a log, a directory listing or a path instead of a file ' +
+      '(curl: --data-binary @FILE, with the @).'
+    );
+  }
+  return 'Check with `file` what it is, and that it was sent unchanged (curl --data-binary, not curl -d).';
+}
+
+/**
+ * What happened to an ELF image, or a blob, that was handled as text on its way here; null when nothing did.
+ *
+ * @param start from its first byte on, an ELF header at least
+ */
+export function findTextDamage(start: Uint8Array): string | null {
+  // The size word of a blob may have lost bytes, too.
+  const magicAt = [0, 1, 2, 3, SIZE_WORD_BYTES].find((offset) => hasElfMagic(start.subarray(offset)));
+  if (magicAt === undefined) return null;
+  const header = start.subarray(magicAt, magicAt + ELF_HEADER_BYTES);
+  if (header.length >= IDENT_WITHOUT_NUL_BYTES && !header.includes(0)) {
+    return 'The NUL bytes that every ELF header has are missing. curl -d (--data) removes them: use curl --data-binary.';
+  }
+  if (includesBytes(header, REPLACEMENT)) {
+    return 'Bytes of the ELF header were replaced by U+FFFD: the file was read as text. Read and send it as bytes.';
+  }
+  return null;
+}
+
+const includesBytes = (bytes: Uint8Array, wanted: readonly number[]): boolean =>
+  bytes.some((_, at) => wanted.every((byte, index) => bytes[at + index] === byte));
 
 function isText(start: Uint8Array): boolean {
-  return start.every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
+  return start.subarray(0, TEXT_BYTES).every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
 }
 
-/** A sentence for a person: what the file seems to be and what to do. Holds nothing of the file itself. */
-export function recogniseContent(start: Uint8Array): string {
-  return KNOWN.find(({ is }) => is(start))?.advice ?? 'Check with `file` what it is.';
-}
-
-/** True for a body that is a multipart form, where an image was expected. */
+/**
+ * True for a body that is a multipart form, where an image was expected.
+ *
+ * @param start up to `MULTIPART_START_BYTES` of it
+ */
 export function looksLikeMultipart(start: Uint8Array): boolean {
   // Nearly everything that is sent is told apart here.
   if (start[0] !== 0x2d && start[0] !== 0x0d) return false;
-  return /^(\r\n)?--[^\r\n]{1,200}\r\n(?:[^\r\n]+\r\n)*?content-disposition:/i.test(ascii(start, 0, 512));
+  return /^(\r\n)?--[^\r\n]{1,200}\r\n(?:[^\r\n]+\r\n)*?content-disposition:/i.test(
+    ascii(start, 0, MULTIPART_START_BYTES),
+  );
 }

@@ -15,14 +15,11 @@ export async function* streamExtents(source: ImageSource, extents: readonly Exte
       case 'copy':
         yield* source.stream(extent.offset, extent.length);
         break;
-      case 'fill': {
-        const piece =
-          extent.byte === 0 ? ZEROS : new Uint8Array(Math.min(extent.length, FILL_PIECE_BYTES)).fill(extent.byte);
-        for (let rest = extent.length; rest > 0; rest -= piece.length) {
-          yield rest < piece.length ? piece.subarray(0, rest) : piece;
+      case 'fill':
+        for (let rest = extent.length; rest > 0; rest -= ZEROS.length) {
+          yield rest < ZEROS.length ? ZEROS.subarray(0, rest) : ZEROS;
         }
         break;
-      }
     }
   }
 }

@@ -2,7 +2,7 @@
 import type { Compression } from '../image/decompress.ts';
 import type { FlattenedImage, InspectedKernel } from '../inspect/load.ts';
 import { BROKEN_KINDS } from '../xen/broken.ts';
-import type { GuestParameters, NoteName } from '../xen/notes/walk.ts';
+import type { GuestParameters, NoteName } from '../xen/notes/parameters.ts';
 import type { KernelRange, Segment } from '../xen/segments.ts';
 import { hex } from './hex.ts';
 import { describeBroken, describeImage } from './layout.ts';
@@ -10,7 +10,7 @@ import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';
 
 /** The JSON of `POST /kernel`. @param compression how the image was compressed */
 export function toKernelReport(inspected: InspectedKernel, compression: Compression | null): KernelReport {
-  const { image, kernel, segments, xen, elf } = inspected;
+  const { image, kernel, segments, xen, builder, elf, warnings } = inspected;
   const { recorded } = elf.view;
   return {
     image: describeImage(image, compression),
@@ -18,7 +18,9 @@ export function toKernelReport(inspected: InspectedKernel, compression: Compress
     segments: segments.map(describeSegment),
     notes: describeNotes(xen.hvm.notes),
     xen: { pv: describeGuest(xen.pv), hvm: describeGuest(xen.hvm) },
+    builder,
     broken: recorded === null ? null : describeBroken({ ...recorded, reason: BROKEN_KINDS[recorded.code].reason }),
+    warnings: [...warnings],
   };
 }
 
@@ -41,7 +43,7 @@ export function toFlatLayout(flattened: FlattenedImage, compression: Compression
         content: extent.kind,
       };
       if (extent.kind === 'copy') return Object.assign(described, { fileOffset: extent.offset });
-      return extent.kind === 'fill' ? Object.assign(described, { byte: extent.byte }) : described;
+      return extent.kind === 'fill' ? Object.assign(described, { byte: 0 }) : described;
     }),
     broken: broken === null ? null : describeBroken(broken),
   };

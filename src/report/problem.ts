@@ -21,7 +21,7 @@ const IMAGE_ERROR_KINDS = {
     title: 'The compressed data is damaged',
     explanation:
       'The image, or the body by its Content-Encoding, is compressed, and the compressed data is damaged or cut short. ' +
-      'Test it with gzip -t or zstd -t.',
+      'Test it with gzip -t or zstd -t, and send it as it is: curl -d (--data) removes bytes, curl --data-binary does not.',
   },
   'image-too-large': {
     status: 413,
@@ -34,8 +34,24 @@ const IMAGE_ERROR_KINDS = {
     status: 415,
     title: 'The compression of the image is not supported',
     explanation:
-      'Images compressed with gzip and zstd are unpacked on arrival. For xz, bzip2, lzma, lzo and lz4 unpack the image ' +
-      'before sending it.',
+      'Images compressed with gzip and zstd are unpacked on arrival, zstd without dictionaries and with windows of up to ' +
+      '128 MiB (--long=27). For xz, bzip2, lzma, lzo and lz4 unpack the image before sending it.',
+  },
+  'memory-full': {
+    status: 503,
+    title: 'There is no memory to unpack the image',
+    explanation:
+      'The image is compressed with a large window (zstd --long, --ultra), which has to be in memory while it is unpacked, and ' +
+      'BSDSYMS_MEMORY_BUDGET_BYTES has no room for it. Send the request again after the time in Retry-After, or compress ' +
+      'the image without these options; if the window is larger than the whole budget, only that or the operator helps.',
+  },
+  'not-a-blob': {
+    status: 422,
+    title: 'The file is not a symbol blob',
+    explanation:
+      'POST /verify takes a symbol blob or a dump of guest memory that begins with one: a size word, then an ELF header ' +
+      'without program headers. This file is an ELF image, whose blob POST /bsdsyms makes, or was handled as text on its ' +
+      'way. Anything else is verified as it is.',
   },
   'spool-full': {
     status: 503,

@@ -1,6 +1,7 @@
 /** The shapes of what is reported as JSON: types, serialisation and openapi.yaml all come from here. */
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
+import { BUILDER_REFUSALS, type BuilderRefusalCode } from '../xen/builder.ts';
 import { GUEST_FINDINGS, type GuestFindingCode } from '../xen/guests/judge.ts';
 import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
@@ -163,7 +164,9 @@ export const Guest = component(
   'Guest',
   Type.Object(
     {
-      ok: Type.Boolean({ description: 'Whether Xen would start the kernel.' }),
+      ok: Type.Boolean({
+        description: "Whether Xen's ELF library accepts the kernel; `builder` says whether it would start.",
+      }),
       error: Nullable(Type.String({ description: "Why not, in Xen's words." })),
       broken: Nullable(Type.String({ description: "The first reason recorded against the image, in Xen's words." })),
       notes: NoteValues,
@@ -197,6 +200,50 @@ export const Guest = component(
 /** What Xen makes of a kernel as a guest of one kind, as JSON. */
 export type GuestReport = Type.Static<typeof Guest>;
 
+const BuilderRefusal = Nullable(
+  Type.Object(
+    {
+      code: enumeration(Object.keys(BUILDER_REFUSALS) as BuilderRefusalCode[], { description: 'Stable.' }),
+      reason: Type.String({ description: "In the builder's words." }),
+    },
+    { description: 'Why it is refused; null when it is taken.' },
+  ),
+);
+
+export const BuilderReport = component(
+  'Builder',
+  Type.Object(
+    {
+      takes: Type.Object(
+        {
+          ok: Type.Boolean({ description: 'Whether its loaders get to see a kernel.' }),
+          container: Nullable(enumeration(['gzip'], { description: 'What the kernel is packed in.' })),
+          kernelSize: Nullable(Bytes('Bytes of the kernel as the builder sees it.')),
+          why: BuilderRefusal,
+        },
+        { description: 'What becomes of the file before a loader looks at it.' },
+      ),
+      pv: Type.Object(
+        {
+          ok: Type.Boolean({ description: 'Whether it would start.' }),
+          guestType: Nullable(
+            enumeration(['xen-3.0-x86_64', 'xen-3.0-x86_32p', 'xen-3.0-x86_32'], {
+              description: 'xen-3.0-x86_32p needs a host whose Xen supports 32-bit PV guests; xen-3.0-x86_32 none has.',
+            }),
+          ),
+          why: BuilderRefusal,
+        },
+        { description: 'As a PV guest.' },
+      ),
+      hvm: Type.Object(
+        { ok: Type.Boolean({ description: 'Whether it would start.' }), why: BuilderRefusal },
+        { description: 'As an HVM guest with a direct entry (PVH).' },
+      ),
+    },
+    { description: "What Xen's domain builder does with the kernel: whether the toolstack would start it as a guest." },
+  ),
+);
+
 export const KernelReport = component(
   'KernelReport',
   Type.Object({
@@ -204,8 +251,10 @@ export const KernelReport = component(
     kernel: ref(Kernel),
     segments: Type.Array(Segment, { description: 'The loadable segments in table order.' }),
     notes: NoteValues,
-    xen: Type.Object({ pv: ref(Guest), hvm: ref(Guest) }),
+    xen: Type.Object({ pv: ref(Guest), hvm: ref(Guest) }, { description: "The verdict of Xen's ELF library." }),
+    builder: ref(BuilderReport),
     broken: Nullable(ref(BrokenReason)),
+    warnings: Type.Array(ref(WarningSchema)),
   }),
 );
 /** The JSON of `POST /kernel`. */
@@ -231,7 +280,7 @@ export const FlatLayout = component(
           description: 'A range of the image, one byte repeated, or bytes that are in neither.',
         }),
         fileOffset: Type.Optional(Bytes('Of a copy: where the image has it.')),
-        byte: Type.Optional(Type.Integer({ minimum: 0, maximum: 255, description: 'Of a fill.' })),
+        byte: Type.Optional(Type.Integer({ minimum: 0, maximum: 255, description: 'Of a fill: 0.' })),
       }),
     ),
     broken: Nullable(ref(BrokenReason)),

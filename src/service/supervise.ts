@@ -2,7 +2,7 @@
 import cluster, { type Worker } from 'node:cluster';
 import type { Logger } from 'pino';
 import { type Config, EXIT_BAD_CONFIG, SETTINGS, shareOf } from '../config.ts';
-import { Admission, type Place } from '../http/admission.ts';
+import { Admission, type Slot } from '../http/admission.ts';
 import { RATE_WINDOW_MS } from '../http/app.ts';
 import { ClusterMetrics } from './cluster-metrics.ts';
 import { type LogOutput, openLogOutput, relayLines } from './log-output.ts';
@@ -45,7 +45,7 @@ class Member {
   readonly ended: Promise<End>;
   end: End | null = null;
   listened = false;
-  readonly #places = new Map<number, Place>();
+  readonly #slots = new Map<number, Slot>();
 
   constructor(worker: Worker) {
     this.worker = worker;
@@ -70,26 +70,26 @@ class Member {
     this.worker.process.kill('SIGKILL');
   }
 
-  /** Waits for a place on behalf of the worker, and tells it the outcome. */
+  /** Waits for a slot on behalf of the worker, and sends it the outcome. */
   async enter(id: number, admission: Admission): Promise<void> {
-    const place = admission.enter();
-    this.#places.set(id, place);
+    const slot = admission.enter();
+    this.#slots.set(id, slot);
     try {
-      await place.entered;
+      await slot.entered;
       this.send({ type: 'entered', id });
     } catch {
-      this.#places.delete(id);
+      this.#slots.delete(id);
       this.send({ type: 'refused', id });
     }
   }
 
   leave(id: number): void {
-    this.#places.get(id)?.leave();
-    this.#places.delete(id);
+    this.#slots.get(id)?.leave();
+    this.#slots.delete(id);
   }
 
   leaveAll(): void {
-    for (const id of this.#places.keys()) this.leave(id);
+    for (const id of this.#slots.keys()) this.leave(id);
   }
 }
 

@@ -1,6 +1,7 @@
 /** A worker's side of the channel to its supervisor: one listener, however many questions are open. */
 import type { FastifyRateLimitStore, FastifyRateLimitStoreCtor } from '@fastify/rate-limit';
-import { type AdmissionControl, type AdmissionLimits, type Place, tooBusy } from '../http/admission.ts';
+import { type AdmissionControl, type AdmissionLimits, ignoreRejection, type Slot, tooBusy } from '../http/admission.ts';
+import { clientGone } from '../http/problem.ts';
 import { type Answer, isToWorker, type Question, type Snapshot, sendMessage, type ToSupervisor } from './messages.ts';
 
 /** How long the supervisor may take for what it does at once. */
@@ -102,8 +103,9 @@ class SharedAdmission implements AdmissionControl {
     this.#limits = limits;
   }
 
-  enter(): Place {
+  enter(): Slot {
     const { promise: entered, resolve, reject } = Promise.withResolvers<void>();
+    ignoreRejection(entered);
     let state: 'waiting' | 'entered' | 'left' = 'waiting';
     this.queued += 1;
     const id = this.#link.ask({ type: 'enter' }, this.#limits.queueTimeoutMs + ANSWER_MS, (answer) => {
@@ -114,8 +116,8 @@ class SharedAdmission implements AdmissionControl {
         this.running += 1;
         resolve();
       } else {
-        leave();
         reject(tooBusy(this.#limits));
+        leave();
       }
     });
     const leave = (): void => {
@@ -123,6 +125,8 @@ class SharedAdmission implements AdmissionControl {
       if (state === 'entered') this.running -= 1;
       else this.queued -= 1;
       state = 'left';
+      // Without effect once it is settled.
+      reject(clientGone());
       this.#link.tell({ type: 'leave', id });
     };
     return { entered, leave };

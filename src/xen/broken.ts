@@ -10,6 +10,7 @@ export type BrokenCode =
   | 'strtab-link-invalid'
   | 'load-address-unusable'
   | 'region-too-large'
+  | 'no-loadable-segments'
   | 'loader-unsupported-class'
   | 'loader-unsupported-byte-order';
 
@@ -106,6 +107,13 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
     explanation:
       'The region or one of its tables is larger than BSDSYMS_MAX_BLOB_BYTES. If the sizes in the detail are ' +
       'plausible, ask the operator to raise the limit; otherwise a section header is damaged.',
+  },
+  'no-loadable-segments': {
+    reason: null,
+    title: 'The image has no loadable segments',
+    explanation:
+      'No program header is of type PT_LOAD with a permission bit, so the image has no place in guest memory and there ' +
+      'is no flat image of it. Most often it is an object file (.o) or a module (.ko): send the linked kernel.',
   },
   'string-too-long': {
     reason: 'excessively long string',

@@ -296,7 +296,6 @@ class PlanReader {
     const read = new Uint8Array(size);
     this.#slice(offset, size, (extent, from, length, at) => {
       if (extent.kind === 'bytes') read.set(extent.bytes.subarray(from, from + length), at);
-      if (extent.kind === 'fill') read.fill(extent.byte, at, at + length);
     });
     return read;
   }
@@ -306,7 +305,7 @@ class PlanReader {
     const slices: string[] = [];
     this.#slice(offset, size, (extent, from, length) => {
       if (extent.kind === 'bytes') slices.push(`bytes ${extent.bytes.subarray(from, from + length).join(' ')}`);
-      if (extent.kind === 'fill') slices.push(`${length} of ${extent.byte}`);
+      if (extent.kind === 'fill') slices.push(`${length} zeros`);
       if (extent.kind === 'copy') slices.push(`${length} from ${extent.offset + from}`);
     });
     return slices.join(', ');

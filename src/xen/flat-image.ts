@@ -2,16 +2,16 @@
 import type { ElfImage } from '../elf/headers.ts';
 import type { Finding, Recorded } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
-import type { SymbolPlan } from './loaders/bsdsyms.ts';
-import { regionTooLow, reported } from './loaders/failures.ts';
+import type { SymbolLoad, SymbolPlan } from './loaders/bsdsyms.ts';
+import { noSegments, regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
-import { type KernelRange, loadableSegments } from './segments.ts';
+import { hasSegments, type KernelRange, loadableSegments } from './segments.ts';
 
 /** What `planFlatImage` wants to know beside the image. */
 export interface FlatImageOptions {
   readonly kernel: KernelRange;
-  /** The symbols, when the kernel's notes or the caller ask for them. */
-  readonly symbols: SymbolPlan | null;
+  /** The symbols, when the kernel's notes or the caller ask for them, and the first reason recorded up to their plan. */
+  readonly symbols: Extract<SymbolLoad, { readonly ok: true }> | null;
   /** The longest image that is planned. */
   readonly maxFlatBytes: number;
 }
@@ -39,13 +39,19 @@ const MAX_SEGMENT_FACTOR = 2n;
 /**
  * Lays the loadable segments into memory in table order, later ones over earlier ones, and the symbols over them.
  *
+ * @param image what is recorded against it is as it was before the symbols were planned
+ *
  * As with `loadSymbols`, a recorded reason does not keep an image from being planned. Planning takes neither memory nor
  * time for the bytes themselves, however large the segments and the gaps between them.
  * Source: docs/loader.md. Never throws.
  */
-export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }: FlatImageOptions): FlatImage {
+export function planFlatImage(image: ElfImage, { kernel, symbols: loaded, maxFlatBytes }: FlatImageOptions): FlatImage {
   const { view } = image;
   const { pstart } = kernel;
+  if (!hasSegments(kernel)) return { ok: false, broken: reported(noSegments(), view.recorded, 'segments') };
+  const symbols = loaded?.plan ?? null;
+  // Xen reserves the region, loads the segments and then the symbols: that is the order of their reasons.
+  const early = loaded === null || loaded.recorded?.stage === 'load' ? view.recorded : loaded.recorded;
   view.stage = 'load';
   const pend = symbols !== null && symbols.pend > kernel.pend ? symbols.pend : kernel.pend;
   const size = pend - pstart;
@@ -61,7 +67,7 @@ export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }
   if (symbols !== null) placeSymbols(written, symbols, Number(symbols.pstart - pstart));
   return {
     ok: true,
-    recorded: view.recorded,
+    recorded: early ?? view.recorded ?? loaded?.recorded ?? null,
     plan: { pstart, pend, size: Number(size), extents: fillGaps(overlay(written), Number(size)) },
   };
 }
@@ -102,12 +108,9 @@ function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] 
   return written;
 }
 
-function placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): void {
-  let at = start;
-  for (const extent of extents) {
-    written.push({ at, extent });
-    at += extent.length;
-  }
+/** Where load writes nothing, what a segment put there stays. */
+function placeSymbols(written: Placed[], symbols: SymbolPlan, start: number): void {
+  for (const { at, extent } of symbols.written) written.push({ at: start + at, extent });
 }
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
@@ -116,9 +119,7 @@ function tooLarge({ pstart, pend }: KernelRange, size: bigint, maxFlatBytes: num
   const detail =
     size >= 0n
       ? `The kernel and its symbols span ${size} bytes of memory; this service allows ${maxFlatBytes}.`
-      : pend === 0n
-        ? 'The image has no loadable segments, so that there is nothing to be laid out in memory.'
-        : `The kernel would begin at ${hex(pstart)} and end at ${hex(pend)}: a segment runs past 2^64.`;
+      : `The kernel would begin at ${hex(pstart)} and end at ${hex(pend)}: a segment runs past 2^64.`;
   return { what: 'loadable segments', offset: null, length: size >= 0n ? size : null, detail };
 }
 

@@ -1,10 +1,10 @@
 /** A plan: bytes to be produced, as data. All arithmetic on an image's offsets happens while planning. */
 
-/** Bytes that stand in the plan itself, a range of the image to be copied, or one byte repeated. `length` is in bytes. */
+/** Bytes that the plan itself holds, a range of the image to be copied, or zeros. `length` is in bytes. */
 export type Extent =
   | { readonly kind: 'bytes'; readonly length: number; readonly bytes: Uint8Array }
   | { readonly kind: 'copy'; readonly length: number; readonly offset: number }
-  | { readonly kind: 'fill'; readonly length: number; readonly byte: number };
+  | { readonly kind: 'fill'; readonly length: number };
 
 /** An extent and where it goes, counted from the start of what is planned. */
 export interface Placed {
@@ -19,7 +19,7 @@ export const copyExtent = ({ offset, length }: { readonly offset: number; readon
   offset,
 });
 
-export const fillExtent = (length: number, byte = 0): Extent => ({ kind: 'fill', length, byte });
+export const fillExtent = (length: number): Extent => ({ kind: 'fill', length });
 
 /**
  * Turns placed extents into one gapless run of exactly `length` bytes, with zeros wherever nothing was placed.
@@ -122,6 +122,6 @@ function sliceExtent(extent: Extent, from: number, length: number): Extent {
     case 'copy':
       return copyExtent({ offset: extent.offset + from, length });
     case 'fill':
-      return fillExtent(length, extent.byte);
+      return fillExtent(length);
   }
 }

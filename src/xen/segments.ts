@@ -8,6 +8,8 @@ export interface KernelRange {
   readonly pend: bigint;
   /** The largest `p_align` of the loadable segments. */
   readonly align: bigint;
+  /** Whether the file has bytes of any loadable segment (`p_filesz`). */
+  readonly hasFileBytes: boolean;
 }
 
 const MAX_U64 = 2n ** 64n - 1n;
@@ -17,10 +19,11 @@ export function findKernelRange(image: ElfImage): KernelRange {
   const { headers, view } = image;
   view.stage = 'segments';
   const table = headers.programHeaders;
-  const { p_paddr, p_memsz, p_align } = headers.format.programHeader.fields;
+  const { p_paddr, p_memsz, p_align, p_filesz } = headers.format.programHeader.fields;
   let pstart = MAX_U64;
   let pend = 0n;
   let align = 0n;
+  let hasFileBytes = false;
   for (const index of loadableSegments(image)) {
     const start = view.u64(table, index, p_paddr);
     const end = BigInt.asUintN(64, start + view.u64(table, index, p_memsz));
@@ -28,9 +31,14 @@ export function findKernelRange(image: ElfImage): KernelRange {
     if (start < pstart) pstart = start;
     if (end > pend) pend = end;
     if (segmentAlign > align) align = segmentAlign;
+    // After all that the reference reads: it cannot be what is recorded first.
+    if (view.u64(table, index, p_filesz) > 0n) hasFileBytes = true;
   }
-  return { pstart, pend, align };
+  return { pstart, pend, align, hasFileBytes };
 }
+
+/** Whether the image has a loadable segment. */
+export const hasSegments = ({ pstart, pend }: KernelRange): boolean => pend !== 0n || pstart !== MAX_U64;
 
 /** The indices of the loadable segments in table order, up to the first header that is not in the image. */
 export function* loadableSegments({ headers, view }: ElfImage): Generator<number, void> {

@@ -1,7 +1,21 @@
 /** What an operator should know about a blob that was loaded without a reason against it. */
-import type { ElfFormat } from '../elf/format.ts';
+import {
+  type ElfFormat,
+  EM_386,
+  EM_AARCH64,
+  EM_ARM,
+  EM_X86_64,
+  machineName,
+  SHF_ALLOC,
+  SHF_EXECINSTR,
+  SHT_NOBITS,
+  SHT_PROGBITS,
+} from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
+import { View } from '../elf/view.ts';
 import type { PlannedTable, SymbolPlan } from './loaders/bsdsyms.ts';
+import type { XenNotes } from './notes/walk.ts';
+import type { KernelRange } from './segments.ts';
 
 /** All warnings, by code: what they mean. */
 export const WARNING_KINDS = {
@@ -12,12 +26,26 @@ export const WARNING_KINDS = {
     'For ELF32 Xen reserves less than it writes: the string table ends beyond xenReservedEnd. pend is the true end.',
   'entry-size-unusual':
     'The sh_entsize of the symbol table is not the size of a symbol, which guests take for granted.',
+  'kernel-relocatable':
+    'The kernel has a PHYS32_RELOC note: as a PVH dom0, Xen from 4.19 on may move it, and its symbols with it. pstart ' +
+    'is where they go if it stays in place.',
   'load-address-unaligned':
     'The load address was rounded up; a guest that looks right behind its own end symbol will not find the symbols.',
+  'machine-unlikely':
+    'No Xen guest runs on this machine (e_machine): Xen starts i386, x86-64, ARM and AArch64 kernels.',
+  'no-xen-notes':
+    'The image has no Xen notes and no __xen_guest section: Xen starts no x86 kernel without them, and places no ' +
+    'symbols that nothing asks for.',
+  'segments-empty':
+    'The loadable segments have no bytes in the file, as in a file of debug information only: nothing could be started ' +
+    'from it.',
   'size-word-negative': 'The size word is above 2^31-1; NetBSD reads it as a signed number and ignores the symbols.',
   'strtab-unterminated': 'The string table does not end with a NUL; a guest may read on behind it.',
   'symbols-not-requested':
-    'The kernel has Xen notes, but none that asks for its symbols (BSD_SYMTAB): Xen itself would not load them.',
+    'The kernel describes itself to Xen, but does not ask for its symbols (BSD_SYMTAB): Xen itself would not load them.',
+  'xen-reads-differently':
+    'The image came in a gzip file of which Xen reads something else: more than one member, a size word that lies, or 16 ' +
+    'zero bytes after the image that matter. The answer is about the whole image.',
   'symbol-name-outside': 'The st_name of a symbol points behind the string table; guests do not check that.',
 } as const;
 
@@ -56,6 +84,71 @@ export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[]
   if (plan.sizeWord > INT32_MAX) warn('size-word-negative', `The size word is ${plan.sizeWord}.`);
   return warnings;
 }
+
+/** Of Xen guests. */
+const LIKELY_MACHINES: ReadonlySet<number> = new Set([EM_386, EM_ARM, EM_X86_64, EM_AARCH64]);
+
+/** Warnings about the kernel as a whole, whatever becomes of its symbols. */
+export function kernelWarnings({ headers, sectionCount }: ElfImage, kernel: KernelRange, notes: XenNotes): Warning[] {
+  const warnings: Warning[] = [];
+  const warn = (code: WarningCode, detail: string): void => {
+    warnings.push({ code, detail });
+  };
+  // Reads of its own: they are no reason against the image.
+  const view = new View(headers.imageSize, headers.littleEndian);
+  const machine = view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+  if (!LIKELY_MACHINES.has(machine)) {
+    warn('machine-unlikely', `The machine is ${machineName(machine)} (e_machine ${machine}).`);
+  }
+  if (kernel.pend > 0n) {
+    const lacking = !kernel.hasFileBytes
+      ? 'The p_filesz of every loadable segment is 0.'
+      : hasEmptySections({ headers, view, sectionCount })
+        ? 'Its code is in sections without bytes in the file (NOBITS).'
+        : null;
+    if (lacking !== null) warn('segments-empty', `${lacking} Use the kernel that this debug file was made from.`);
+  }
+  if (notes.source === null) {
+    warn('no-xen-notes', 'The image has neither a note named Xen nor a section __xen_guest.');
+  } else if (!asksForSymbols(notes)) {
+    warn('symbols-not-requested', REQUESTS[notes.source]);
+  }
+  if (notes.hvm.physReloc && notes.hvm.physEntry !== null) {
+    warn('kernel-relocatable', 'The kernel has the notes PHYS32_ENTRY and PHYS32_RELOC.');
+  }
+  return warnings;
+}
+
+/**
+ * Whether code was left out of the file: an executable section is NOBITS, and no allocated section is PROGBITS. Debug
+ * files keep the program headers of their kernel, so that their segments can seem to have bytes.
+ */
+function hasEmptySections({
+  headers,
+  view,
+  sectionCount,
+}: Pick<ElfImage, 'headers' | 'view' | 'sectionCount'>): boolean {
+  const { sh_type, sh_flags } = headers.format.sectionHeader.fields;
+  let hasEmptyCode = false;
+  for (let index = 1; index < sectionCount; index++) {
+    const type = view.u32(headers.sectionHeaders, index, sh_type);
+    if (type !== SHT_PROGBITS && type !== SHT_NOBITS) continue;
+    const flags = view.u64(headers.sectionHeaders, index, sh_flags);
+    if ((flags & SHF_ALLOC) === 0n) continue;
+    if (type === SHT_PROGBITS) return false;
+    if ((flags & SHF_EXECINSTR) !== 0n) hasEmptyCode = true;
+  }
+  return hasEmptyCode;
+}
+
+/** Either kind of guest may ask; the notes that both read are the same. */
+export const asksForSymbols = ({ pv, hvm }: XenNotes): boolean => pv.bsdSymtab || hvm.bsdSymtab;
+
+/** What a kernel lacks that does not ask for its symbols. */
+const REQUESTS = {
+  notes: 'None of its Xen notes is a BSD_SYMTAB that says "yes".',
+  'guest-section': 'Its __xen_guest section does not name BSD_SYMTAB.',
+} as const;
 
 /** The first symbol table of a blob, and the string table that it links to; there can be others. */
 export function findSymbols({ tables }: SymbolPlan): {

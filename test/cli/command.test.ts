@@ -39,7 +39,7 @@ const fails = (words: string): unknown => ({
 describe('a command line', () => {
   test.each([
     ['that is empty', [], 'Which subcommand'],
-    ['with another subcommand', ['blobs', 'x'], '"blobs"\\. Known are blob, .*, serve, help'],
+    ['with another subcommand', ['blobs', 'x'], '"blobs"\\. Known names: blob, .*, serve, help'],
     ['with the name of what objects inherit', ['constructor', 'x'], '"constructor"'],
     ['without a file', ['blob'], 'no-image: '],
     ['with an empty file name', ['blob', ''], 'ENOENT'],
@@ -94,11 +94,12 @@ describe('help', () => {
     expect(await run([name, '--help'])).toEqual({ status, stdout, stderr });
     expect(await run([name, '-h', '--', 'x'])).toEqual({ status, stdout, stderr });
     const text = stdout.toString().replaceAll(/\s+/g, ' ');
-    for (const [option, { description }] of Object.entries({ ...subcommand.parameters, ...optionsOf(subcommand) })) {
+    const parameters = Object.entries(subcommand.parameters).map(([option, { schema }]) => [option, schema] as const);
+    for (const [option, { description }] of [...parameters, ...Object.entries(optionsOf(subcommand))]) {
       expect(text).toContain(`--${option}`);
       expect(text).toContain(description);
     }
-    for (const value of Object.values(subcommand.parameters).flatMap((parameter) => parameter.enum ?? [])) {
+    for (const value of parameters.flatMap(([, schema]) => schema.enum ?? [])) {
       expect(text).toContain(value);
     }
     const widths = stdout

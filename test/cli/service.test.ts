@@ -5,6 +5,7 @@ import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { type Ran, run } from '../support/command.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { type Answer, json, post, type Service, startService } from '../support/http.ts';
+import { mustLoad } from '../support/load.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const yes = { name: 'Xen', type: 11, desc: Buffer.from('yes\0') };
@@ -25,6 +26,7 @@ const IMAGES: Readonly<Record<string, Uint8Array>> = {
   'half a kernel with zstd': zstdCompressSync(good).subarray(0, 2000),
   'a kernel with xz': Buffer.from('fd377a585a000000ff12d941', 'hex'),
   'half a kernel': good.subarray(0, good.length / 2),
+  'a symbol blob': (await mustLoad(good)).blob,
   text: Buffer.from('a path instead of a file\n'),
   nothing: new Uint8Array(1),
 };
@@ -148,6 +150,11 @@ describe('parameters', () => {
     const ran = await run(['symbols', ...toOptions(`?${query}`), paths.get('a kernel') ?? '']);
     expect([ran.status, ran.stderr]).toEqual([2, line(answer)]);
   });
+});
+
+test('an empty file is no blob', async () => {
+  const ran = await run(['verify', directory.write(new Uint8Array())]);
+  expect([ran.status, ran.stderr]).toEqual([1, expect.stringMatching(/^bsdsyms: not-a-blob: .*empty.*\n$/)]);
 });
 
 describe('limits', () => {

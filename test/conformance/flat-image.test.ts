@@ -37,8 +37,8 @@ async function flatten(vector: FlatImageVector) {
   const kernel = findKernelRange(image);
   const { bsdSymtab } = (await readXenNotes(source, image, kernel)).pv;
   const wanted = { loader: DEFAULT_LOADER, loadAddress: kernel.pend, maxBlobBytes: MIB };
-  const loaded = bsdSymtab ? loadSymbols(image, wanted) : null;
-  const symbols = loaded?.ok === true ? loaded.plan : null;
+  const loaded = bsdSymtab ? loadSymbols({ ...image, view: image.view.fork() }, wanted) : null;
+  const symbols = loaded?.ok === true ? loaded : null;
   const flat = planFlatImage(image, { kernel, symbols, maxFlatBytes: 16 * MIB });
   if (!flat.ok) return { code: flat.broken.code };
   const bytes = await collect(streamExtents(source, flat.plan.extents));

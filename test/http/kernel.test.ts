@@ -116,9 +116,9 @@ describe('POST /kernel', () => {
   });
 });
 
-describe('the warning that a kernel does not ask for its symbols', () => {
+describe('the warning of a kernel that does not ask for its symbols', () => {
   test.each([
-    ['without Xen notes', silent, []],
+    ['without Xen notes', silent, ['no-xen-notes']],
     ['with notes that ask', asking, []],
     ['with notes that do not', notAsking, ['symbols-not-requested']],
   ])('%s', async (_name, { bytes }, expected) => {

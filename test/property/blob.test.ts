@@ -14,7 +14,6 @@ interface Model {
   readonly align: bigint;
 }
 
-/** Bytes that neither the reservation nor a write covers are not the loader's; the reference's answers show 0xaa. */
 function model({ bytes, format, section }: BuiltImage): Model {
   const wide = format.class === 'ELF64';
   const align = wide ? 8 : 4;
@@ -29,8 +28,6 @@ function model({ bytes, format, section }: BuiltImage): Model {
   const written = Math.max(headersEnd, symtab.data.length > 0 ? symtabEnd : 0, strtab.data.length > 0 ? strtabEnd : 0);
 
   const blob = new Uint8Array(Math.max(reserved, ru(written)));
-  blob.fill(0xaa, Math.min(reserved, written), written);
-  blob.fill(0, 0, headersEnd);
   // An empty table may lie beyond the blob's end.
   if (symtab.data.length > 0) blob.set(symtab.data, symtabAt);
   if (strtab.data.length > 0) blob.set(strtab.data, strtabAt);

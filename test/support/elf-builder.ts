@@ -263,6 +263,10 @@ export interface KernelSpec extends Omit<ImageSpec, 'sections' | 'segments'> {
   readonly symbols?: number | readonly SymbolSpec[];
   readonly paddr?: Value;
   readonly memsz?: Value;
+  /** Overrides for the section of the kernel's code. */
+  readonly text?: Partial<SectionSpec>;
+  /** Overrides for the kernel's own segment. */
+  readonly segment?: SegmentSpec;
   /** Overrides for the sections of the symbols. */
   readonly symtab?: Partial<SectionSpec>;
   readonly strtab?: Partial<SectionSpec>;
@@ -285,9 +289,13 @@ export function kernel(spec: KernelSpec = {}): BuiltImage {
   const noteSegments: SegmentSpec[] = noteSections.map(({ name }) => ({ type: PT_NOTE, section: name }));
   return buildImage({
     ...spec,
-    segments: [{ section: '.text', paddr, memsz, align: 0x1000 }, ...noteSegments, ...(spec.segments ?? [])],
+    segments: [
+      { section: '.text', paddr, memsz, align: 0x1000, ...spec.segment },
+      ...noteSegments,
+      ...(spec.segments ?? []),
+    ],
     sections: [
-      { name: '.text', data: new Uint8Array(32).fill(0xcc), addr: paddr },
+      { name: '.text', data: new Uint8Array(32).fill(0xcc), addr: paddr, ...spec.text },
       ...noteSections,
       ...before,
       {
@@ -343,6 +351,25 @@ export interface NoteSpec {
   readonly type: number;
   readonly desc: Uint8Array;
 }
+
+export const xenString = (type: number, text: string): NoteSpec => ({
+  name: 'Xen',
+  type,
+  desc: new TextEncoder().encode(`${text}\0`),
+});
+/** A note whose description is a number of 64 bits, little-endian. */
+export function xenNumber(type: number, value: bigint): NoteSpec {
+  const desc = new Uint8Array(8);
+  new DataView(desc.buffer).setBigUint64(0, value, true);
+  return { name: 'Xen', type, desc };
+}
+
+/** The notes of a PV kernel that asks for its symbols: LOADER, XEN_VERSION, BSD_SYMTAB. */
+export const ASKING_NOTES: readonly NoteSpec[] = [
+  xenString(8, 'generic'),
+  xenString(5, 'xen-3.0'),
+  xenString(11, 'yes'),
+];
 
 /** Notes one behind the other, name and description padded to 4 bytes. */
 export function noteBytes(notes: readonly NoteSpec[], { byteOrder }: Pick<ImageSpec, 'byteOrder'> = {}): Uint8Array {

@@ -50,6 +50,11 @@ export class RawConnection {
     }
   }
 
+  /** Reads nothing more. What is sent from now on is nevertheless sent. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
   /** Ends the sending side only. */
   halfClose(): void {
     this.#socket.end();

@@ -27,7 +27,6 @@ export interface HistoricalVector extends Pick<BsdsymsVector, 'name' | 'loadAddr
   readonly loader: 'xen-4.7' | 'xen-4.6' | 'libxc-4.6';
   readonly expect: {
     readonly region: Range;
-    /** Where the region wraps at 2^64, so does `length`: it is negative. */
     readonly blob: { readonly length: number; readonly sizeWord: number; readonly sha256: string };
   };
 }
@@ -59,6 +58,25 @@ export interface FlatImageVector {
   };
 }
 
+/** What Xen's domain builder does with a file. */
+export interface ContainerAnswer {
+  readonly accepted: boolean;
+  readonly kernelSize: number | null;
+  readonly sha256: string | null;
+  readonly message: string | null;
+  readonly loader: string | null;
+  readonly guestType: string | null;
+}
+
+export interface ContainerVector {
+  readonly name: string;
+  /** Base64. */
+  readonly file: string;
+  readonly expect: ContainerAnswer;
+  /** Where it differs in an HVM container. */
+  readonly expectHvm?: ContainerAnswer | null;
+}
+
 /** A vector's name is not unique: the same image is measured at several load addresses. */
 export const describeVector = ({ name, loadAddress }: Pick<BsdsymsVector, 'name' | 'loadAddress'>): string =>
   `${name} at ${loadAddress ?? 'the end of the kernel'}`;
@@ -81,6 +99,9 @@ export const readNotesVectors = (): readonly NotesVector[] => readLines('xen-not
 
 export const readFlatImageVectors = (): readonly FlatImageVector[] =>
   readLines('flat-image.ndjson.gz') as FlatImageVector[];
+
+export const readContainerVectors = (): readonly ContainerVector[] =>
+  readLines('containers.ndjson.gz') as ContainerVector[];
 
 function readLines(file: string): unknown[] {
   const lines = gunzipSync(readFileSync(new URL(`../vectors/${file}`, import.meta.url))).toString();

@@ -32,6 +32,7 @@ describe('the library', () => {
   test('exports these values', () => {
     expect(Object.keys(library).sort()).toEqual([
       'BROKEN_KINDS',
+      'BUILDER_REFUSALS',
       'DEFAULT_LOADER',
       'FileError',
       'FileSource',

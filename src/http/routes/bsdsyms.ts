@@ -1,7 +1,7 @@
 /** `POST /bsdsyms` and `POST /layout`: an image in, its symbol blob or the layout of it out. */
 import type { FastifyInstance } from 'fastify';
 import { type LoadedImage, loadImage } from '../../inspect/load.ts';
-import { LAYOUT_PARAMETERS, LOAD_PARAMETERS, toLoadRequest } from '../../parameters.ts';
+import { LAYOUT_PARAMETERS, LOAD_PARAMETERS } from '../../parameters.ts';
 import { hex } from '../../report/hex.ts';
 import { toLayout } from '../../report/layout.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
@@ -14,8 +14,13 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
   const { config, metrics } = services;
 
   /** @throws Problem for an image that is refused */
-  async function load({ request, parameters, source, compression }: Received<string>): Promise<LoadedImage> {
-    const wanted = toLoadRequest(parameters, config);
+  async function load({
+    request,
+    parameters,
+    source,
+    compression,
+  }: Received<string, typeof LOAD_PARAMETERS | typeof LAYOUT_PARAMETERS>): Promise<LoadedImage> {
+    const wanted = { ...parameters, maxBlobBytes: config.maxBlobBytes };
     const result = await loadImage(source, wanted);
     metrics.image(result.image, compression);
     if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });

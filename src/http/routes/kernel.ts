@@ -1,7 +1,7 @@
 /** `POST /kernel` and `POST /image`: what Xen makes of a kernel, and how it lies in memory. */
 import type { FastifyInstance } from 'fastify';
 import { flattenImage, inspectKernel } from '../../inspect/load.ts';
-import { FLAT_PARAMETERS, KERNEL_PARAMETERS, toFlatRequest } from '../../parameters.ts';
+import { FLAT_PARAMETERS, KERNEL_PARAMETERS } from '../../parameters.ts';
 import { hex } from '../../report/hex.ts';
 import { toFlatLayout, toKernelReport } from '../../report/kernel.ts';
 import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
@@ -52,7 +52,8 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
       content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: flatLayoutResponse } },
     },
     async handle({ request, reply, source, compression, parameters, mediaType }) {
-      const wanted = toFlatRequest(parameters, config);
+      const { maxBlobBytes, maxFlatBytes } = config;
+      const wanted = { ...parameters, maxBlobBytes, maxFlatBytes };
       const result = await flattenImage(source, wanted);
       metrics.image(result.image, compression);
       if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });

@@ -1,7 +1,8 @@
 /** `POST /verify`: a blob in, what guests make of it out. */
 import type { FastifyInstance } from 'fastify';
+import { findBlobObjection } from '../../inspect/recognise-elf.ts';
 import { verifyBlob } from '../../inspect/verify.ts';
-import { toDumpAddress, VERIFY_PARAMETERS } from '../../parameters.ts';
+import { VERIFY_PARAMETERS } from '../../parameters.ts';
 import { toVerifyReport } from '../../report/verify.ts';
 import { Problem } from '../problem.ts';
 import { JSON_TYPE, verifyResponse } from '../schemas.ts';
@@ -14,14 +15,20 @@ export function verifyRoute(app: FastifyInstance, services: UploadServices): voi
     summary: 'What guests make of a symbol blob',
     description:
       'Takes a symbol blob, or a dump of the memory that begins with one, and tells for each guest whether it finds its ' +
-      'symbols there, why not, how many, and what it misreads first. One that no guest can use is an answer, too, not a problem.',
+      'symbols there, why not, how many, and what it misreads first. One that no guest can use is an answer, too, not a ' +
+      'problem; an ELF image, which was sent to the wrong route, is a problem.',
     parameters: VERIFY_PARAMETERS,
     mediaTypes: [JSON_TYPE],
     unpack: false,
     ok: { description: 'The verdicts.', content: { [JSON_TYPE]: { schema: verifyResponse } } },
     async handle({ source, parameters }) {
       if (source.size === 0) throw new Problem('no-image', 'The file is empty. Check the step that produced it.');
-      return toVerifyReport(await verifyBlob(source, toDumpAddress(parameters)));
+      const objection = await findBlobObjection(source);
+      if (objection !== null) {
+        services.metrics.refused('not-a-blob');
+        throw new Problem('not-a-blob', objection);
+      }
+      return toVerifyReport(await verifyBlob(source, parameters.address));
     },
   });
 }

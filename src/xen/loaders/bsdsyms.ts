@@ -7,7 +7,7 @@
 import { type ElfImage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
 import type { Recorded } from '../../elf/view.ts';
 import { type Broken, broken } from '../broken.ts';
-import { type Extent, fillExtent, fillGaps, type Placed } from '../plan.ts';
+import { type Extent, fillGaps, type Placed } from '../plan.ts';
 import {
   type Failure,
   noPlace,
@@ -39,13 +39,6 @@ export const LOADERS = Object.keys(RULES) as Loader[];
 export const DEFAULT_LOADER: Loader = 'xen-4.8';
 
 const U64_END = 2n ** 64n;
-/**
- * What the blob holds where load writes nothing beyond the region that parse reserved. That happens only for ELF32,
- * whose header room is under-reserved, in front of a table: the memory there is not the loader's, and the reference's
- * measured answers, which decide, hold this byte. Inside the region, and behind the last table, it is zero.
- */
-const UNRESERVED_BYTE = 0xaa;
-
 /** One table of the blob. Offsets and sizes are bytes; `offset` counts from the blob's start. */
 export interface PlannedTable {
   /** Index in the blob's own section header table. */
@@ -82,7 +75,9 @@ export interface SymbolPlan {
   readonly elfHeaderSize: number | null;
   /** The SYMTAB and STRTAB that were copied, in ascending order. */
   readonly tables: readonly PlannedTable[];
-  /** The blob, without gaps. */
+  /** What load writes into the blob: in ascending order, without overlaps, with gaps where it writes nothing. */
+  readonly written: readonly Placed[];
+  /** The blob: what load writes, with zeros in the gaps. */
   readonly extents: readonly Extent[];
 }
 
@@ -133,6 +128,7 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
   }
 
   const size = Number(needed);
+  const placed = written.placed();
   return {
     ok: true,
     recorded,
@@ -146,10 +142,8 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
       xenReservedEnd: region.pend,
       elfHeaderSize: written.elfHeaderSize,
       tables: written.tables.map(toPlannedTable),
-      extents: fillGaps(
-        needed > reservedSize ? markUnreserved(written.placed(), Number(reservedSize)) : written.placed(),
-        size,
-      ),
+      written: placed,
+      extents: fillGaps(placed, size),
     },
   };
 }
@@ -194,16 +188,6 @@ function findUnsupported({ headers }: ElfImage, loader: Loader): Failure | null 
   if (loader === 'xen-4.7' && headers.format.class === 'ELF32') return unsupportedClass('ELF32', loader);
   if (loader !== 'xen-4.8' && !headers.littleEndian) return unsupportedByteOrder(loader);
   return null;
-}
-
-/** Fills what lies between placed extents but beyond the reserved size. */
-function markUnreserved(placed: readonly Placed[], reservedSize: number): Placed[] {
-  let end = 0;
-  return placed.flatMap((next): Placed[] => {
-    const from = Math.max(end, reservedSize);
-    end = next.at + next.extent.length;
-    return next.at > from ? [{ at: from, extent: fillExtent(next.at - from, UNRESERVED_BYTE) }, next] : [next];
-  });
 }
 
 function toPlannedTable(table: Table): PlannedTable {

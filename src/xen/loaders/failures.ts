@@ -51,7 +51,7 @@ export function noSymbolTable(
             ? 'The image has no section headers'
             : `None of the ${sectionCount} sections is a symbol table (SYMTAB)`) +
           (result.hasDynamicSymbols ? ', only dynamic symbols (DYNSYM), which do not count' : '') +
-          '. The kernel was probably stripped: upload the unstripped one.'
+          '.'
         );
     }
   };
@@ -73,11 +73,18 @@ export function strtabLinkInvalid({ index, link }: SymbolTableRef, type: number 
   };
 }
 
+export function noSegments(): Failure {
+  return {
+    code: 'no-loadable-segments',
+    finding: finding('loadable segments', 'The image has no loadable segments (PT_LOAD): it has no place in memory.'),
+  };
+}
+
 export function noPlace(loadAddress: bigint): Failure {
   const detail =
     loadAddress === 0n
-      ? 'The load address is 0, where Xen loads no symbols. It is the loadAddress parameter or, by default, the end of ' +
-        'the kernel, which is 0 when the image has no loadable segments, as in an object file: link it or give a loadAddress.'
+      ? 'The load address is 0, where Xen loads no symbols. Without the parameter loadAddress it is the end of the ' +
+        'kernel, which is 0 when the image has no loadable segments. Give a loadAddress, or send an image with segments.'
       : `The load address 0x${loadAddress.toString(16)} wraps to 0 when it is rounded up. Give a lower loadAddress.`;
   return { code: 'load-address-unusable', finding: finding('load address', detail) };
 }

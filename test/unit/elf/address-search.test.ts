@@ -100,6 +100,37 @@ describe('the symbol of an address', () => {
     }
   });
 
+  test('may begin at the highest address that is asked for', async () => {
+    const symbols = [func('before', 0x1000, 0x10), func('it', 0x1010, 0x10)];
+    expect(await resolve(symbols, [0x1010n])).toEqual([['it', 0n]]);
+    expect(await resolve(symbols, [0x1000n, 0x1010n])).toEqual([
+      ['before', 0n],
+      ['it', 0n],
+    ]);
+  });
+
+  test('of two that begin at one start with one rank is the first in the table, whatever their sizes', async () => {
+    const asked = [0x1000n, 0x1004n, 0x1008n, 0x1010n, 0x1020n, 0x1040n];
+    const byName = (name: string) => asked.map((address) => [name, address - 0x1000n]);
+    const [large, small] = [func('large', 0x1000, 0x80), func('small', 0x1000, 0x10)];
+    expect(await resolve([large, small], asked)).toEqual(byName('large'));
+    const both = await resolve([small, large], asked);
+    expect(both.map((found) => found?.[0])).toEqual(['small', 'small', 'small', 'large', 'large', 'large']);
+  });
+
+  test('is none that is undefined, even where header 0 claims to be loaded', async () => {
+    const image = kernel({ before: SECTIONS, symbols: [{ ...func('it', 0x10, 0x10), shndx: 0 }] });
+    const bytes = Uint8Array.from(image.bytes);
+    const data = new DataView(bytes.buffer);
+    const header0 = Number(data.getBigUint64(40, true));
+    data.setBigUint64(header0 + 8, BigInt(SHF_ALLOC), true);
+    data.setBigUint64(header0 + 32, 0x100n, true);
+    const { headers, sectionCount } = await mustInit(bytes);
+    const search = new AddressSearch([0x10n], headers, sectionCount);
+    const block = new SymbolBlock(image.section('.symtab').data, 0, image.format, true);
+    expect(search.considers(block, 1)).toBe(false);
+  });
+
   test.each([
     ['undefined', { shndx: 0 }],
     ['absolute', { shndx: 0xfff1 }],

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Admission, type Place } from '../../../src/http/admission.ts';
+import { Admission, type Slot } from '../../../src/http/admission.ts';
 import { Problem } from '../../../src/http/problem.ts';
 
 beforeEach(() => {
@@ -18,7 +18,7 @@ async function afterTurns(turns: number): Promise<void> {
 }
 
 /** What has become of a place by now. */
-async function stateOf({ entered }: Place): Promise<State> {
+async function stateOf({ entered }: Slot): Promise<State> {
   return Promise.race([
     entered.then(
       () => 'entered' as const,
@@ -28,9 +28,9 @@ async function stateOf({ entered }: Place): Promise<State> {
   ]);
 }
 
-const statesOf = (places: readonly Place[]): Promise<State[]> => Promise.all(places.map(stateOf));
+const statesOf = (places: readonly Slot[]): Promise<State[]> => Promise.all(places.map(stateOf));
 
-function enter(admission: Admission, count: number): Place[] {
+function enter(admission: Admission, count: number): Slot[] {
   const places = Array.from({ length: count }, () => admission.enter());
   // Nobody may be waiting for a refusal.
   for (const { entered } of places) entered.catch(() => {});
@@ -72,14 +72,26 @@ describe('admission', () => {
     expect([admission.running, admission.queued]).toEqual([0, 0]);
   });
 
-  test('forgets who stops waiting', async () => {
+  test('forgets an upload that stops waiting, and tells it so', async () => {
     const admission = new Admission(limits(1, 2));
     const places = enter(admission, 3);
     places[1]?.leave();
     expect(admission.queued).toBe(1);
+    await expect(places[1]?.entered).rejects.toMatchObject({ code: 'client-gone' });
     places[0]?.leave();
-    expect(await statesOf(places.slice(1))).toEqual(['waiting', 'entered']);
-    expect([admission.running, admission.queued]).toEqual([1, 0]);
+    expect(await statesOf(places.slice(1))).toEqual(['refused', 'entered']);
+    expect([admission.running, admission.queued, vi.getTimerCount()]).toEqual([1, 0, 0]);
+  });
+
+  test('takes a place back once, however often it is left', async () => {
+    const admission = new Admission(limits(2, 1));
+    const [first, second, third] = enter(admission, 3);
+    for (let turn = 0; turn < 3; turn++) first?.leave();
+    expect(await statesOf(third ? [third] : [])).toEqual(['entered']);
+    expect([admission.running, admission.queued]).toEqual([2, 0]);
+    for (let turn = 0; turn < 3; turn++) third?.leave();
+    second?.leave();
+    expect(admission.running).toBe(0);
   });
 
   test('refuses who has waited for too long, and does not mind that he then leaves', async () => {
@@ -116,7 +128,7 @@ describe('admission', () => {
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 4 }), fc.nat({ max: 4 }), steps, async (uploads, queue, walk) => {
         const admission = new Admission(limits(uploads, queue));
-        const inside: Place[] = [];
+        const inside: Slot[] = [];
         for (const step of walk) {
           if (step === -1) {
             const [place] = enter(admission, 1);

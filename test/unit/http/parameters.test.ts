@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { ParameterCollector } from '../../../src/http/parameters.ts';
 import { Problem } from '../../../src/http/problem.ts';
-import { LOAD_PARAMETERS, type Parameters } from '../../../src/parameters.ts';
+import { LOAD_PARAMETERS, type Parameters, Refusal, SYMBOL_PARAMETERS } from '../../../src/parameters.ts';
 
-const collector = (): ParameterCollector => new ParameterCollector(LOAD_PARAMETERS);
+const collector = (): ParameterCollector<typeof LOAD_PARAMETERS> => new ParameterCollector(LOAD_PARAMETERS);
 
 function problemOf(run: () => unknown): { readonly code: string; readonly detail: string } {
   try {
@@ -15,16 +15,21 @@ function problemOf(run: () => unknown): { readonly code: string; readonly detail
   return { code: 'none', detail: '' };
 }
 
+const word = (...values: readonly string[]) => ({
+  schema: { enum: values, description: 'A word.' },
+  parse: (text: string) => (values.includes(text) ? text : new Refusal('Use another word.')),
+});
+
+const limitOf = (value: string): string =>
+  problemOf(() => new ParameterCollector(SYMBOL_PARAMETERS).addField('limit', value)).code;
+
 describe('ParameterCollector', () => {
   test('keeps what was given, from the query and from the form', () => {
     const parameters = collector();
     parameters.addQuery({ loadAddress: '0x10' });
     parameters.addField('onBroken', 'load');
-    expect([parameters.get('loadAddress'), parameters.get('onBroken'), parameters.get('loader')]).toEqual([
-      '0x10',
-      'load',
-      undefined,
-    ]);
+    expect(parameters.values).toEqual({ loadAddress: 16n, onBroken: 'load', loader: 'xen-4.8' });
+    expect(['loadAddress', 'onBroken', 'loader'].map((name) => parameters.isGiven(name))).toEqual([true, true, false]);
   });
 
   test('knows its names, and nothing that objects inherit', () => {
@@ -37,18 +42,18 @@ describe('ParameterCollector', () => {
 
   test('tells the names that it knows', () => {
     expect(problemOf(() => collector().addQuery({ nonsense: '1' })).detail).toBe(
-      '"nonsense" is not a parameter of this route. Known are loadAddress, loader, onBroken.',
+      '"nonsense" is not a parameter of this route. Known names: loadAddress, loader, onBroken.',
     );
   });
 
-  test.each([['', '0x', '0xg', '-1', '1.0', ' 1', '1 ', '0b1', '0o7', '1n', '١', '0x10000000000000000']])(
+  test.each([['', '0x', '0xg', '-1', '1.0', '0o7', '1n', '١', '0x10000000000000000', '18446744073709551616']])(
     'refuses addresses that are none: %s',
     (...values) => {
       for (const value of values) {
         const { code, detail } = problemOf(() => collector().addField('loadAddress', value));
         expect([value, code]).toEqual([value, 'parameter-invalid']);
         expect(detail).toContain(JSON.stringify(value));
-        expect(detail).toContain('0 .. 2^64-1');
+        expect(detail).toContain('2^64-1');
       }
     },
   );
@@ -60,7 +65,7 @@ describe('ParameterCollector', () => {
   test('refuses lists in the query', () => {
     expect(problemOf(() => collector().addQuery({ onBroken: ['load', 'load'] }))).toEqual({
       code: 'parameter-conflict',
-      detail: 'onBroken stands more than once in the query.',
+      detail: 'onBroken is given more than once in the query.',
     });
   });
 
@@ -68,7 +73,7 @@ describe('ParameterCollector', () => {
     const parameters = collector();
     parameters.addQuery({ onBroken: 'load' });
     parameters.addField('onBroken', 'load');
-    expect(parameters.get('onBroken')).toBe('load');
+    expect(parameters.values.onBroken).toBe('load');
 
     const other = collector();
     other.addQuery({ onBroken: 'load' });
@@ -80,21 +85,20 @@ describe('ParameterCollector', () => {
     const parameters = collector();
     parameters.addField('onBroken', 'load');
     const { code, detail } = problemOf(() => parameters.addField('onBroken', 'load'));
-    expect([code, detail]).toEqual(['parameter-conflict', 'onBroken stands more than once in the form.']);
+    expect([code, detail]).toEqual(['parameter-conflict', 'onBroken is given more than once in the form.']);
   });
 
-  const repeatables: Parameters = {
-    name: { minLength: 1, maxValues: 3, description: 'A name.', check: (text) => text !== 'bad' },
-    kind: { enum: ['x', 'y'], maxValues: 3, description: 'A kind.' },
-    limit: { type: 'integer', minimum: 1, maximum: 20, description: '1 to 20.' },
-  };
+  const repeatables = {
+    name: { ...word('a', 'b', 'c', 'd'), maxValues: 3 },
+    kind: { ...word('x', 'y'), maxValues: 3 },
+    limit: word('1', '2'),
+  } as const satisfies Parameters;
 
   test('keeps all values of a repeatable parameter, those of the query first', () => {
     const parameters = new ParameterCollector(repeatables);
     parameters.addQuery({ name: ['a', 'b'], kind: 'y' });
     parameters.addField('name', 'a');
-    expect([parameters.getAll('name'), parameters.get('name')]).toEqual([['a', 'b', 'a'], 'a']);
-    expect([parameters.getAll('kind'), parameters.getAll('limit')]).toEqual([['y'], []]);
+    expect(parameters.values).toEqual({ name: ['a', 'b', 'a'], kind: ['y'], limit: null });
   });
 
   test('refuses one value too many, and each that does not fit', () => {
@@ -102,21 +106,20 @@ describe('ParameterCollector', () => {
     full.addQuery({ name: ['a', 'b', 'c'] });
     expect(problemOf(() => full.addField('name', 'd'))).toEqual({
       code: 'parameter-invalid',
-      detail: 'name stands more than 3 times.',
+      detail: 'name is given more than 3 times.',
     });
-    const empty = (): ParameterCollector => new ParameterCollector(repeatables);
+    const empty = (): ParameterCollector<typeof repeatables> => new ParameterCollector(repeatables);
     expect(problemOf(() => empty().addQuery({ name: ['a', 'b', 'c', 'd'] })).code).toBe('parameter-invalid');
-    expect(problemOf(() => empty().addQuery({ name: ['a', ''] })).detail).toBe('name is "". A name.');
-    expect(problemOf(() => empty().addQuery({ name: ['bad'] })).code).toBe('parameter-invalid');
-    expect(problemOf(() => empty().addQuery({ kind: ['x', 'z'] })).detail).toBe('kind is "z". Accepted are x, y.');
+    expect(problemOf(() => empty().addQuery({ name: ['a', ''] })).detail).toBe('name is "". Use another word.');
+    expect(problemOf(() => empty().addQuery({ kind: ['x', 'z'] })).code).toBe('parameter-invalid');
   });
 
-  test.each(['1', '20', '007'])('takes whole numbers in their range: %s', (text) => {
-    expect(problemOf(() => new ParameterCollector(repeatables).addField('limit', text)).code).toBe('none');
+  test.each(['1', '1000000', '007'])('takes whole numbers in their range: %s', (text) => {
+    expect(limitOf(text)).toBe('none');
   });
 
-  test.each(['0', '21', '', ' 1', '+1', '1e1', '0x1', '1.0', '9'.repeat(20)])('refuses others: %s', (text) => {
-    expect(problemOf(() => new ParameterCollector(repeatables).addField('limit', text)).code).toBe('parameter-invalid');
+  test.each(['0', '1000001', '', ' 1', '+1', '1e1', '0x1', '1.0', '9'.repeat(20)])('refuses others: %s', (text) => {
+    expect(limitOf(text)).toBe('parameter-invalid');
   });
 
   test('quotes long values only in part', () => {

@@ -28,7 +28,7 @@ describe('PROBLEM_KINDS', () => {
       expect([code, isProblemCode(code) && PROBLEM_KINDS[code].status]).toEqual([code, 422]);
     }
     const others = codes.filter((code) => PROBLEM_KINDS[code].status === 422 && !(code in BROKEN_KINDS));
-    expect(others).toEqual([]);
+    expect(others).toEqual(['not-a-blob']);
   });
 
   test('knows its codes, and nothing that objects inherit', () => {
@@ -48,6 +48,8 @@ describe('toProblem', () => {
     'image-too-large': 413,
     'compression-unsupported': 415,
     'compressed-data-corrupt': 400,
+    'memory-full': 503,
+    'not-a-blob': 422,
     'spool-full': 503,
     'spool-unavailable': 503,
   };

@@ -9,6 +9,16 @@ const IDLE_MS = 5000;
 
 const takeMany = (pool: SlabPool, count: number): Uint8Array[] => Array.from({ length: count }, () => pool.take());
 
+const timers = (): number => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+
+test('an arena that waits for the next image does not keep the process alive', () => {
+  const pool = new SlabPool();
+  const slab = pool.take();
+  const before = timers();
+  pool.give(slab);
+  expect(timers()).toBe(before);
+});
+
 describe('a pool of slabs', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());

@@ -139,6 +139,16 @@ describe('leftovers', () => {
     expect(listing()).toEqual([mine, first].sort());
   });
 
+  test('of a process that belongs to somebody else are not', async () => {
+    const theirs = nameOf(deadPid());
+    leave(theirs);
+    vi.spyOn(process, 'kill').mockImplementation(() => {
+      throw systemError('EPERM');
+    });
+    await Spool.open(directory.path, BUDGET);
+    expect(listing()).toEqual([theirs]);
+  });
+
   test('are only what the spool itself has named', async () => {
     const pid = deadPid();
     const names = [
@@ -224,6 +234,20 @@ describe('the budget', () => {
     await writer.discard();
     expect(spool.budget.used).toBe(5);
     await others.discard();
+  });
+});
+
+describe('a file that cannot be closed', () => {
+  test('gives the budget back all the same', async () => {
+    const budget = new Budget(100);
+    const file = await open(directory.write(''), 'r+');
+    const writer = new SpoolWriter(file, budget);
+    await writer.append(noise(60));
+    const close = vi.spyOn(file, 'close').mockRejectedValue(systemError('EIO'));
+    await expect(writer.discard()).rejects.toMatchObject({ code: 'EIO' });
+    expect(budget.used).toBe(0);
+    close.mockRestore();
+    await file.close();
   });
 });
 

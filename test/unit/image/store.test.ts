@@ -275,6 +275,14 @@ describe.each([
   });
 });
 
+test('an announced image that fits into what is left stays in memory, however much of it has come', async () => {
+  const store = await makeStore({ memory: 100 });
+  const sink = new StoredSink(store, 80);
+  await append(sink, noise(50), noise(30));
+  expect(used(store)).toEqual([80, 0]);
+  await sink.discard();
+});
+
 describe('discarding gives everything back', () => {
   test.each([
     ['an image that never began', []],

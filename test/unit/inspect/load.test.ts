@@ -32,14 +32,14 @@ describe('a good image', () => {
       kernel: { pstart: 0x10_0000n, pend: 0x10_2000n },
       plan: { loadAddress: 0x10_2000n, pstart: 0x10_2000n },
       broken: null,
-      warnings: [],
+      warnings: [{ code: 'no-xen-notes' }],
     });
   });
 
   test('is loaded where it is told to', async () => {
     const result = await run(image.bytes, { loadAddress: 0x5001n });
     expect(result).toMatchObject({ ok: true, plan: { loadAddress: 0x5001n, pstart: 0x5008n }, broken: null });
-    expect(result.ok && result.warnings.map(({ code }) => code)).toEqual(['load-address-unaligned']);
+    expect(result.ok && result.warnings.map(({ code }) => code)).toEqual(['load-address-unaligned', 'no-xen-notes']);
   });
 
   test('is the same in however many pieces', async () => {
@@ -59,7 +59,7 @@ describe('a good image', () => {
 });
 
 describe('warnings', () => {
-  test('of the plan come before those of the tables', async () => {
+  test('of the plan come first, then those of the kernel and of the tables', async () => {
     const odd = kernel({
       class: 'ELF32',
       byteOrder: 'big',
@@ -72,6 +72,7 @@ describe('warnings', () => {
       'elf32-under-reserved',
       'entry-size-unusual',
       'load-address-unaligned',
+      'no-xen-notes',
       'strtab-unterminated',
       'symbol-name-outside',
     ]);

@@ -18,10 +18,10 @@ describe('extents', () => {
       bytesExtent(Uint8Array.of(1, 2)),
       fillExtent(3),
       copyExtent({ offset: 1, length: 3 }),
-      fillExtent(2, 0xaa),
+      fillExtent(2),
       copyExtent({ offset: 0, length: 1 }),
     ];
-    expect([...(await collect(streamExtents(source, extents)))]).toEqual([1, 2, 0, 0, 0, 11, 12, 13, 0xaa, 0xaa, 10]);
+    expect([...(await collect(streamExtents(source, extents)))]).toEqual([1, 2, 0, 0, 0, 11, 12, 13, 0, 0, 10]);
   });
 
   test('are not gathered: what is copied comes as it lies in the source', async () => {
@@ -29,17 +29,12 @@ describe('extents', () => {
     expect(pieces).toEqual([Uint8Array.of(11, 12), Uint8Array.of(13, 14)]);
   });
 
-  test.each([0, 1, 65_535, 65_536, 65_537, 200_000])(
-    'of %i repeated bytes come in pieces of 64 KiB at most',
-    async (length) => {
-      for (const byte of [0, 0xaa]) {
-        const pieces = await piecesOf(fillExtent(length, byte));
-        expect(pieces.reduce((sum, piece) => sum + piece.length, 0)).toBe(length);
-        expect(pieces.every((piece) => piece.length > 0 && piece.length <= 65_536)).toBe(true);
-        expect(pieces.every((piece) => piece.every((one) => one === byte))).toBe(true);
-      }
-    },
-  );
+  test.each([0, 1, 65_535, 65_536, 65_537, 200_000])('of %i zeros come in pieces of 64 KiB at most', async (length) => {
+    const pieces = await piecesOf(fillExtent(length));
+    expect(pieces.reduce((sum, piece) => sum + piece.length, 0)).toBe(length);
+    expect(pieces.every((piece) => piece.length > 0 && piece.length <= 65_536)).toBe(true);
+    expect(pieces.every((piece) => piece.every((byte) => byte === 0))).toBe(true);
+  });
 
   test('of none are nothing', async () => {
     expect(await piecesOf()).toEqual([]);

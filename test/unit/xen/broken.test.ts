@@ -18,6 +18,7 @@ describe('the list of reasons', () => {
       'strtab-link-invalid': null,
       'load-address-unusable': null,
       'region-too-large': null,
+      'no-loadable-segments': null,
       'string-too-long': 'excessively long string',
       'too-many-notes': 'too many ELF notes',
       'segments-too-large': 'program segments total to more than the input image size',

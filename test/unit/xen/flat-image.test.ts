@@ -20,12 +20,13 @@ async function plan({ bytes }: Pick<BuiltImage, 'bytes'>, options: Options = {})
   const image = await mustInit(bytes);
   const range = findKernelRange(image);
   const { symbolsAt, maxFlatBytes = MIB } = options;
-  const loaded =
+  const untouched = { ...image, view: image.view.fork() };
+  const symbols =
     symbolsAt === undefined
       ? null
-      : loadSymbols(image, { loader: DEFAULT_LOADER, loadAddress: symbolsAt, maxBlobBytes: MIB });
-  if (loaded?.ok === false) throw new Error(loaded.broken.detail);
-  return planFlatImage(image, { kernel: range, symbols: loaded?.plan ?? null, maxFlatBytes });
+      : loadSymbols(untouched, { loader: DEFAULT_LOADER, loadAddress: symbolsAt, maxBlobBytes: MIB });
+  if (symbols?.ok === false) throw new Error(symbols.broken.detail);
+  return planFlatImage(image, { kernel: range, symbols, maxFlatBytes });
 }
 
 async function flatten(built: Pick<BuiltImage, 'bytes'>, options: Options = {}) {
@@ -98,6 +99,18 @@ describe('segments', () => {
     expect(inFront.recorded).toMatchObject({ code: 'out-of-range-access' });
   });
 
+  test('that have more in the file than there is room after them are skipped, wherever they lie', async () => {
+    const first = { data: [1, 2, 3, 4], paddr: 0x1000 };
+    const flat = await flatten(segments(first, { data: [5, 6, 7, 8], paddr: 0x1004, memsz: 2 }));
+    expect([...flat.bytes]).toEqual([1, 2, 3, 4, 0, 0]);
+    expect(flat.recorded).toMatchObject({ code: 'out-of-range-access', what: 'segment 1', length: 4n });
+  });
+
+  test('of no bytes make an image of no bytes', async () => {
+    const flat = await flatten(segments({ paddr: 0x1000, memsz: 0 }));
+    expect(flat).toMatchObject({ pstart: 0x1000n, pend: 0x1000n, size: 0, extents: [], recorded: null });
+  });
+
   test('stop where they add up to more than twice the memory', async () => {
     const same = { data: [1, 1], paddr: 0x1000 };
     const flat = await flatten(segments(same, same, { data: [2, 2], paddr: 0x1000 }));
@@ -113,7 +126,7 @@ describe('segments', () => {
       ok: true,
       plan: {
         size: 2 ** 40 + 1,
-        extents: [{ length: 1 }, { kind: 'fill', length: 2 ** 40 - 1, byte: 0 }, { length: 1 }],
+        extents: [{ length: 1 }, { kind: 'fill', length: 2 ** 40 - 1 }, { length: 1 }],
       },
     });
   });
@@ -160,7 +173,7 @@ describe('an image that is refused', () => {
 
   test('has no loadable segments', async () => {
     const broken = await refuse(buildImage());
-    expect(broken.code).toBe('segments-too-large');
+    expect(broken).toMatchObject({ code: 'no-loadable-segments', stage: 'segments' });
     expect(broken.detail).toContain('no loadable segments');
   });
 

@@ -162,14 +162,12 @@ describe('the blob', () => {
     expect(blob.subarray(188, 260)).toEqual(new Uint8Array(72));
   });
 
-  test("shows bytes that are nobody's in a small ELF32 image, between the reserved end and a table", async () => {
+  test('leaves zeros beyond the reserved region too, in a small ELF32 image', async () => {
     const tiny = { symtab: { data: new Uint8Array(6) }, strtab: { data: ascii('\0') } };
     const { blob } = await mustLoad(kernel({ class: 'ELF32', ...tiny }).bytes, AT);
     // Reserved are 192 + 6 bytes, rounded up, + 1, rounded up: 204. The symtab is at 260, the strtab at 268.
     expect(blob).toHaveLength(272);
-    expect(blob.subarray(188, 204)).toEqual(new Uint8Array(16));
-    expect(blob.subarray(204, 260)).toEqual(new Uint8Array(56).fill(0xaa));
-    expect(blob.subarray(260, 272)).toEqual(Uint8Array.of(0, 0, 0, 0, 0, 0, 0xaa, 0xaa, 0, 0, 0, 0));
+    expect(blob.subarray(188)).toEqual(new Uint8Array(84));
   });
 
   test('of a big-endian image mixes both orders: replaced fields are little-endian', async () => {
@@ -282,19 +280,14 @@ describe('no-symbol-table', () => {
     [
       'a stripped image',
       buildImage({ sections: [{ name: '.text' }] }).bytes,
-      'None of the 3 sections is a symbol table (SYMTAB). The kernel was probably stripped: upload the unstripped one.',
+      'None of the 3 sections is a symbol table (SYMTAB).',
     ],
     [
       'dynamic symbols only',
       buildImage({ sections: [{ name: '.dynsym', type: SHT_DYNSYM }] }).bytes,
-      'None of the 3 sections is a symbol table (SYMTAB), only dynamic symbols (DYNSYM), which do not count. ' +
-        'The kernel was probably stripped: upload the unstripped one.',
+      'None of the 3 sections is a symbol table (SYMTAB), only dynamic symbols (DYNSYM), which do not count.',
     ],
-    [
-      'no section headers',
-      buildImage({ header: { e_shnum: 0 } }).bytes,
-      'The image has no section headers. The kernel was probably stripped: upload the unstripped one.',
-    ],
+    ['no section headers', buildImage({ header: { e_shnum: 0 } }).bytes, 'The image has no section headers.'],
     [
       'a bad link',
       kernel({ symtab: { header: { sh_link: 5 } } }).bytes,

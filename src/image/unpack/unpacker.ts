@@ -1,0 +1,375 @@
+/** Unpacks a compressed stream of bytes within a memory budget, holding what comes in and what goes out back for each other. */
+import {
+  type BrotliDecompress,
+  constants,
+  crc32,
+  createBrotliDecompress,
+  createGunzip,
+  createInflate,
+  createInflateRaw,
+  createZstdDecompress,
+  type Gunzip,
+  type Inflate,
+  type InflateRaw,
+  type ZstdDecompress,
+} from 'node:zlib';
+import type { Budget } from '../budget.ts';
+import { consume } from '../consume.ts';
+import { GzipHeader, TRAILER_BYTES } from './gzip-header.ts';
+import { type FrameHeader, MAX_BLOCK_BYTES, ZstdFrames } from './zstd-frames.ts';
+
+/** What can be unpacked: the names are those of HTTP content codings. */
+export type PackedFormat = 'gzip' | 'deflate' | 'br' | 'zstd';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Large pieces, as every one of them is a round trip to the thread pool. */
+const PIECE_BYTES = 256 * KIB;
+/** One piece is filled while the one before is taken. */
+const PIECES_BYTES = 2 * PIECE_BYTES;
+/** State and window of zlib; its manual says 44 KiB. */
+const INFLATE_BYTES = 64 * KIB;
+/** The largest window of RFC 7932, 16 MiB, and the tables of prefix codes. */
+const BROTLI_BYTES = 17 * MIB;
+/** State of zstd without its window and buffers. */
+const ZSTD_CONTEXT_BYTES = 192 * KIB;
+
+/** So much memory an unpacker always gets, even when the budget is used up: enough for every format and windows of 16 MiB. */
+export const GRANTED_BYTES = 18 * MIB;
+
+/** A frame costs a round trip to the thread pool, some 40 µs, whatever its size; so many are free, */
+const FREE_FRAMES = 1000;
+/** and one more for so many bytes. */
+const BYTES_PER_FRAME = 512;
+
+/** Why something is not unpacked. */
+export type UnpackFault =
+  /** It is not what it should be, or ends too early. */
+  | { readonly kind: 'damaged'; readonly cause: Error }
+  /** Something else follows the end of the compressed data. */
+  | { readonly kind: 'trailing-data' }
+  /** A zstd frame needs a larger window than is allowed. */
+  | { readonly kind: 'window-too-large'; readonly windowBytes: number; readonly maxWindowBytes: number }
+  /** A zstd frame needs a dictionary. */
+  | { readonly kind: 'dictionary-needed' }
+  /** So many zstd frames in so few bytes. */
+  | { readonly kind: 'frames-too-small'; readonly frames: number; readonly bytes: number }
+  /** The budget has no room for the decompressor. */
+  | { readonly kind: 'no-memory'; readonly neededBytes: number; readonly limitBytes: number };
+
+export interface UnpackOptions {
+  readonly format: PackedFormat;
+  /** What the decompressor takes is counted here, as long as it lives. */
+  readonly memory: Budget;
+  /** The largest window of zstd; a power of two. The other formats have limits of their own. */
+  readonly maxWindowBytes: number;
+  /** Whether zeros may follow gzip data, as disks and tapes leave them. What comes after them is ignored, as by gzip(1). */
+  readonly allowPadding: boolean;
+  /** Takes what was unpacked. After it, or the promise it returns, the piece is not needed any more. */
+  readonly take: (piece: Uint8Array) => void | Promise<void>;
+  /** Whether the memory of pieces that were taken is freed at once. */
+  readonly freePieces: boolean;
+  /** The error to be thrown for a fault. */
+  readonly explain: (fault: UnpackFault) => Error;
+}
+
+/** One compressed stream, which is at most one decompressor. Exactly one of `finish` and `destroy` ends it. */
+export class Unpacker {
+  readonly #options: UnpackOptions;
+  readonly #frames: ZstdFrames | null;
+  #stream: ZlibStream | null = null;
+  #failure: Error | null = null;
+  /** Taken from the budget. */
+  #heldBytes = 0;
+  #frameCount = 0;
+  /** The first member of gzip data, as long as it is read; then null, as for all other formats. */
+  #member: GzipMember | null;
+  #firstMemberBytes: number | null = null;
+  #padding = false;
+
+  constructor(options: UnpackOptions) {
+    this.#options = options;
+    this.#frames = options.format === 'zstd' ? new ZstdFrames() : null;
+    this.#member = options.format === 'gzip' ? new GzipMember() : null;
+  }
+
+  /** What the first member of gzip data unpacked to; null before it has ended, and for other formats. */
+  get firstMemberBytes(): number | null {
+    return this.#firstMemberBytes;
+  }
+
+  /**
+   * Takes the next bytes. The promise must be awaited before more is appended; then the chunk is not needed any more.
+   *
+   * @throws what `explain` makes of a fault, and what `take` throws
+   */
+  append(chunk: Uint8Array): Promise<void> {
+    if (this.#frames !== null) return this.#appendFrames(chunk, this.#frames);
+    return this.#member === null ? this.#appendRest(chunk) : this.#appendFirstMember(chunk, this.#member);
+  }
+
+  /** Resolves when everything was unpacked and taken. @throws as `append` does */
+  async finish(): Promise<void> {
+    this.#check();
+    if (this.#frames !== null && !this.#frames.atEnd) throw this.#damaged('the last frame is not complete');
+    await this.#stream?.end();
+    if (this.#member?.hasBegun === true) throw this.#damaged('the first member is not complete');
+    this.#release();
+  }
+
+  /** Gives up, and gives everything back. Idempotent, also after `finish`. */
+  destroy(): void {
+    this.#failure ??= new Error('the unpacking was given up');
+    this.#stream?.destroy(this.#failure);
+    this.#release();
+  }
+
+  /**
+   * Xen unpacks the first member and no other, so where it ends is to be known. zlib does not say that of gzip data: its
+   * header and trailer are read here.
+   */
+  async #appendFirstMember(chunk: Uint8Array, member: GzipMember): Promise<void> {
+    this.#check();
+    let at = 0;
+    if (chunk.length > 0) member.hasBegun = true;
+    try {
+      at += member.header.read(chunk);
+    } catch (error) {
+      throw this.#options.explain({ kind: 'damaged', cause: error as Error });
+    }
+    if (at < chunk.length && !member.hasEnded) {
+      const stream = this.#open(INFLATE_BYTES, (piece) => member.count(piece));
+      const used = await stream.write(chunk.subarray(at));
+      at += used;
+      member.hasEnded = at < chunk.length;
+      if (member.hasEnded) await stream.end();
+      this.#check();
+    }
+    if (!member.hasEnded) return;
+    at += member.readTrailer(chunk.subarray(at));
+    if (!member.isComplete) return;
+    if (!member.isIntact) throw this.#damaged('incorrect data check');
+    this.#member = null;
+    this.#stream = null;
+    this.#firstMemberBytes = member.bytes;
+    if (at < chunk.length) await this.#appendRest(chunk.subarray(at));
+  }
+
+  /** All of a format without members, or the members after the first one. */
+  async #appendRest(chunk: Uint8Array): Promise<void> {
+    this.#check();
+    const { format, allowPadding, explain } = this.#options;
+    if (chunk.length === 0 || this.#padding) return;
+    if (format === 'gzip' && this.#stream === null && chunk[0] === 0 && allowPadding) {
+      this.#padding = true;
+      return;
+    }
+    // zlib goes on with the next gzip member by itself. It ends in front of zeros, and the others end with their data.
+    const stream = this.#open(format === 'br' ? BROTLI_BYTES : INFLATE_BYTES);
+    const used = await stream.write(chunk);
+    if (used === chunk.length) return;
+    if (!allowPadding || chunk[used] !== 0) throw explain({ kind: 'trailing-data' });
+    this.#padding = true;
+  }
+
+  async #appendFrames(chunk: Uint8Array, frames: ZstdFrames): Promise<void> {
+    this.#check();
+    for (const part of frames.read(chunk)) {
+      switch (part.kind) {
+        case 'frame':
+          this.#admit(part.header, part.offset);
+          break;
+        case 'packed': {
+          const used = await this.#stream?.write(part.bytes);
+          if (used !== part.bytes.length) throw this.#damaged('a frame ends before its last block');
+          break;
+        }
+        case 'stored': {
+          const taken = this.#options.take(part.bytes);
+          if (taken !== undefined) await taken;
+          break;
+        }
+        case 'foreign':
+          if (part.offset === 0) throw this.#damaged('no frame begins at its start');
+          throw this.#options.explain({ kind: 'trailing-data' });
+      }
+      this.#check();
+    }
+  }
+
+  /** Makes sure that there is a decompressor for a frame, and that it may have what the frame asks for. */
+  #admit({ windowBytes, contentBytes, needsDictionary }: FrameHeader, offset: number): void {
+    const { maxWindowBytes, explain } = this.#options;
+    if (windowBytes > maxWindowBytes) throw explain({ kind: 'window-too-large', windowBytes, maxWindowBytes });
+    if (needsDictionary) throw explain({ kind: 'dictionary-needed' });
+    this.#frameCount += 1;
+    if (this.#frameCount > FREE_FRAMES + offset / BYTES_PER_FRAME) {
+      throw explain({ kind: 'frames-too-small', frames: this.#frameCount, bytes: offset });
+    }
+    const blockBytes = Math.min(windowBytes, MAX_BLOCK_BYTES);
+    // zstd holds the window, or the content where that is less, two blocks beyond it, and one block that comes in.
+    const windowAndBlocks = Math.min(contentBytes ?? Number.POSITIVE_INFINITY, windowBytes + 2 * blockBytes);
+    this.#open(ZSTD_CONTEXT_BYTES + windowAndBlocks + blockBytes);
+  }
+
+  /**
+   * The decompressor, made when it is needed first.
+   *
+   * @param bytes what it takes beside the pieces; more than before or not
+   * @param look sees every piece before it is taken
+   */
+  #open(bytes: number, look: (piece: Uint8Array) => void = () => {}): ZlibStream {
+    this.#hold(PIECES_BYTES + bytes);
+    const { take, freePieces } = this.#options;
+    this.#stream ??= new ZlibStream(
+      this.#member === null ? createStream(this.#options) : createInflateRaw({ chunkSize: PIECE_BYTES }),
+      (piece) => {
+        look(piece);
+        return take(piece);
+      },
+      (error) => this.#options.explain(this.#toFault(error)),
+      freePieces,
+    );
+    return this.#stream;
+  }
+
+  #hold(bytes: number): void {
+    const more = bytes - this.#heldBytes;
+    if (more <= 0) return;
+    const { memory, explain } = this.#options;
+    if (bytes <= GRANTED_BYTES) memory.overdraw(more);
+    else if (!memory.take(more)) throw explain({ kind: 'no-memory', neededBytes: bytes, limitBytes: memory.limit });
+    this.#heldBytes = bytes;
+  }
+
+  #release(): void {
+    this.#options.memory.give(this.#heldBytes);
+    this.#heldBytes = 0;
+  }
+
+  #check(): void {
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  #damaged(what: string): Error {
+    return this.#options.explain({ kind: 'damaged', cause: new Error(what) });
+  }
+
+  #toFault(cause: Error): UnpackFault {
+    const isAfterMember = this.#firstMemberBytes !== null;
+    if (isAfterMember && cause.message === 'incorrect header check') return { kind: 'trailing-data' };
+    return { kind: 'damaged', cause };
+  }
+}
+
+/** The first member of gzip data, while it arrives. */
+class GzipMember {
+  readonly header = new GzipHeader();
+  hasBegun = false;
+  /** Whether the compressed data has ended and the trailer follows. */
+  hasEnded = false;
+  readonly #trailer = new Uint8Array(TRAILER_BYTES);
+  #trailerBytes = 0;
+  #crc = 0;
+  #bytes = 0;
+
+  /** What it unpacked to so far. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get isComplete(): boolean {
+    return this.#trailerBytes === TRAILER_BYTES;
+  }
+
+  /** Whether the trailer names the checksum and the length of what was unpacked. */
+  get isIntact(): boolean {
+    const trailer = new DataView(this.#trailer.buffer);
+    return trailer.getUint32(0, true) === this.#crc && trailer.getUint32(4, true) === this.#bytes % 2 ** 32;
+  }
+
+  count(piece: Uint8Array): void {
+    this.#crc = crc32(piece, this.#crc);
+    this.#bytes += piece.length;
+  }
+
+  /** @returns how many of the bytes belong to the trailer */
+  readTrailer(bytes: Uint8Array): number {
+    const part = bytes.subarray(0, TRAILER_BYTES - this.#trailerBytes);
+    this.#trailer.set(part, this.#trailerBytes);
+    this.#trailerBytes += part.length;
+    return part.length;
+  }
+}
+
+type ZlibTransform = Gunzip | Inflate | InflateRaw | BrotliDecompress | ZstdDecompress;
+
+function createStream({ format, maxWindowBytes }: UnpackOptions): ZlibTransform {
+  const chunkSize = PIECE_BYTES;
+  switch (format) {
+    case 'gzip':
+      return createGunzip({ chunkSize });
+    case 'deflate':
+      return createInflate({ chunkSize });
+    case 'br':
+      return createBrotliDecompress({ chunkSize, params: { [constants.BROTLI_DECODER_PARAM_LARGE_WINDOW]: 0 } });
+    case 'zstd':
+      return createZstdDecompress({
+        chunkSize,
+        params: { [constants.ZSTD_d_windowLogMax]: Math.ceil(Math.log2(maxWindowBytes)) },
+      });
+  }
+}
+
+/** Feeds a decompressing stream, and its output to whoever takes it. */
+class ZlibStream {
+  readonly #stream: ZlibTransform;
+  readonly #ended = Promise.withResolvers<void>();
+  #failure: Error | null = null;
+  /** Fails the write under way. */
+  #abandon: (error: Error) => void = () => {};
+
+  constructor(
+    stream: ZlibTransform,
+    take: (piece: Uint8Array) => void | Promise<void>,
+    explain: (error: Error) => Error,
+    freePieces: boolean,
+  ) {
+    this.#stream = stream;
+    // Told by `write` or `end`, whichever is waited for.
+    this.#ended.promise.catch(() => {});
+    consume(stream, take, explain, freePieces).then(this.#ended.resolve, (error: Error) => this.destroy(error));
+  }
+
+  /**
+   * Waits until the thread that unpacks has let go of the chunk, unless the stream failed.
+   *
+   * @returns the bytes that were used; less than all when the compressed data ended within them
+   */
+  async write(chunk: Uint8Array): Promise<number> {
+    if (this.#failure !== null) throw this.#failure;
+    const before = this.#stream.bytesWritten;
+    const { promise: written, resolve, reject } = Promise.withResolvers<void>();
+    this.#abandon = reject;
+    this.#stream.write(chunk, (error) => {
+      if (!error) resolve();
+    });
+    await written;
+    return this.#stream.bytesWritten - before;
+  }
+
+  /** Resolves when everything was unpacked and taken. */
+  end(): Promise<void> {
+    this.#stream.end();
+    return this.#ended.promise;
+  }
+
+  destroy(error: Error): void {
+    this.#failure ??= error;
+    this.#ended.reject(this.#failure);
+    // A stream that fails never calls back for the chunk that it was at.
+    this.#abandon(this.#failure);
+    this.#stream.destroy();
+  }
+}

@@ -1,0 +1,117 @@
+/** What Xen's domain builder makes of the file that an image came in, which is not always the image. */
+import { init } from '../elf/headers.ts';
+import {
+  BUILDER_REFUSALS,
+  type BuilderRefusal,
+  type BuilderVerdict,
+  findOtherLoader,
+  judgeByBuilder,
+  LOADER_PROBE_BYTES,
+  refuseAll,
+  type TakeVerdict,
+} from '../xen/builder.ts';
+import { type GzipFacts, takeGzip } from '../xen/gzip-container.ts';
+import type { XenNotes } from '../xen/notes/walk.ts';
+import { findKernelRange } from '../xen/segments.ts';
+import type { Warning } from '../xen/warnings.ts';
+import { assertInside, type ImageSource } from './image-source.ts';
+import { readHeaders } from './read-headers.ts';
+import { readXenNotes } from './read-notes.ts';
+
+/** Files above this are not read at all. */
+const MAX_FILE_BYTES = 2 ** 30;
+const NO_LOADER: BuilderRefusal = { code: 'no-loader', reason: BUILDER_REFUSALS['no-loader'] };
+
+/** What the builder says, and how it judges what is in the file alone. */
+export interface BuilderAnswer {
+  readonly verdict: BuilderVerdict;
+  /** Set when the container changes what Xen does with the kernel. */
+  readonly warning: Warning | null;
+}
+
+/**
+ * Asks the builder about an image.
+ *
+ * @param xen its notes
+ * @throws only what the source throws when it cannot be read
+ */
+export async function askBuilder(source: ImageSource, image: Judged, xen: XenNotes): Promise<BuilderAnswer> {
+  const plain = await judgeKernel(source, image, xen);
+  const { gzip } = source;
+  if (gzip === undefined) {
+    const tooLarge = source.size > MAX_FILE_BYTES;
+    const why: BuilderRefusal = { code: 'file-too-large', reason: BUILDER_REFUSALS['file-too-large'] };
+    const takes: TakeVerdict = tooLarge
+      ? { ok: false, container: null, kernelSize: null, why }
+      : { ok: true, container: null, kernelSize: source.size, why: null };
+    return { verdict: { takes, ...(tooLarge ? refuseAll(why) : plain) }, warning: null };
+  }
+  const taken = takeGzip(gzip);
+  const container = 'gzip';
+  if (!taken.ok) {
+    const { why } = taken;
+    const verdict: BuilderVerdict = { takes: { ok: false, container, kernelSize: null, why }, ...refuseAll(why) };
+    return { verdict, warning: warn(gzip, why.reason) };
+  }
+  const { kernelSize, imageBytes } = taken;
+  const seen = await judgeUnopened(new PaddedSource(source, imageBytes, kernelSize));
+  const verdict: BuilderVerdict = { takes: { ok: true, container, kernelSize, why: null }, ...seen };
+  const isSame = seen.pv.ok === plain.pv.ok && seen.hvm.ok === plain.hvm.ok && imageBytes === source.size;
+  const found = `It has ${kernelSize} bytes: the ${imageBytes} of the first member, then zeros.`;
+  return { verdict, warning: isSame ? null : warn(gzip, found) };
+}
+
+type Judged = Parameters<typeof judgeByBuilder>[0];
+type LoaderVerdict = Omit<BuilderVerdict, 'takes'>;
+
+async function judgeKernel(source: ImageSource, image: Judged, xen: XenNotes): Promise<LoaderVerdict> {
+  const start = await source.read(0, Math.min(source.size, LOADER_PROBE_BYTES));
+  return judgeByBuilder(image, xen, findOtherLoader(start, source.size));
+}
+
+/** As `judgeKernel`, from the beginning. What is no ELF image finds no loader. */
+async function judgeUnopened(source: ImageSource): Promise<LoaderVerdict> {
+  const headers = await readHeaders(source);
+  const started = headers === null ? null : init(headers);
+  if (started?.ok !== true) return refuseAll(NO_LOADER);
+  const { image } = started;
+  return judgeKernel(source, image, await readXenNotes(source, image, findKernelRange(image)));
+}
+
+const warn = ({ sizeWord }: GzipFacts, found: string): Warning => ({
+  code: 'xen-reads-differently',
+  detail:
+    `Xen unpacks the first member of the gzip file only, into as many bytes as the last four of the file say ` +
+    `(${sizeWord}) and 16 more. ${found} Compress the kernel again, as one member.`,
+});
+
+/** The first bytes of an image, then zeros. */
+class PaddedSource implements ImageSource {
+  readonly size: number;
+  readonly #source: ImageSource;
+  readonly #imageBytes: number;
+
+  constructor(source: ImageSource, imageBytes: number, size: number) {
+    this.#source = source;
+    this.#imageBytes = imageBytes;
+    this.size = size;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    assertInside(offset, length, this.size);
+    const inside = Math.max(0, Math.min(length, this.#imageBytes - offset));
+    if (inside === length) return this.#source.read(offset, length);
+    const bytes = new Uint8Array(length);
+    if (inside > 0) bytes.set(await this.#source.read(offset, inside));
+    return bytes;
+  }
+
+  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
+    yield await this.read(offset, length);
+  }
+
+  /** The image closes with its own source. */
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}

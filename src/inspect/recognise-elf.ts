@@ -1,0 +1,112 @@
+/** Tells what an ELF file is that is no kernel, or that was sent in place of a symbol blob. */
+import { ELF64, PT_INTERP, PT_LOAD } from '../elf/format.ts';
+import { identify, locateHeaders } from '../elf/headers.ts';
+import { type Headers, View } from '../elf/view.ts';
+import type { ImageSource } from './image-source.ts';
+import { findTextDamage, readStart } from './recognise.ts';
+
+/** FreeBSD kernels name this as their interpreter; what programs name exists. */
+const KERNEL_INTERPRETER = '/red/herring';
+/** Shared objects are linked to begin below this address, kernels are not. */
+const LOWEST_KERNEL_ADDRESS = 0x1_0000n;
+
+/**
+ * What an ELF image is when it is not the kernel that it should be, and what to do: sentences for a person.
+ *
+ * @returns null when it may be a kernel
+ * @throws only what the source throws when it cannot be read
+ */
+export async function recogniseElf(source: ImageSource, headers: Headers): Promise<string | null> {
+  const damage = findHeaderDamage(headers);
+  if (damage !== null) return damage;
+  const { type } = identify(headers);
+  if (type === 'REL') {
+    return 'The image is a relocatable object (ET_REL), such as an object file (.o) or a kernel module (.ko). Send the linked kernel.';
+  }
+  if (type === 'CORE') {
+    return 'The image is a core dump (ET_CORE). Send the kernel that was running.';
+  }
+  if (findShape(headers) === 'blob') {
+    return 'It looks like a symbol blob without its size word. POST /verify (the command: bsdsyms verify) says what guests make of a blob.';
+  }
+  const { interpreter, lowest } = await readPrograms(source, headers);
+  if (interpreter === KERNEL_INTERPRETER) return null;
+  if (interpreter.startsWith('/')) {
+    return 'It looks like a user-space program: it names an interpreter (PT_INTERP). Send a kernel.';
+  }
+  if (type === 'DYN' && lowest < LOWEST_KERNEL_ADDRESS) {
+    return 'It looks like a shared library, a kernel module or a user-space program (ET_DYN, linked at address 0). Send a kernel.';
+  }
+  return null;
+}
+
+/** What happened to the ELF header of an image that was handled as text; null when nothing did. */
+export function findHeaderDamage({ imageSize, elfHeader: { bytes } }: Headers): string | null {
+  return findTextDamage(new Uint8Array(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, imageSize)));
+}
+
+/**
+ * Why a file is neither a symbol blob nor a dump of memory that begins with one: a sentence for a person.
+ *
+ * A dump may begin with anything, so only what certainly is something else is found: an ELF image, or bytes that were
+ * handled as text. A dump that begins with the ELF header of a blob, without its size word, is none.
+ *
+ * @returns null when it may be a blob
+ * @throws only what the source throws when it cannot be read
+ */
+export async function findBlobObjection(source: ImageSource): Promise<string | null> {
+  if (source.size === 0) return 'The file is empty. Check the step that produced it.';
+  const start = await readStart(source);
+  const damage = findTextDamage(start);
+  if (damage !== null) return damage;
+  const located = locateHeaders(start, source.size);
+  if (located === null || findShape(located) !== 'image') return null;
+  return (
+    'The file is an ELF image, not a symbol blob, which begins with a size word. ' +
+    'POST /bsdsyms (the command: bsdsyms blob) makes the blob of an image.'
+  );
+}
+
+/** An image has program headers, or section headers anywhere; loaders leave a blob none but those after its ELF header. */
+function findShape({
+  imageSize,
+  format,
+  elfHeader,
+}: Pick<Headers, 'imageSize' | 'format' | 'elfHeader'>): 'image' | 'blob' | null {
+  const { e_phnum, e_shnum, e_shoff, e_ehsize } = format.elfHeader.fields;
+  // The fields that loaders replace are little-endian in every blob; whether a field is 0 does not depend on that.
+  const view = new View(imageSize, true);
+  if (view.u32(elfHeader, 0, e_phnum) !== 0) return 'image';
+  if (view.u32(elfHeader, 0, e_shnum) === 0) return null;
+  const shoff = view.u64(elfHeader, 0, e_shoff);
+  const isOfBlob = shoff === BigInt(ELF64.elfHeader.size) || shoff === BigInt(view.u32(elfHeader, 0, e_ehsize));
+  return isOfBlob ? 'blob' : 'image';
+}
+
+interface Programs {
+  /** The start of the path that PT_INTERP holds; empty when there is none. */
+  readonly interpreter: string;
+  /** The lowest `p_vaddr` of the PT_LOAD segments. */
+  readonly lowest: bigint;
+}
+
+async function readPrograms(source: ImageSource, headers: Headers): Promise<Programs> {
+  const { programHeaders: table, format } = headers;
+  const { p_type, p_offset, p_filesz, p_vaddr } = format.programHeader.fields;
+  // What is read here must not become a reason against the image.
+  const view = new View(headers.imageSize, headers.littleEndian);
+  let lowest = 2n ** 64n;
+  let path: ReturnType<View['range']> = null;
+  for (let index = 0; index < table.count; index++) {
+    const type = view.u32(table, index, p_type);
+    if (type === PT_LOAD) {
+      const vaddr = view.u64(table, index, p_vaddr);
+      if (vaddr < lowest) lowest = vaddr;
+    } else if (type === PT_INTERP) {
+      path ??= view.range('interpreter', view.u64(table, index, p_offset), view.u64(table, index, p_filesz));
+    }
+  }
+  if (path === null) return { interpreter: '', lowest };
+  const bytes = await source.read(path.offset, Math.min(path.length, KERNEL_INTERPRETER.length));
+  return { interpreter: String.fromCharCode(...bytes), lowest };
+}

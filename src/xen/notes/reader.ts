@@ -1,0 +1,182 @@
+/**
+ * Checked reads of bytes that are no headers, such as notes, by the rules of `View`: what is outside the image is
+ * recorded and reads as 0.
+ *
+ * Each note's size locates the next, so what will be read is not known beforehand. The reads are generators that ask
+ * for blocks of the image and go on with those bytes; `inspect/read-notes.ts` drives them.
+ */
+import type { ElfImage } from '../../elf/headers.ts';
+import { isInside, type View } from '../../elf/view.ts';
+
+/** A range of the image that a walk wants to see. It is inside, and not longer than a block. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * Yields the range it wants to see, and goes on with those bytes. It yields null where it has worked for a while: the
+ * driver may give others their turn, and what it passes in then does not matter.
+ */
+export type NotesWalk<Result> = Generator<ByteRange | null, Result, Uint8Array>;
+
+/** Headers, notes or blocks that are looked at between two turns. */
+export const STEPS_PER_TURN = 512;
+
+/** The longest string, without its NUL. */
+export const MAX_STRING_BYTES = 4096;
+
+/** Blocks are aligned. Notes that lie far apart cost one each, so they are small. */
+export const BLOCK_BYTES = 1024;
+/** 1 MiB: small images are read once, however often their notes point to the same bytes. */
+const MAX_BLOCKS = 1024;
+
+export class NoteReader {
+  readonly view: View;
+  /** By block number, in the order in which they were read. */
+  readonly #blocks = new Map<number, Uint8Array>();
+  /** The block used last. */
+  #block: Uint8Array = new Uint8Array();
+  #blockStart = 0;
+
+  constructor({ view }: Pick<ElfImage, 'view'>) {
+    this.view = view;
+  }
+
+  /** Whether the byte is inside the image. */
+  isInside(at: number): boolean {
+    return isInside(at, 1, this.view.imageSize);
+  }
+
+  *u32(what: string, at: number): NotesWalk<number> {
+    return Number(yield* this.integer(what, at, 4));
+  }
+
+  /** A description of 1, 2, 4 or 8 bytes as one number; any other size reads as 0. */
+  *number(what: string, at: number, size: number): NotesWalk<bigint> {
+    return size === 1 || size === 2 || size === 4 || size === 8 ? yield* this.integer(what, at, size) : 0n;
+  }
+
+  /** The first 32-bit words of a description, at most `count`; none when it is not made of whole words. */
+  *words(what: string, at: number, size: number, count: number): NotesWalk<bigint[]> {
+    const words: bigint[] = [];
+    if (size % 4 !== 0) return words;
+    while (words.length < count && words.length * 4 < size) {
+      words.push(yield* this.integer(what, at + words.length * 4, 4));
+    }
+    return words;
+  }
+
+  /**
+   * A string whose NUL is inside the image and at most `MAX_STRING_BYTES` away. Otherwise null, and recorded.
+   * The bytes are good until the next read.
+   */
+  *string(what: string, at: number): NotesWalk<Uint8Array | null> {
+    const { view } = this;
+    const room = this.isInside(at) ? Math.min(MAX_STRING_BYTES + 1, view.imageSize - at) : 0;
+    if (room > 0) {
+      const bytes = this.#atHand(at) ?? (yield* this.#load(at));
+      const end = bytes.indexOf(0);
+      if (end !== -1) return end < room ? bytes.subarray(0, end) : this.#endless(what, at, room);
+      if (bytes.length < room) {
+        const all = yield* this.#range(at, room);
+        const farEnd = all.indexOf(0);
+        if (farEnd !== -1) return all.subarray(0, farEnd);
+      }
+    }
+    return this.#endless(what, at, room);
+  }
+
+  /** Records a string without a NUL in `room` bytes: all that are inside, or all that a string may have. */
+  #endless(what: string, at: number, room: number): null {
+    if (room > MAX_STRING_BYTES) {
+      this.view.record('string-too-long', () => ({
+        what,
+        offset: BigInt(at),
+        length: null,
+        detail: `The ${what} at offset ${at} does not end within ${MAX_STRING_BYTES} bytes.`,
+      }));
+    } else this.recordOutside(what, at + room, 1);
+    return null;
+  }
+
+  /** The bytes from `at` on to the end of its block or of the image: at least one. `at` is inside the image. */
+  *rest(at: number): NotesWalk<Uint8Array> {
+    return this.#atHand(at) ?? (yield* this.#load(at));
+  }
+
+  *integer(what: string, at: number, size: 1 | 2 | 4 | 8): NotesWalk<bigint> {
+    if (!isInside(at, size, this.view.imageSize)) {
+      this.recordOutside(what, at, size);
+      return 0n;
+    }
+    const atHand = this.#atHand(at);
+    const bytes = atHand !== undefined && atHand.length >= size ? atHand : yield* this.#range(at, size);
+    const data = new DataView(bytes.buffer, bytes.byteOffset, size);
+    const { littleEndian } = this.view;
+    switch (size) {
+      case 1:
+        return BigInt(data.getUint8(0));
+      case 2:
+        return BigInt(data.getUint16(0, littleEndian));
+      case 4:
+        return BigInt(data.getUint32(0, littleEndian));
+      case 8:
+        return data.getBigUint64(0, littleEndian);
+    }
+  }
+
+  recordOutside(what: string, at: number, size: number): void {
+    this.view.recordOutside(() => ({ what, offset: BigInt.asUintN(64, BigInt(at)), length: BigInt(size) }));
+  }
+
+  /** `length` bytes from `at` on, all inside the image, whichever blocks they are in. */
+  *#range(at: number, length: number): NotesWalk<Uint8Array> {
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const part = (this.#atHand(at + done) ?? (yield* this.#load(at + done))).subarray(0, length - done);
+      bytes.set(part, done);
+      done += part.length;
+    }
+    return bytes;
+  }
+
+  /** The bytes from `at` on that need no reading; undefined when there are none. */
+  #atHand(at: number): Uint8Array | undefined {
+    const offset = at - this.#blockStart;
+    if (offset >= 0 && offset < this.#block.length) return this.#block.subarray(offset);
+    const number = Math.floor(at / BLOCK_BYTES);
+    const block = this.#blocks.get(number);
+    if (block === undefined) return undefined;
+    this.#block = block;
+    this.#blockStart = number * BLOCK_BYTES;
+    return block.subarray(at - this.#blockStart);
+  }
+
+  /** As `#atHand`, after reading the block. */
+  *#load(at: number): NotesWalk<Uint8Array> {
+    const number = Math.floor(at / BLOCK_BYTES);
+    const offset = number * BLOCK_BYTES;
+    const block = yield { offset, length: Math.min(BLOCK_BYTES, this.view.imageSize - offset) };
+    const [oldest] = this.#blocks.keys();
+    if (oldest !== undefined && this.#blocks.size === MAX_BLOCKS) this.#blocks.delete(oldest);
+    this.#blocks.set(number, block);
+    this.#block = block;
+    this.#blockStart = offset;
+    return block.subarray(at - offset);
+  }
+}
+
+/** Bytes as the characters of the same number: the reference knows no encoding. At most `MAX_STRING_BYTES` of them. */
+export function latin1(bytes: Uint8Array): string {
+  const codes: ArrayLike<number> = bytes;
+  // Not spread: that would iterate, and is ten times slower.
+  return Reflect.apply(String.fromCharCode, null, codes) as string;
+}
+
+export function asciiBytes(text: string): Uint8Array {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+export const spells = (bytes: Uint8Array | null, expected: Uint8Array): boolean =>
+  bytes !== null && bytes.length === expected.length && expected.every((byte, index) => bytes[index] === byte);
