@@ -10,11 +10,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ended, run, start } from '../support/command.ts';
 import { kernel } from '../support/elf-builder.ts';
+import { until } from '../support/patience.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -108,12 +108,10 @@ describe('a process', () => {
   });
 
   test('leaves nothing behind when it is interrupted', async () => {
-    // Large enough not to be done before it is seen.
-    const wide = directory.write(kernel({ memsz: 2n ** 31n }).bytes);
     const output = new TemporaryDirectory();
-    const child = start(['image', '-o', output.file('kernel.bin'), wide]);
+    const child = start(['layout', '-o', output.file('layout.json'), file], ['--import', unfinished]);
     const end = ended(child);
-    while (readdirSync(output.path).length === 0 && child.exitCode === null) await sleep(1);
+    await until(() => readdirSync(output.path).length > 0);
     child.kill('SIGTERM');
     expect(await end).toMatchObject({ status: 'SIGTERM', stderr: '' });
     expect(readdirSync(output.path)).toEqual([]);
@@ -143,6 +141,11 @@ const pretend = (version: string): string[] => [
   `data:text/javascript,Object.defineProperty(process, 'versions', { value: { node: '${version}' } })`,
 ];
 const line = (version: string): string => `bsdsyms: Node.js 24 or later is needed; this is ${version}.\n`;
+
+/** A module that, loaded first, keeps the process from ever writing to a file. */
+const unfinished =
+  'data:text/javascript,import { open } from "node:fs/promises"; const file = await open("/dev/null"); ' +
+  'Object.getPrototypeOf(file).write = () => new Promise(() => setInterval(() => {}, 1000)); await file.close();';
 
 /** A module that, loaded first, lists on standard error what is loaded behind it. */
 const listing =

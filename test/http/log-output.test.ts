@@ -2,16 +2,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
-import { type AddressInfo, connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { afterAll, describe, expect, test } from 'vitest';
 import { type LogLine, send } from '../support/http.ts';
-import { Processes, type ServiceProcess } from '../support/process.ts';
+import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
+import { Processes, type ServiceProcess, unusedPort } from '../support/process.ts';
 import { scrape } from '../support/prometheus.ts';
 import { head } from '../support/raw-http.ts';
 import { SlowUpload } from '../support/slow-upload.ts';
 
-const GRACE_MS = '60000';
-const SOON = { timeout: 120_000, interval: 50 };
 /** More lines than a pipe holds. */
 const MANY = 2000;
 /** More than pipes and service hold together. */
@@ -44,7 +43,7 @@ const droppedLines = async (port: number): Promise<number> =>
   (await scrape({ port })).sum('bsdsyms_log_lines_dropped_total');
 const isRequest = ({ msg, route }: LogLine): boolean => msg === 'request' && route === '/healthz';
 const start = async (env: Readonly<Record<string, string>>): Promise<{ child: ServiceProcess; port: number }> => {
-  const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS, ...env });
+  const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: String(PATIENCE_MS), ...env });
   const { port } = await child.listening(Number(env['BSDSYMS_WORKERS'] ?? 1));
   return { child, port };
 };
@@ -81,7 +80,7 @@ describe.concurrent.each(['1', '2'])('with %s workers', (workers) => {
   });
 
   test('a second signal ends it at once while nobody reads the log', async ({ expect: own }) => {
-    const { child, port } = await start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: '600000' });
+    const { child, port } = await start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: LONG_MS });
     child.stopReading();
     await sendMany(port, MANY);
     const upload = await SlowUpload.begin({ port });
@@ -111,13 +110,8 @@ const readiness = (port: number): Promise<number> =>
   );
 
 test.skipIf(!existsSync('/dev/full'))('it serves on when the log cannot be written, as the disk is full', async () => {
-  // The port cannot be read from the log.
-  const holder = createServer().listen(0, '127.0.0.1');
-  await once(holder, 'listening');
-  const { port } = holder.address() as AddressInfo;
-  holder.close();
-  await once(holder, 'close');
-
+  // It cannot be read from the log.
+  const port = unusedPort();
   const full = openSync('/dev/full', 'w');
   const child = spawn(process.execPath, ['src/service/main.ts'], {
     env: { PORT: String(port) },

@@ -5,24 +5,23 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
 import { json, post, send } from '../support/http.ts';
-import { Processes } from '../support/process.ts';
+import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
+import { Processes, unusedPort } from '../support/process.ts';
 import { scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 import { finishAll, SlowUpload } from '../support/slow-upload.ts';
 
 const image = kernel().bytes;
 /** Enough for what is finished at once; when something keeps the process, it ends with this and a status of its own. */
-const GRACE_MS = '6000';
-/** More than a test has. */
-const LONG_MS = '600000';
+const GRACE_MS = String(PATIENCE_MS);
 
 const processes = new Processes();
 afterAll(() => processes.endAll());
 
 /** Each with a process of its own. */
 describe.concurrent('after SIGTERM', () => {
-  test('uploads under way are answered, new ones refused, readiness is gone, and the status is 0', async () => {
-    const child = processes.start({ BSDSYMS_SHUTDOWN_DELAY_MS: '1500', BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+  test('and before the listener is closed, uploads under way are answered, new ones refused, and readiness is gone', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS, BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
     const { port } = await child.listening();
     expect((await send({ port }, '/readyz')).status).toBe(200);
     const uploads = [await SlowUpload.begin({ port }), await SlowUpload.begin({ port })];
@@ -40,6 +39,17 @@ describe.concurrent('after SIGTERM', () => {
     expect((await send({ port }, '/healthz')).text).toBe('ok\n');
     expect((await scrape({ port })).counts('bsdsyms_uploads_refused_total')).toEqual({ 'shutting-down': 5 });
 
+    expect(await finishAll(uploads)).toEqual([200, 200]);
+    await child.logged(({ msg, route, status }) => msg === 'request' && route === '/bsdsyms' && status === 200, 2);
+    expect(child.stderr).toBe('');
+  });
+
+  test('the status is 0 when the delay is over and all is answered', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_DELAY_MS: '300', BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+    const { port } = await child.listening();
+    const uploads = [await SlowUpload.begin({ port }), await SlowUpload.begin({ port })];
+    child.kill('SIGTERM');
+    await child.message('shutting down');
     expect(await finishAll(uploads)).toEqual([200, 200]);
     expect(await child.exited).toEqual({ code: 0, signal: null });
     expect(child.logs({ msg: 'request', route: '/bsdsyms', status: 200 })).toHaveLength(2);
@@ -60,7 +70,7 @@ describe.concurrent('after SIGTERM', () => {
             () => 'listening',
             (error: NodeJS.ErrnoException) => error.code,
           ),
-        { timeout: 5000, interval: 20 },
+        SOON,
       )
       .toBe('ECONNREFUSED');
     expect(await upload.finish()).toBe(200);
@@ -165,12 +175,10 @@ describe.concurrent.each(['1', '3'])('SIGTERM ends %s workers in order', (worker
   test('with a collector of traces that cannot be reached, or does not answer', async () => {
     const silent = createServer(() => {}).listen(0, '127.0.0.1');
     await once(silent, 'listening');
-    const closed = createServer().listen(0, '127.0.0.1');
-    await once(closed, 'listening');
-    const urls = [silent, closed].map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    closed.close();
+    const ports = [(silent.address() as AddressInfo).port, unusedPort()];
     try {
-      for (const url of urls) {
+      for (const collector of ports) {
+        const url = `http://127.0.0.1:${collector}`;
         const child = processes.start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: '0', OTEL_EXPORTER_OTLP_ENDPOINT: url });
         const { port } = await child.listening(Number(workers));
         expect((await send({ port }, '/readyz', { headers: { connection: 'close' } })).status).toBe(200);

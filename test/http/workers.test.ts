@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
 import { type LogLine, post, send } from '../support/http.ts';
+import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
 import { isAlive, isListening, Processes, type ServiceProcess } from '../support/process.ts';
 import { Exposition, scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
@@ -12,10 +13,7 @@ import { TemporaryDirectory } from '../support/temporary.ts';
 
 const image = kernel().bytes;
 /** Enough for what is finished at once; when something keeps a worker, it ends with this and a status of its own. */
-const GRACE_MS = '6000';
-/** More than a test has. */
-const LONG_MS = '600000';
-const SOON = { timeout: 10_000, interval: 20 };
+const GRACE_MS = String(PATIENCE_MS);
 /** So that every request is handed to the next worker. */
 const ONCE = { connection: 'close' };
 /** What a message to another process may take. */
@@ -58,7 +56,6 @@ describe('the life of two workers', () => {
       BSDSYMS_SPOOL_BUDGET_BYTES: '100001',
       BSDSYMS_MAX_UPLOADS: '2',
       BSDSYMS_MAX_QUEUED_UPLOADS: '0',
-      BSDSYMS_SHUTDOWN_DELAY_MS: '1000',
       BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS,
     });
     [first = 0, second = 0] = cluster.pids;
@@ -135,13 +132,6 @@ describe('the life of two workers', () => {
     const uploads = await beginTwo(cluster);
     child.kill('SIGTERM');
     await child.logged(isShuttingDown, 2);
-    // In the time before the port is closed everyone is told to go elsewhere.
-    for (let worker = 0; worker < 2; worker++) {
-      expect((await send(cluster, '/readyz', { headers: ONCE })).status).toBe(503);
-      const refused = await post(cluster, '/bsdsyms', image, ONCE);
-      expect(refused.status).toBe(503);
-      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
-    }
     expect(await finishAll(uploads)).toEqual([200, 200]);
     expect(await child.exited).toEqual({ code: 0, signal: null });
     expect(workersOf(child.logs({ msg: 'stopped' }))).toEqual(new Set([first, second]));
@@ -338,6 +328,18 @@ describe.concurrent('two workers', () => {
     expect(await child.exited).toEqual({ code: 0, signal: null });
     expect(child.logs({ msg: 'stopped' })).toHaveLength(2);
     expect(child.logs({ level: 50 })).toEqual([]);
+  });
+
+  test('refuse everybody in the time before the port is closed', async () => {
+    const cluster = await start(processes, { BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS });
+    cluster.child.kill('SIGTERM');
+    await cluster.child.logged(isShuttingDown, 2);
+    for (let worker = 0; worker < 2; worker++) {
+      expect((await send(cluster, '/readyz', { headers: ONCE })).status).toBe(503);
+      const refused = await post(cluster, '/bsdsyms', image, ONCE);
+      expect(refused.status).toBe(503);
+      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+    }
   });
 
   test('end at once with a second signal', async ({ expect: own }) => {

@@ -7,11 +7,11 @@ import {
   type OutgoingHttpHeaders,
   request as sendRequest,
 } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { readSettings, SETTING_KEYS } from '../../src/config.ts';
 import { type App, buildApp } from '../../src/http/app.ts';
 import { processSlabs } from '../../src/image/slabs.ts';
+import { PATIENCE_MS, until } from './patience.ts';
 
 export type LogLine = Readonly<Record<string, unknown>>;
 
@@ -104,15 +104,6 @@ export async function uploading(service: Service): Promise<void> {
   if (!(await until(() => occupied(service).uploads > 0))) throw new Error('no upload has begun');
 }
 
-const POLLS = 1000;
-const POLL_MS = 2;
-
-/** @returns false when it did not come about */
-async function until(condition: () => boolean): Promise<boolean> {
-  for (let poll = 0; poll < POLLS && !condition(); poll++) await sleep(POLL_MS);
-  return condition();
-}
-
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -126,16 +117,14 @@ export interface SendOptions {
   readonly body?: Uint8Array | string;
 }
 
-/** A request that is never answered fails its test, and only its test. */
-const NO_ANSWER_MS = 5000;
-
 const agent = new Agent({ keepAlive: true });
 
 /** Sends one request over a kept connection. Without a `Content-Type` of the caller's none is sent. */
 export async function send({ port }: Pick<Service, 'port'>, path: string, options: SendOptions = {}): Promise<Answer> {
   const { method = 'GET', headers = {}, body = '' } = options;
   const request = sendRequest({ agent, host: '127.0.0.1', port, path, method, headers });
-  request.setTimeout(NO_ANSWER_MS, () => request.destroy(new Error(`no answer to ${method} ${path}`)));
+  // A request that is never answered fails its test, and only its test.
+  request.setTimeout(PATIENCE_MS, () => request.destroy(new Error(`no answer to ${method} ${path}`)));
   request.end(body);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   // A test may end, and its service with it, while the rest of a refused body is sent. A cut answer fails below.

@@ -1,5 +1,6 @@
 /** The service in a process of its own, as an operator starts it. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { LogLine } from './http.ts';
@@ -117,6 +118,9 @@ export class ServiceProcess {
     await this.exited;
   }
 }
+
+/** A port that nobody gets who asks the system for one, so that it stays free until it is used. Two tests hardly ever have the same. */
+export const unusedPort = (): number => randomInt(20_000, 32_000);
 
 /** The line of a process that has begun to listen. */
 export const isListening = ({ msg }: LogLine): boolean => /listening at/.test(String(msg));
