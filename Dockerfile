@@ -1,5 +1,5 @@
 # The minor version is that of the dev dependency `node` in package.json; a test holds them together.
-FROM node:24.21-slim AS build
+FROM node:26.10-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci
@@ -7,7 +7,7 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN npm run build
 
-FROM node:24.21-slim
+FROM node:26.10-slim
 LABEL org.opencontainers.image.title="bsdsyms" \
       org.opencontainers.image.description="The symbol table that Xen places behind a BSD kernel, as an HTTP service" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -27,10 +27,11 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 8080}/healthz`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# Node's permission model: the application, the spool and /etc/bsdsyms, where tokens and certificates are mounted; no child
-# processes, addons or threads. /proc is for the metrics of the process. BSDSYMS_WORKERS other than 1 needs
-# --allow-child-process as well, so a command of its own; one container a core does the same with less.
-CMD ["node", "--permission", \
+# Node's permission model: the network, the application, the spool and /etc/bsdsyms, where tokens and certificates are
+# mounted; no child processes, addons or threads. /proc is for the metrics of the process. BSDSYMS_WORKERS other than 1
+# needs --allow-child-process as well, so a command of its own; one container a core does the same with less.
+# --allow-net is new since Node 24, and Node says so on stderr unless --disable-warning keeps it quiet.
+CMD ["node", "--disable-warning=ExperimentalWarning", "--permission", "--allow-net", \
   "--allow-fs-read=/app", "--allow-fs-read=/etc/bsdsyms", "--allow-fs-read=/spool", "--allow-fs-write=/spool", \
   "--allow-fs-read=/proc/self/fd", "--allow-fs-read=/proc/self/limits", "--allow-fs-read=/proc/self/status", \
   "dist/service/main.js"]

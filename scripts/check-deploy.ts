@@ -288,7 +288,13 @@ function checkUnit(): void {
   );
   check(config.spoolDir === `/var/cache/${value('CacheDirectory')}`, `${file}: the spool is not the cache directory`);
   const start = value('ExecStart');
-  for (const flag of ['--permission', `--allow-fs-write=${config.spoolDir}`, `--allow-fs-read=${config.spoolDir}`]) {
+  const flags = [
+    '--permission',
+    '--allow-net',
+    `--allow-fs-write=${config.spoolDir}`,
+    `--allow-fs-read=${config.spoolDir}`,
+  ];
+  for (const flag of flags) {
     check(start.split(/\s+/).includes(flag), `${file}: node is started without ${flag}`);
   }
   check(!start.includes('--allow-child-process') || config.workers !== 1, `${file}: one process needs no children`);
@@ -300,6 +306,7 @@ function checkDockerfile(): void {
   const spool = /BSDSYMS_SPOOL_DIR=(\S+)/.exec(dockerfile)?.[1] ?? '';
   for (const flag of [
     '--permission',
+    '--allow-net',
     '--allow-fs-read=/app',
     `--allow-fs-read=${spool}`,
     `--allow-fs-write=${spool}`,

@@ -1,11 +1,12 @@
 /** Writes the generated tables into docs; with --check only tells whether they are up to date. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { describeSettings, loadConfig } from '../src/config.ts';
+import { describeRelations, describeSettings, loadConfig } from '../src/config.ts';
 import { Admission } from '../src/http/admission.ts';
 import { Metrics } from '../src/http/metrics.ts';
 import { Budget } from '../src/image/budget.ts';
 import { Spool } from '../src/image/spool.ts';
+import { describedRegistry } from '../src/service/process-metrics.ts';
 
 interface Table {
   readonly file: string;
@@ -17,6 +18,7 @@ interface Table {
 const settings = describeSettings().replace(`\`${tmpdir()}\``, "the system's folder for temporary files");
 const tables: readonly Table[] = [
   { file: 'docs/configuration.md', name: 'settings', text: settings },
+  { file: 'docs/configuration.md', name: 'relations', text: describeRelations() },
   { file: 'docs/operations.md', name: 'metrics', text: await describeMetrics() },
 ];
 
@@ -25,7 +27,8 @@ async function describeMetrics(): Promise<string> {
   const config = loadConfig({});
   const store = { maxImageBytes: 1, memory: new Budget(1), spool: await Spool.open(tmpdir(), 1) };
   const { registry } = new Metrics({ store, admission: new Admission(config), stallTimeoutMs: 1, unpack: true });
-  const own = registry.getMetricsAsArray().filter(({ name }) => name.startsWith('bsdsyms_'));
+  const metrics = [...registry.getMetricsAsArray(), ...describedRegistry().getMetricsAsArray()];
+  const own = metrics.filter(({ name }) => name.startsWith('bsdsyms_'));
   const rows = own.map((metric) => {
     const labels = 'labelNames' in metric ? (metric.labelNames as readonly string[]) : [];
     const { name, help, type } = metric as unknown as { name: string; help: string; type: string };

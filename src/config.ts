@@ -31,8 +31,9 @@ const integer = (min: number, max: number): Kind<number> => ({
 
 /** Sizes and times; the unit is in the setting's name. */
 const bytes = (min: number): Kind<number> => integer(min, Number.MAX_SAFE_INTEGER);
-/** Node's timers take at most 2^31-1 ms. */
-const milliseconds = (min: number): Kind<number> => integer(min, 2 ** 31 - 1);
+/** Node's timers take at most 2^31-1 ms; this leaves room for the sum of two settings and what is added to it. */
+export const MAX_MILLISECONDS = 1_000_000_000;
+const milliseconds = (min: number): Kind<number> => integer(min, MAX_MILLISECONDS);
 
 const oneOf = <const T extends string>(...values: T[]): Kind<T> => ({
   accepts: values.join(', '),
@@ -54,9 +55,12 @@ const optionalFile: Kind<string | null> = {
   parse: (text) => directory.parse(text),
 };
 
+/** The value of BSDSYMS_WORKERS that depends on the machine and the other settings. */
+export const AUTO = 'auto';
+
 const workers: Kind<number> = {
-  accepts: '`auto` for one a core, or a whole number from 1 to 256',
-  parse: (text) => (text === 'auto' ? availableParallelism() : integer(1, 256).parse(text)),
+  accepts: '`auto` for one a core, as far as the budgets allow, or a whole number from 1 to 256',
+  parse: (text) => (text === AUTO ? availableParallelism() : integer(1, 256).parse(text)),
 };
 
 const addresses: Kind<readonly string[]> = {
@@ -153,8 +157,60 @@ export const SETTINGS = {
   tlsKeyFile: setting('BSDSYMS_TLS_KEY_FILE', optionalFile, null, 'its private key (PEM)'),
 } as const satisfies Record<string, Setting<unknown>>;
 
+/** All of them. */
+export const SETTING_KEYS = Object.keys(SETTINGS) as (keyof typeof SETTINGS)[];
+
 /** The settings in use. */
 export type Config = Readonly<{ [Key in keyof typeof SETTINGS]: (typeof SETTINGS)[Key]['fallback'] }>;
+
+/** A worker's part of a budget. */
+export const shareOf = (config: Pick<Config, 'workers' | Budget>, budget: Budget): number =>
+  Math.floor(config[budget] / config.workers);
+type Budget = 'memoryBudgetBytes' | 'spoolBudgetBytes';
+
+/** What must hold between settings that are each usable. */
+interface Relation {
+  readonly settings: readonly (keyof Config)[];
+  /** For the documentation. */
+  readonly rule: string;
+  /** What is wrong with the first of the settings, naming the others; null when nothing is. */
+  readonly objection: (config: Config) => string | null;
+}
+
+const nameOf = (key: keyof Config): string => SETTINGS[key].name;
+const show = (config: Config, key: keyof Config): string => `${nameOf(key)}=${String(config[key])}`;
+const unless = (holds: boolean, objection: string): string | null => (holds ? null : objection);
+
+export const RELATIONS: readonly Relation[] = [
+  {
+    settings: ['maxImageBytes', 'memoryBudgetBytes', 'spoolBudgetBytes', 'workers'],
+    rule: 'An image is held in memory or in the spool, whole, so one of the budgets must have room for the largest image: with several workers, the part that each of them gets.',
+    objection: (config) => {
+      const parts = [shareOf(config, 'memoryBudgetBytes'), shareOf(config, 'spoolBudgetBytes')] as const;
+      const each =
+        config.workers === 1 ? '' : `, of which each of ${show(config, 'workers')} gets ${parts.join(' and ')}`;
+      return unless(
+        config.maxImageBytes <= Math.max(...parts),
+        `an image of ${config.maxImageBytes} bytes fits neither into ${show(config, 'memoryBudgetBytes')} nor into ${show(config, 'spoolBudgetBytes')}${each}`,
+      );
+    },
+  },
+  {
+    settings: ['queueTimeoutMs', 'uploadTimeoutMs'],
+    rule: 'The time in the queue is part of the time for the whole request, so it must be the shorter one.',
+    objection: (config) =>
+      unless(
+        config.maxQueuedUploads === 0 || config.queueTimeoutMs < config.uploadTimeoutMs,
+        `${config.queueTimeoutMs} must be less than ${show(config, 'uploadTimeoutMs')}, which the time in the queue is part of`,
+      ),
+  },
+  {
+    settings: ['tlsCertFile', 'tlsKeyFile'],
+    rule: 'A certificate and its key are set together.',
+    objection: ({ tlsCertFile, tlsKeyFile }) =>
+      unless((tlsCertFile === null) === (tlsKeyFile === null), `must be set together with ${nameOf('tlsKeyFile')}`),
+  },
+];
 
 /** A setting that cannot be used; the message is one line that names it. */
 export class ConfigError extends Error {
@@ -182,18 +238,32 @@ const PREFIX = 'BSDSYMS_';
 /**
  * Reads the settings from environment variables. An empty value counts as unset.
  *
- * @throws ConfigError for an unusable value and for an unknown name that begins with `BSDSYMS_`
+ * @throws ConfigError for an unusable value, for an unknown name that begins with `BSDSYMS_`, and for values that cannot
+ *   work together
  */
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
   const known = new Set<string>(Object.values(SETTINGS).map(({ name }) => name));
   for (const name of Object.keys(env)) {
     if (name.startsWith(PREFIX) && !known.has(name)) throw new ConfigError(`${name}: there is no such setting`);
   }
-  return readSettings(env, Object.keys(SETTINGS) as (keyof Config)[]);
+  const config = fitWorkers(readSettings(env, SETTING_KEYS), env);
+  for (const { settings, objection } of RELATIONS) {
+    const wrong = objection(config);
+    const [first] = settings;
+    if (wrong !== null && first !== undefined) throw new ConfigError(`${nameOf(first)}: ${wrong}`);
+  }
+  return config;
+}
+
+/** `auto` starts only as many workers as each have room for the largest image. */
+function fitWorkers(config: Config, env: Readonly<Record<string, string | undefined>>): Config {
+  if (env[SETTINGS.workers.name] !== AUTO) return config;
+  const fitting = Math.floor(Math.max(config.memoryBudgetBytes, config.spoolBudgetBytes) / config.maxImageBytes);
+  return Object.freeze({ ...config, workers: Math.max(1, Math.min(config.workers, fitting)) });
 }
 
 /**
- * Reads some of the settings, and looks at no other variable.
+ * Reads some of the settings, and looks at no other variable nor at what must hold between them.
  *
  * @throws ConfigError for an unusable value
  */
@@ -219,6 +289,12 @@ function display(fallback: string | number | readonly string[] | null): string {
   const isUnset = fallback === null || (Array.isArray(fallback) && fallback.length === 0);
   return isUnset ? 'unset' : `\`${String(fallback)}\``;
 }
+
+/** What must hold between settings, as a Markdown list. */
+export const describeRelations = (): string =>
+  RELATIONS.map(({ settings, rule }) => `- ${settings.map((key) => `\`${nameOf(key)}\``).join(', ')}: ${rule}`).join(
+    '\n',
+  );
 
 /** The settings as the rows of a Markdown table. */
 export function describeSettings(): string {

@@ -10,7 +10,7 @@ import { openImageFile, openImageStream } from '../image/open.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
 import { findSubcommand, type ImageInvocation, parseCommandLine, UsageError } from './arguments.ts';
-import { OutputError, type Piece, writeToFile, writeToStream } from './output.ts';
+import { identify, isSame, OutputError, type Piece, writeToFile, writeToStream } from './output.ts';
 import { LIMITS, type Limits, type Result } from './subcommands.ts';
 
 /** Done; the image is refused; anything else. */
@@ -18,8 +18,8 @@ export type ExitStatus = 0 | 1 | 2;
 
 /** What the command is started with. */
 export interface Surroundings {
-  readonly stdin: Readable & { readonly isTTY?: boolean };
-  readonly stdout: Writable & { readonly isTTY?: boolean };
+  readonly stdin: Readable & { readonly isTTY?: boolean; readonly fd?: number };
+  readonly stdout: Writable & { readonly isTTY?: boolean; readonly fd?: number };
   readonly stderr: Writable;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
@@ -64,7 +64,13 @@ async function runSubcommand(
   surroundings: Surroundings,
   say: (line: string) => void,
 ): Promise<ExitStatus> {
-  const { stdout, env } = surroundings;
+  const { stdin, stdout, env } = surroundings;
+  const output = await identify(outputPath ?? stdout);
+  if (output?.isFile() === true && isSame(output, await identify(file === STANDARD_INPUT ? stdin : file))) {
+    throw new UsageError('The output is the file that is read. Give it another name.');
+  }
+  // Such as /dev/stdout, which is not to be replaced by a file.
+  const toStandardOutput = outputPath === null || isSame(output, await identify(stdout));
   const forPerson = outputPath === null && stdout.isTTY === true;
   if (format === 'bytes' && forPerson) {
     throw new UsageError(
@@ -73,7 +79,7 @@ async function runSubcommand(
   }
   const limits = readSettings(env, LIMITS);
   const write = (pieces: AsyncIterable<Piece> | Iterable<Piece>): Promise<void> => {
-    if (outputPath !== null) return writeToFile(outputPath, pieces);
+    if (!toStandardOutput) return writeToFile(outputPath, pieces);
     return writeToStream(stdout, forPerson ? endLine(pieces) : pieces);
   };
   const refuse = async (

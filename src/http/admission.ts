@@ -16,10 +16,19 @@ export interface Slot {
   leave(): void;
 }
 
+/** Hands out slots: to this process alone, or to it and others. */
+export interface AdmissionControl {
+  /** Uploads of this process that have a slot. */
+  readonly running: number;
+  /** Uploads of this process that wait for one. */
+  readonly queued: number;
+  enter(): Slot;
+}
+
 const RETRY_AFTER_SECONDS = 1;
 const ENTERED = Promise.resolve();
 
-export class Admission {
+export class Admission implements AdmissionControl {
   readonly #limits: AdmissionLimits;
   /** Those that wait, longest first; called when a slot is theirs. */
   readonly #queue = new Set<() => void>();
@@ -90,11 +99,11 @@ function once(call: () => void): () => void {
 }
 
 /** An upload may be given up before anything waits for its slot. */
-function ignoreRejection(promise: Promise<unknown>): void {
+export function ignoreRejection(promise: Promise<unknown>): void {
   promise.catch(() => {});
 }
 
-function tooBusy({ maxUploads }: AdmissionLimits): Problem {
+export function tooBusy({ maxUploads }: Pick<AdmissionLimits, 'maxUploads'>): Problem {
   return new Problem(
     'too-busy',
     `All ${maxUploads} places for uploads are taken. Send the request again after the time in Retry-After.`,

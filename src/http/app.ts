@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import multipart from '@fastify/multipart';
-import rateLimit from '@fastify/rate-limit';
+import rateLimit, { type FastifyRateLimitStoreCtor } from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
 import Fastify, {
   type FastifyBaseLogger,
@@ -16,7 +16,7 @@ import { Budget } from '../image/budget.ts';
 import { ImageError } from '../image/errors.ts';
 import { Spool } from '../image/spool.ts';
 import type { Tracing } from '../service/tracing.ts';
-import { Admission } from './admission.ts';
+import { Admission, type AdmissionControl } from './admission.ts';
 import { answerClientError } from './client-error.ts';
 import { whenOver } from './exchange.ts';
 import { handleExpectations } from './expectation.ts';
@@ -42,7 +42,7 @@ import type { Guard, UploadServices } from './upload-route.ts';
 const packageFile = new URL('../../package.json', import.meta.url);
 const { version, description } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
 
-const RATE_WINDOW_MS = 60_000;
+export const RATE_WINDOW_MS = 60_000;
 /** A request id of a caller is taken over only if it cannot do harm in a log or a header. */
 const PLAIN_ID = /^[\w.:-]{1,64}$/;
 /** W3C Trace Context, section 3.2. */
@@ -57,9 +57,13 @@ export interface App {
 }
 
 export interface AppOptions {
-  /** Where the text of /metrics comes from, when this is one process of several. */
-  readonly collectMetrics?: (() => Promise<string>) | undefined;
   readonly tracing?: Tracing | null;
+  /** What this process shares with others that serve with it: the text of /metrics, slots for uploads, and their rate. */
+  readonly shared?: {
+    readonly collectMetrics: () => Promise<string>;
+    readonly admission: AdmissionControl;
+    readonly rateLimitStore: FastifyRateLimitStoreCtor;
+  } | null;
 }
 
 /**
@@ -70,7 +74,7 @@ export interface AppOptions {
 export async function buildApp(
   config: Config,
   logger: FastifyBaseLogger,
-  { collectMetrics, tracing }: AppOptions = {},
+  { tracing, shared }: AppOptions = {},
 ): Promise<App> {
   const lifecycle = new Lifecycle();
   const upload: UploadOptions = {
@@ -79,7 +83,7 @@ export async function buildApp(
       memory: new Budget(config.memoryBudgetBytes),
       spool: await openSpool(config),
     },
-    admission: new Admission(config),
+    admission: shared?.admission ?? new Admission(config),
     stallTimeoutMs: config.stallTimeoutMs,
     unpack: true,
   };
@@ -158,7 +162,7 @@ export async function buildApp(
   });
   for (const component of COMPONENTS) server.addSchema(component);
 
-  const guard = await guardUploads(server, config);
+  const guard = await guardUploads(server, config, shared?.rateLimitStore);
 
   const methods = answerOtherMethods(server);
   const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard };
@@ -170,7 +174,7 @@ export async function buildApp(
   serviceRoutes(server, lifecycle);
   metricsRoute(
     server,
-    collectMetrics ?? (() => metrics.registry.metrics()),
+    shared?.collectMetrics ?? (() => metrics.registry.metrics()),
     openTokens(config, 'metricsTokensFile', logger),
   );
   methods.close();
@@ -201,7 +205,11 @@ function openTokens(config: Config, key: 'tokensFile' | 'metricsTokensFile', log
 }
 
 /** What an upload passes before anything else: the rate limit of its client, then the tokens. */
-async function guardUploads(server: FastifyInstance, config: Config): Promise<Guard[]> {
+async function guardUploads(
+  server: FastifyInstance,
+  config: Config,
+  store: FastifyRateLimitStoreCtor | undefined,
+): Promise<Guard[]> {
   const tokens = openTokens(config, 'tokensFile', server.log);
   const guards: Guard[] = [];
   if (config.rateLimitPerMinute > 0) {
@@ -210,6 +218,9 @@ async function guardUploads(server: FastifyInstance, config: Config): Promise<Gu
       max: config.rateLimitPerMinute,
       timeWindow: RATE_WINDOW_MS,
       enableDraftSpec: true,
+      ...(store === undefined ? {} : { store }),
+      // The limit is fairness among clients; without a count they are served.
+      skipOnError: true,
       errorResponseBuilder: (_request, { max, ttl }) =>
         new Problem('rate-limited', `This address may start ${max} uploads a minute. Wait ${Math.ceil(ttl / 1000)} s.`),
     });

@@ -22,9 +22,8 @@ export function createListener(config: Config, log: FastifyBaseLogger, handler: 
     keepAliveTimeout: config.keepAliveTimeoutMs,
   };
   const { tlsCertFile, tlsKeyFile } = config;
-  if (tlsCertFile === null && tlsKeyFile === null) return createServer(options, handler);
-  if (tlsKeyFile === null) throw new ConfigError(`${SETTINGS.tlsKeyFile.name}: a certificate needs its key`);
-  if (tlsCertFile === null) throw new ConfigError(`${SETTINGS.tlsCertFile.name}: a key needs its certificate`);
+  // They are set together.
+  if (tlsCertFile === null || tlsKeyFile === null) return createServer(options, handler);
 
   const read = () => {
     const cert = nameFailure(SETTINGS.tlsCertFile, () => readFileSync(tlsCertFile));

@@ -1,5 +1,5 @@
 /** What operators can watch (Prometheus). Labels have few values: codes, routes, names from closed lists. */
-import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Compression } from '../image/decompress.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
@@ -98,13 +98,6 @@ export class Metrics {
     gauge('bsdsyms_memory_budget_limit_bytes', 'BSDSYMS_MEMORY_BUDGET_BYTES', () => store.memory.limit);
     gauge('bsdsyms_spool_budget_used_bytes', 'Images in spool files', () => store.spool.budget.used);
     gauge('bsdsyms_spool_budget_limit_bytes', 'BSDSYMS_SPOOL_BUDGET_BYTES', () => store.spool.budget.limit);
-  }
-
-  /** Lets a supervising process collect these metrics, to sum them over its workers. */
-  share(): AggregatorRegistry<typeof AggregatorRegistry.PROMETHEUS_CONTENT_TYPE> {
-    AggregatorRegistry.setRegistries(this.registry);
-    // It is its making that lets this process answer.
-    return new AggregatorRegistry();
   }
 
   /** @param route the pattern of the route, null when there is none */

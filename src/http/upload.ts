@@ -11,7 +11,7 @@ import type { PackedFormat } from '../image/unpack/unpacker.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
 import { MAX_REPEATS, type Parameters, quote, suggestName } from '../parameters.ts';
-import type { Admission } from './admission.ts';
+import type { AdmissionControl } from './admission.ts';
 import { contentCodings, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
 import type { ParameterCollector } from './parameters.ts';
@@ -29,7 +29,7 @@ const MAX_FORM_OVERHEAD_BYTES = 64 * 1024;
 
 export interface UploadOptions {
   readonly store: ImageStore;
-  readonly admission: Admission;
+  readonly admission: AdmissionControl;
   /** How long a body may pause. */
   readonly stallTimeoutMs: number;
   /** Whether a compressed file is unpacked, and one that is a form refused. */

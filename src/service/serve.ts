@@ -1,64 +1,108 @@
 /** One serving process: listens, and on a signal finishes what it has accepted. */
-import cluster from 'node:cluster';
-import { setTimeout } from 'node:timers/promises';
-import closeWithGrace from 'close-with-grace';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Config } from '../config.ts';
 import { buildApp } from '../http/app.ts';
+import type { Lifecycle } from '../http/lifecycle.ts';
 import { isLoopback } from './loopback.ts';
-import { askSupervisor, SHUTDOWN } from './supervise.ts';
-import { startTracing } from './tracing.ts';
+import { countDroppedLines } from './process-metrics.ts';
+import type { Log, Shutdown } from './shutdown.ts';
+import type { SupervisorLink } from './supervisor-link.ts';
+import { startTracing, type Tracing } from './tracing.ts';
+import { within } from './within.ts';
 
-/** What a terminal or a service manager sends to all processes of a group. */
-const TERMINAL_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 /** For the last answers to arrive. */
 const LINGER_MS = 200;
+/** What the end takes once all connections are closed, apart from the traces. */
+const CLOSE_MS = 500;
+/** How long the last traces may take. */
+const TRACES_MS = 1000;
+/** What a stop may take beyond the delay and the grace, the last lines of the log included. */
+export const STOP_MARGIN_MS = 2000;
 
-/** @throws ConfigError when a setting turns out to be unusable */
-export async function serve(config: Config, logger: Logger): Promise<void> {
-  const supervised = cluster.isWorker;
+/**
+ * @param supervisor that of several workers; null when this process is alone
+ * @throws ConfigError when a setting turns out to be unusable
+ */
+export async function serve(
+  config: Config,
+  shutdown: Shutdown,
+  { logger, output }: Log,
+  supervisor: SupervisorLink | null,
+): Promise<void> {
   const tracing = await startTracing(process.env);
-  const collectMetrics = supervised ? askSupervisor : undefined;
-  const { server, lifecycle, metrics } = await buildApp(config, logger, { collectMetrics, tracing });
-
-  const grace = closeWithGrace(
-    { delay: config.shutdownDelayMs + config.shutdownGraceMs, logger, skip: supervised ? [...TERMINAL_SIGNALS] : [] },
-    async ({ signal, err }) => {
-      if (err) logger.fatal({ err }, 'stopping after an error');
-      else logger.info({ signal }, 'shutting down');
-      lifecycle.drain();
-      // Until the listener closes, whoever comes is told in words to go elsewhere.
-      await setTimeout(config.shutdownDelayMs);
-      const closed = server.close();
-      do {
-        await lifecycle.finished();
-        server.server.closeIdleConnections();
-        // Cutting off a client that has its answer and still sends would take the answer back.
-        await setTimeout(LINGER_MS);
-        // Meanwhile more may have come over connections that were kept.
-      } while (!lifecycle.idle);
-      server.server.closeAllConnections();
-      await closed;
-      await tracing?.stop();
-      logger.info('stopped');
-    },
-  );
-  if (supervised) {
-    metrics.share();
-    // With the word of the supervisor, who has had the same signal, it would count as the second one.
-    for (const signal of TERMINAL_SIGNALS) process.on(signal, () => {});
-    process.on('message', (message) => {
-      if (message === SHUTDOWN) grace.close();
-    });
-  }
+  const shared = supervisor && {
+    collectMetrics: () => supervisor.collectMetrics(),
+    admission: supervisor.admission(config),
+    rateLimitStore: supervisor.rateLimitStore(),
+  };
+  const { server, lifecycle, metrics } = await buildApp(config, logger, { tracing, shared });
+  countDroppedLines(metrics.registry, output);
+  if (supervisor !== null) supervisor.snapshot = () => metrics.registry.getMetricsAsJSON();
 
   if (!isLoopback(config.host) && config.tokensFile === null) {
     logger.warn({ host: config.host }, 'listening on a public address without BSDSYMS_TOKENS_FILE: anyone may upload');
   }
+  const listening = server.listen({ port: config.port, host: config.host });
+  const listened = listening.then(
+    () => true,
+    () => false,
+  );
+  shutdown.running = {
+    async stop(signal) {
+      logger.info({ signal }, 'shutting down');
+      lifecycle.drain();
+      const finished = !(await listened) || (await stopServing(config, server, lifecycle, logger));
+      await stopTracing(tracing, logger);
+      if (finished) logger.info('stopped');
+      return finished;
+    },
+  };
   try {
-    await server.listen({ port: config.port, host: config.host });
+    await listening;
   } catch (error) {
     logger.fatal({ err: error }, 'cannot listen');
-    process.exit(1);
+    await shutdown.exit(1);
+  }
+}
+
+/** @returns whether all requests were finished within the grace */
+async function stopServing(config: Config, server: FastifyInstance, lifecycle: Lifecycle, logger: Logger) {
+  // Until the listener closes, whoever comes is told in words to go elsewhere.
+  await sleep(config.shutdownDelayMs);
+  const closed = close(server, logger);
+  const finish = async (): Promise<void> => {
+    do {
+      await lifecycle.finished();
+      server.server.closeIdleConnections();
+      // Cutting off a client that has its answer and still sends would take the answer back.
+      await within(LINGER_MS, closed);
+      // Meanwhile more may have come over connections that were kept.
+    } while (!lifecycle.idle);
+  };
+  await within(config.shutdownGraceMs, finish());
+  const finished = lifecycle.idle;
+  if (!finished) logger.error({ graceMs: config.shutdownGraceMs }, 'requests were cut off');
+  server.server.closeAllConnections();
+  await within(CLOSE_MS, closed);
+  return finished;
+}
+
+async function close(server: FastifyInstance, logger: Logger): Promise<void> {
+  try {
+    await server.close();
+  } catch (error) {
+    logger.error({ err: error }, 'the server could not be closed');
+  }
+}
+
+async function stopTracing(tracing: Tracing | null, logger: Logger): Promise<void> {
+  if (tracing === null) return;
+  try {
+    const sent = tracing.stop().then(() => true);
+    if ((await within(TRACES_MS, sent)) === null) logger.warn('the last traces could not be sent in time');
+  } catch (error) {
+    logger.warn({ err: error }, 'the last traces could not be sent');
   }
 }

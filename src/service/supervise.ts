@@ -1,134 +1,219 @@
-/** Several serving processes on one port: starts them, replaces those that die, sums their metrics, stops them. */
+/** Several serving processes on one port: starts them, replaces those that die, has what they share, stops them. */
 import cluster, { type Worker } from 'node:cluster';
-import { once } from 'node:events';
-import closeWithGrace from 'close-with-grace';
 import type { Logger } from 'pino';
-import { AggregatorRegistry } from 'prom-client';
-import { type Config, EXIT_BAD_CONFIG } from '../config.ts';
-
-/** What the supervisor sends a worker that is to finish. Signals do not tell it so: on Ctrl-C it would get two. */
-export const SHUTDOWN = 'shutdown';
+import { type Config, EXIT_BAD_CONFIG, SETTINGS, shareOf } from '../config.ts';
+import { Admission, type Slot } from '../http/admission.ts';
+import { RATE_WINDOW_MS } from '../http/app.ts';
+import { ClusterMetrics } from './cluster-metrics.ts';
+import { type LogOutput, openLogOutput, relayLines } from './log-output.ts';
+import { isToSupervisor, sendMessage, type ToSupervisor, type ToWorker } from './messages.ts';
+import { countDroppedLines } from './process-metrics.ts';
+import { RateCounter } from './rate-counter.ts';
+import { STOP_MARGIN_MS } from './serve.ts';
+import type { Log, Running, Shutdown } from './shutdown.ts';
+import { within } from './within.ts';
 
 const MIN_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 30_000;
 /** A worker that lived this long starts the backoff anew. */
 const HEALTHY_MS = 10_000;
 /** What the workers get beyond their own limits before they are killed. */
-const MARGIN_MS = 1000;
+const KILL_MARGIN_MS = STOP_MARGIN_MS + 1000;
+/** What is left to do once they are killed. */
+const KILLED_MS = 1000;
 
-interface MetricsRequest {
-  readonly metricsOf: number;
-}
-interface MetricsAnswer extends MetricsRequest {
-  readonly text: string | null;
-}
-
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
-const isMetricsRequest = (message: unknown): message is MetricsRequest =>
-  isRecord(message) && typeof message['metricsOf'] === 'number' && !('text' in message);
-const isMetricsAnswer = (message: unknown): message is MetricsAnswer =>
-  isRecord(message) && typeof message['metricsOf'] === 'number' && 'text' in message;
-
-/** Each worker's part of the budgets, so that together they keep to what the operator set. */
+/** Each worker's part of the budgets, so that together they keep to what the operator set. All else they share. */
 export function shareConfig(config: Config): Config {
-  const part = (total: number): number => Math.floor(total / config.workers);
-  const places = (total: number): number => Math.ceil(total / config.workers);
   return {
     ...config,
-    memoryBudgetBytes: part(config.memoryBudgetBytes),
-    spoolBudgetBytes: part(config.spoolBudgetBytes),
-    maxUploads: places(config.maxUploads),
-    maxQueuedUploads: places(config.maxQueuedUploads),
-    rateLimitPerMinute: places(config.rateLimitPerMinute),
+    memoryBudgetBytes: shareOf(config, 'memoryBudgetBytes'),
+    spoolBudgetBytes: shareOf(config, 'spoolBudgetBytes'),
   };
 }
 
-const liveWorkers = (): Worker[] => Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+/** How a worker ended. */
+interface End {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
 
-const killAll = (): void => {
-  for (const worker of liveWorkers()) worker.process.kill('SIGKILL');
-};
+/** One worker, and what it holds of what is shared. */
+class Member {
+  readonly worker: Worker;
+  readonly started = performance.now();
+  /** Settles once it has ended and all of its output has been read. */
+  readonly ended: Promise<End>;
+  end: End | null = null;
+  listened = false;
+  readonly #slots = new Map<number, Slot>();
+
+  constructor(worker: Worker) {
+    this.worker = worker;
+    const { promise, resolve } = Promise.withResolvers<End>();
+    this.ended = promise;
+    worker.process.once('close', (code: number | null, signal: string | null) => {
+      this.end = { code, signal };
+      resolve(this.end);
+    });
+    // One that could not even be started is closed, too.
+    worker.on('error', () => {});
+    worker.once('listening', () => {
+      this.listened = true;
+    });
+  }
+
+  send(message: ToWorker): void {
+    sendMessage(this.worker, message);
+  }
+
+  kill(): void {
+    this.worker.process.kill('SIGKILL');
+  }
+
+  /** Waits for a slot on behalf of the worker, and sends it the outcome. */
+  async enter(id: number, admission: Admission): Promise<void> {
+    const slot = admission.enter();
+    this.#slots.set(id, slot);
+    try {
+      await slot.entered;
+      this.send({ type: 'entered', id });
+    } catch {
+      this.#slots.delete(id);
+      this.send({ type: 'refused', id });
+    }
+  }
+
+  leave(id: number): void {
+    this.#slots.get(id)?.leave();
+    this.#slots.delete(id);
+  }
+
+  leaveAll(): void {
+    for (const id of this.#slots.keys()) this.leave(id);
+  }
+}
 
 /** Runs in the first process and never serves itself. */
-export function supervise(config: Config, logger: Logger): void {
-  const metrics = new AggregatorRegistry();
-  let stopping = false;
-  let everListened = false;
-  let failures = 0;
-
-  const start = (): void => {
-    const worker = cluster.fork();
-    const started = performance.now();
-    worker.on('message', (message: unknown) => {
-      if (isMetricsRequest(message)) void answerMetrics(worker, message);
-    });
-    worker.once('listening', () => {
-      if (everListened) return;
-      everListened = true;
-      for (let count = 1; count < config.workers; count++) start();
-    });
-    worker.once('exit', (code, signal) => {
-      if (stopping) return;
-      // At the start: it has said why, and the next one would say the same. Later on a file may be mended.
-      if (code === EXIT_BAD_CONFIG && !everListened) process.exit(EXIT_BAD_CONFIG);
-      failures = performance.now() - started < HEALTHY_MS ? failures + 1 : 1;
-      const delayMs = Math.min(MIN_BACKOFF_MS * 2 ** (failures - 1), MAX_BACKOFF_MS);
-      logger.error({ worker: worker.process.pid, code, signal, delayMs }, 'a worker died; it is replaced');
-      setTimeout(() => {
-        if (!stopping) start();
-      }, delayMs);
-    });
-  };
-
-  const answerMetrics = async (worker: Worker, { metricsOf }: MetricsRequest): Promise<void> => {
-    let text: string | null = null;
-    try {
-      text = await metrics.clusterMetrics();
-    } catch (error) {
-      logger.error({ err: error }, 'the metrics of the workers could not be summed');
-    }
-    if (worker.isConnected()) worker.send({ metricsOf, text } satisfies MetricsAnswer);
-  };
-
-  closeWithGrace(
-    {
-      delay: config.shutdownDelayMs + config.shutdownGraceMs + MARGIN_MS,
-      logger,
-      onSecondSignal: killAll,
-      onTimeout: killAll,
-    },
-    async ({ signal, err }) => {
-      if (err) logger.fatal({ err }, 'stopping after an error');
-      stopping = true;
-      logger.info({ signal, workers: liveWorkers().length }, 'stopping the workers');
-      const exits = liveWorkers().map(async (worker): Promise<unknown> => {
-        const exited = once(worker, 'exit');
-        if (worker.isConnected()) worker.send(SHUTDOWN);
-        const [code] = await exited;
-        return code;
-      });
-      const failed = (await Promise.all(exits)).filter((code) => code !== 0);
-      if (failed.length > 0) throw new Error(`${failed.length} workers did not end in order`);
-    },
-  );
+export function supervise(config: Config, shutdown: Shutdown, log: Log): void {
+  // Workers with the supervisor's own pipe would change, as they start and end, whether a write to it may block.
+  cluster.setupPrimary({ stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const supervisor = new Supervisor(config, shutdown, log);
+  shutdown.running = supervisor;
   // The others follow when it listens, so that what keeps the service from starting is told once.
-  start();
+  supervisor.start();
 }
 
-let lastRequest = 0;
+class Supervisor implements Running {
+  readonly #config: Config;
+  readonly #shutdown: Shutdown;
+  readonly #logger: Logger;
+  readonly #output: LogOutput;
+  readonly #errors = openLogOutput(process.stderr);
+  readonly #members = new Set<Member>();
+  readonly #metrics = new ClusterMetrics();
+  readonly #admission: Admission;
+  readonly #rates = new RateCounter(RATE_WINDOW_MS);
+  #everListened = false;
+  #stopping = false;
+  #failures = 0;
 
-/** In a worker: the metrics of all workers, from the supervisor. */
-export function askSupervisor(): Promise<string> {
-  lastRequest += 1;
-  const request: MetricsRequest = { metricsOf: lastRequest };
-  return new Promise((resolve, reject) => {
-    const onMessage = (message: unknown): void => {
-      if (!isMetricsAnswer(message) || message.metricsOf !== request.metricsOf) return;
-      process.off('message', onMessage);
-      if (message.text === null) reject(new Error('the supervisor has no metrics'));
-      else resolve(message.text);
-    };
-    process.on('message', onMessage);
-    process.send?.(request);
-  });
+  constructor(config: Config, shutdown: Shutdown, { logger, output }: Log) {
+    this.#config = config;
+    this.#shutdown = shutdown;
+    this.#logger = logger;
+    this.#output = output;
+    this.#admission = new Admission(config);
+    countDroppedLines(this.#metrics.registry, output);
+  }
+
+  start(): void {
+    // The number is said, as `auto` could mean another one by now.
+    const worker = cluster.fork({ [SETTINGS.workers.name]: String(this.#config.workers) });
+    const member = new Member(worker);
+    this.#members.add(member);
+    this.#metrics.add(worker.id, () => member.send({ type: 'collect' }));
+    const { stdout, stderr } = worker.process;
+    if (stdout !== null) relayLines(stdout, this.#output);
+    if (stderr !== null) relayLines(stderr, this.#errors);
+    worker.on('message', (message: unknown) => {
+      if (isToSupervisor(message)) this.#answer(member, message);
+    });
+    worker.once('listening', () => {
+      if (this.#everListened || this.#stopping) return;
+      this.#everListened = true;
+      for (let count = 1; count < this.#config.workers; count++) this.start();
+    });
+    void member.ended.then((end) => this.#lose(member, end));
+  }
+
+  async stop(signal: string | undefined): Promise<boolean> {
+    this.#stopping = true;
+    const members = [...this.#members];
+    this.#logger.info({ signal, workers: members.length }, 'stopping the workers');
+    for (const member of members) member.send({ type: 'shutdown' });
+    const { shutdownDelayMs, shutdownGraceMs } = this.#config;
+    const allEnded = Promise.all(members.map(({ ended }) => ended));
+    if ((await within(shutdownDelayMs + shutdownGraceMs + KILL_MARGIN_MS, allEnded)) === null) {
+      this.kill();
+      await within(KILLED_MS, allEnded);
+    }
+    // One that never listened had accepted nothing, however it ended.
+    const failed = members.filter(({ listened, end }) => listened && end?.code !== 0);
+    if (failed.length === 0) return true;
+    this.#logger.error({ workers: failed.length }, 'workers did not end in order');
+    return false;
+  }
+
+  kill(): void {
+    for (const member of this.#members) member.kill();
+  }
+
+  #lose(member: Member, { code, signal }: End): void {
+    this.#members.delete(member);
+    this.#metrics.remove(member.worker.id);
+    member.leaveAll();
+    if (this.#stopping) return;
+    if (!this.#everListened) {
+      // It has said why it cannot serve, and the next one would say the same. Later on a file may be mended.
+      void this.#shutdown.exit(code === EXIT_BAD_CONFIG ? EXIT_BAD_CONFIG : 1);
+      return;
+    }
+    this.#failures = performance.now() - member.started < HEALTHY_MS ? this.#failures + 1 : 1;
+    const delayMs = Math.min(MIN_BACKOFF_MS * 2 ** (this.#failures - 1), MAX_BACKOFF_MS);
+    const worker = member.worker.process.pid;
+    this.#logger.error({ worker, code, signal, delayMs }, 'a worker died; it is replaced');
+    setTimeout(() => {
+      if (!this.#stopping) this.start();
+    }, delayMs);
+  }
+
+  #answer(member: Member, message: ToSupervisor): void {
+    switch (message.type) {
+      case 'enter':
+        void member.enter(message.id, this.#admission);
+        break;
+      case 'leave':
+        member.leave(message.id);
+        break;
+      case 'count':
+        member.send({ type: 'counted', id: message.id, ...this.#rates.count(message.key) });
+        break;
+      case 'snapshot':
+        this.#metrics.take(member.worker.id, message.metrics);
+        break;
+      case 'metrics':
+        void this.#sendMetrics(member, message.id);
+        break;
+    }
+  }
+
+  async #sendMetrics(member: Member, id: number): Promise<void> {
+    let text: string | null = null;
+    try {
+      text = await this.#metrics.collect();
+    } catch (error) {
+      this.#logger.error({ err: error }, 'the metrics of the workers could not be summed');
+    }
+    member.send({ type: 'metrics', id, text });
+  }
 }

@@ -1,8 +1,9 @@
 /** The command line, and what becomes of files and streams that cannot be used. */
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { linkSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { optionsOf } from '../../src/cli/arguments.ts';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
@@ -206,10 +207,25 @@ describe('an output file', () => {
     expect(readFileSync(output, 'utf8')).toBe('as it was');
   });
 
-  test('may take the place of the image', async () => {
-    const { stdout } = await run(['blob', file]);
-    expect(await run(['blob', '-o', file, file])).toMatchObject({ status: 0 });
-    expect(readFileSync(file).equals(stdout)).toBe(true);
+  test('that is the image, by whatever name, is refused before anything is written', async () => {
+    const [hard, soft, packed] = [directory.file('hard'), directory.file('soft'), directory.file('packed')];
+    linkSync(file, hard);
+    symlinkSync('kernel', soft);
+    writeFileSync(packed, gzipSync(image));
+    const names = readdirSync(directory.path);
+    for (const [output, input] of [file, hard, soft].flatMap((name) => [
+      [name, file],
+      [file, name],
+    ])) {
+      for (const name of Object.keys(SUBCOMMANDS)) {
+        expect(await run([name, '-o', output ?? '', input ?? ''])).toEqual(
+          fails('The output is the file that is read'),
+        );
+      }
+    }
+    expect(await run(['blob', '-o', packed, packed])).toEqual(fails('The output is the file that is read'));
+    expect(readFileSync(file).equals(image)).toBe(true);
+    expect(readdirSync(directory.path)).toEqual(names);
   });
 
   test.each([

@@ -1,10 +1,20 @@
 /** The command in a process of its own: streams, signals, statuses, and what it takes to start. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ended, run, start } from '../support/command.ts';
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
+import { until } from '../support/patience.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -57,17 +67,51 @@ describe('a process', () => {
     child.stdout.once('data', () => child.stdout.destroy());
     expect(await ended(child)).toMatchObject({
       status: 2,
-      stderr: 'bsdsyms: standard output: broken pipe (EPIPE)\n',
+      stderr: expect.stringMatching(/(?:^|\n)bsdsyms: standard output: broken pipe \(EPIPE\)\n$/),
     });
   });
 
+  test('writes to its standard output, whatever it is called, and does not replace it', async () => {
+    const own = new TemporaryDirectory();
+    symlinkSync('/proc/self/fd/1', own.file('stdout'));
+    const expected = await run(['blob', file]);
+    // Once a pipe, once a file that has something in it already.
+    const piped = await ended(start(['blob', '-o', own.file('stdout'), file]));
+    expect([piped.status, piped.stdout.equals(expected.stdout)]).toEqual([0, true]);
+    writeFileSync(own.file('log'), 'before');
+    const opened = openSync(own.file('log'), 'a');
+    const filed = spawnSync(process.execPath, ['src/cli.ts', 'blob', '-o', own.file('stdout'), file], {
+      cwd: ROOT,
+      stdio: ['ignore', opened, 'pipe'],
+    });
+    closeSync(opened);
+    expect([filed.status, filed.stderr.toString()]).toEqual([0, expected.stderr]);
+    expect(readFileSync(own.file('log')).equals(Buffer.concat([Buffer.from('before'), expected.stdout]))).toBe(true);
+    expect(lstatSync(own.file('stdout')).isSymbolicLink()).toBe(true);
+    own.remove();
+  });
+
+  test('refuses to add to the image that it reads, or to replace the one on standard input', async () => {
+    const own = directory.write(image);
+    for (const [stdin, stdout, args] of [
+      ['ignore', 'a', ['blob', own]],
+      ['r', 'pipe', ['blob', '-o', own, '-']],
+    ] as const) {
+      const open = (how: string): number | 'ignore' | 'pipe' =>
+        how.length === 1 ? openSync(own, how) : (how as 'pipe');
+      const stdio = [open(stdin), open(stdout), 'pipe'] as const;
+      const { status, stderr } = spawnSync(process.execPath, ['src/cli.ts', ...args], { cwd: ROOT, stdio: [...stdio] });
+      for (const descriptor of stdio) if (typeof descriptor === 'number') closeSync(descriptor);
+      expect([status, stderr.toString()]).toEqual([2, expect.stringContaining('The output is the file that is read')]);
+    }
+    expect(readFileSync(own).equals(image)).toBe(true);
+  });
+
   test('leaves nothing behind when it is interrupted', async () => {
-    // Large enough not to be done before it is seen.
-    const wide = directory.write(kernel({ memsz: 2n ** 31n }).bytes);
     const output = new TemporaryDirectory();
-    const child = start(['image', '-o', output.file('kernel.bin'), wide]);
+    const child = start(['layout', '-o', output.file('layout.json'), file], ['--import', unfinished]);
     const end = ended(child);
-    while (readdirSync(output.path).length === 0 && child.exitCode === null) await sleep(1);
+    await until(() => readdirSync(output.path).length > 0);
     child.kill('SIGTERM');
     expect(await end).toMatchObject({ status: 'SIGTERM', stderr: '' });
     expect(readdirSync(output.path)).toEqual([]);
@@ -96,7 +140,12 @@ const pretend = (version: string): string[] => [
   '--import',
   `data:text/javascript,Object.defineProperty(process, 'versions', { value: { node: '${version}' } })`,
 ];
-const line = (version: string): string => `bsdsyms: Node.js 22.18 or later is needed; this is ${version}.\n`;
+const line = (version: string): string => `bsdsyms: Node.js 24 or later is needed; this is ${version}.\n`;
+
+/** A module that, loaded first, keeps the process from ever writing to a file. */
+const unfinished =
+  'data:text/javascript,import { open } from "node:fs/promises"; const file = await open("/dev/null"); ' +
+  'Object.getPrototypeOf(file).write = () => new Promise(() => setInterval(() => {}, 1000)); await file.close();';
 
 /** A module that, loaded first, lists on standard error what is loaded behind it. */
 const listing =
@@ -108,10 +157,10 @@ const loaded = (stderr: string): string[] =>
 describe('starting', () => {
   test('with an older Node.js is refused in one line', async () => {
     const [old, older, enough] = await Promise.all(
-      ['22.17.1', '18.0.0', '22.18.0'].map((version) => ended(start(['--version'], pretend(version)))),
+      ['23.11.1', '18.0.0', '24.0.0'].map((version) => ended(start(['--version'], pretend(version)))),
     );
-    expect(manifest.engines.node).toBe('>=22.18');
-    expect([old?.status, old?.stderr]).toEqual([2, line('22.17.1')]);
+    expect(manifest.engines.node).toBe('>=24');
+    expect([old?.status, old?.stderr]).toEqual([2, line('23.11.1')]);
     expect([older?.status, older?.stderr]).toEqual([2, line('18.0.0')]);
     expect(enough?.status).toBe(0);
   });

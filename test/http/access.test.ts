@@ -1,4 +1,5 @@
 /** Who may upload, who may read the metrics, and how often. */
+
 import { renameSync, writeFileSync } from 'node:fs';
 import { pino } from 'pino';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
@@ -18,6 +19,7 @@ import {
   startService,
   verdict,
 } from '../support/http.ts';
+import { SOON } from '../support/patience.ts';
 import { Processes } from '../support/process.ts';
 import { Exposition } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
@@ -167,8 +169,6 @@ describe('tokens of the metrics', () => {
 });
 
 describe('a changed tokens file', () => {
-  const SOON = { timeout: 8000, interval: 50 };
-
   test('is in force soon; one that cannot be used leaves those before in force, and is told', async () => {
     const path = directory.write('first\n');
     const closed = await start({ BSDSYMS_TOKENS_FILE: path });

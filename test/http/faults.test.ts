@@ -4,7 +4,6 @@ import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { processSlabs } from '../../src/image/slabs.ts';
 import { kernel, makeSymbols } from '../support/elf-builder.ts';
 import { imageForm, NOTHING_OCCUPIED, post, type Service, send, settled, startService } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
@@ -37,9 +36,6 @@ const requests = [
   request('gzip', gzipSync(image, { level: 1 })),
   request('coded', zstdCompressSync(image), { 'Content-Encoding': 'zstd' }),
 ];
-
-/** Without what waits a while for the next image before it is given back. */
-const memoryTaken = async (): Promise<number> => (await memoryInUse()) - processSlabs.mappedBytes;
 
 const CUTS = Array.from({ length: 10 }, (_, index) => index / 10);
 const ENDS = ['destroy', 'reset', 'end'] as const;
@@ -115,7 +111,7 @@ describe.each([
   /** Does the work, several at a time, and tells what it left behind. */
   async function leftBy(work: readonly (() => Promise<void>)[]): Promise<unknown> {
     const files = await quiet();
-    const memory = await memoryTaken();
+    const memory = await memoryInUse();
     const rest = work.values();
     const worker = async (): Promise<void> => {
       for (const one of rest) await one();
@@ -123,7 +119,7 @@ describe.each([
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
     const left = await settled(service);
     await eventually('all files and connections are closed', () => (openFiles() ?? 0) <= (files ?? 0));
-    const grown = (await memoryTaken()) - memory;
+    const grown = (await memoryInUse()) - memory;
     return {
       ...left,
       queued: service.app.upload.admission.queued,

@@ -15,6 +15,7 @@ import {
   startService,
   uploading,
 } from '../support/http.ts';
+import { SOON } from '../support/patience.ts';
 import { scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 import { hasProgram } from '../support/temporary.ts';
@@ -24,8 +25,6 @@ const stripped = kernel({ symtab: { type: 1 } }).bytes;
 /** Its symbol table claims more than the image has; onBroken=load skips it. */
 const overlong = kernel({ symtab: { header: { sh_size: 0x10_0000 } } }).bytes;
 const cutShort = image.subarray(0, -100);
-
-const SOON = { timeout: 5000, interval: 20 };
 
 let service: Service;
 const start = async (env: Readonly<Record<string, string>> = {}): Promise<Service> => {

@@ -1,86 +1,22 @@
 /** The process itself: how it starts, refuses to start, and stops. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import { type LogLine, post, send } from '../support/http.ts';
+import { post, send } from '../support/http.ts';
+import { SOON } from '../support/patience.ts';
+import { Processes, unusedPort } from '../support/process.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 
-const MAIN = fileURLToPath(new URL('../../src/service/main.ts', import.meta.url));
 const image = kernel().bytes;
 
-interface Exit {
-  readonly code: number | null;
-  readonly signal: string | null;
-}
-
-/** The service in a process of its own. */
-class Process {
-  readonly #child: ChildProcessWithoutNullStreams;
-  readonly exited: Promise<Exit>;
-  stdout = '';
-  stderr = '';
-
-  constructor(env: Readonly<Record<string, string>>) {
-    this.#child = spawn(process.execPath, [MAIN], { env });
-    this.#child.stdout.on('data', (data: Buffer) => {
-      this.stdout += data.toString();
-    });
-    this.#child.stderr.on('data', (data: Buffer) => {
-      this.stderr += data.toString();
-    });
-    // `close` comes after all output, `exit` may not.
-    this.exited = once(this.#child, 'close').then(([code, signal]) => ({ code, signal }));
-  }
-
-  logs(): LogLine[] {
-    const lines = this.stdout.split('\n').slice(0, -1);
-    return lines.map((line) => JSON.parse(line) as LogLine);
-  }
-
-  /** Waits for the first line whose message matches. */
-  async logged(pattern: RegExp): Promise<LogLine> {
-    for (;;) {
-      const line = this.logs().find(({ msg }) => pattern.test(String(msg)));
-      if (line !== undefined) return line;
-      const ended = await Promise.race([
-        once(this.#child.stdout, 'data').then(() => false),
-        this.exited.then(() => true),
-      ]);
-      if (ended) throw new Error(`the process ended: ${this.stdout}${this.stderr}`);
-    }
-  }
-
-  /** The port it listens on, as its log tells. */
-  async port(): Promise<number> {
-    const { msg } = await this.logged(/listening at/);
-    return Number(/:(\d+)$/.exec(String(msg))?.[1]);
-  }
-
-  kill(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
-  }
-}
-
-const started: Process[] = [];
-function start(env: Readonly<Record<string, string>> = {}): Process {
-  const child = new Process({ PORT: '0', ...env });
-  started.push(child);
-  return child;
-}
-afterEach(async () => {
-  for (const child of started.splice(0)) {
-    child.kill('SIGKILL');
-    await child.exited;
-  }
-});
+const processes = new Processes();
+afterEach(() => processes.endAll());
 
 describe('the start', () => {
   test('listens on a free port of the loopback and says so', async () => {
-    const child = start();
-    const port = await child.port();
+    const child = processes.start();
+    const { port } = await child.listening();
     expect((await send({ port }, '/healthz')).text).toBe('ok\n');
     expect((await post({ port }, '/bsdsyms', image)).status).toBe(200);
     expect(String(child.logs().find(({ msg }) => /listening/.test(String(msg)))?.['msg'])).toContain('127.0.0.1');
@@ -99,7 +35,7 @@ describe('the start', () => {
     ['BSDSYMS_SPOOL_DIR', '/nowhere/at/all'],
     ['BSDSYMS_NO_SUCH_SETTING', '1'],
   ])('is refused with %s=%s', async (name, value) => {
-    const child = start({ [name]: value });
+    const child = processes.start({ [name]: value });
     expect(await child.exited).toEqual({ code: 2, signal: null });
     expect(child.stdout).toBe('');
     // One line, which names the setting.
@@ -111,7 +47,7 @@ describe('the start', () => {
     await once(holder, 'listening');
     const address = holder.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
-    const child = start({ PORT: String(port) });
+    const child = processes.start({ PORT: String(port) });
     expect(await child.exited).toEqual({ code: 1, signal: null });
     expect(child.logs().at(-1)).toMatchObject({ level: 60, msg: 'cannot listen', err: { code: 'EADDRINUSE' } });
     holder.close();
@@ -120,8 +56,8 @@ describe('the start', () => {
 
 describe('the end', () => {
   test.each<NodeJS.Signals>(['SIGTERM', 'SIGINT'])('comes with %s, and with status 0', async (signal) => {
-    const child = start();
-    const port = await child.port();
+    const child = processes.start();
+    const { port } = await child.listening();
     expect((await post({ port }, '/bsdsyms', image)).status).toBe(200);
     child.kill(signal);
     expect(await child.exited).toEqual({ code: 0, signal: null });
@@ -130,12 +66,12 @@ describe('the end', () => {
   });
 
   test('waits for an upload that is under way', async () => {
-    const child = start();
-    const connection = await RawConnection.open(await child.port());
+    const child = processes.start();
+    const connection = await RawConnection.open((await child.listening()).port);
     await connection.send(head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' }));
     expect((await connection.answer()).status).toBe(100);
     child.kill('SIGTERM');
-    await child.logged(/shutting down/);
+    await child.message('shutting down');
     await connection.send(image);
     expect((await connection.answer()).status).toBe(200);
     connection.destroy();
@@ -146,16 +82,10 @@ describe('the end', () => {
 
 describe('LOG_LEVEL', () => {
   test('silent says nothing at all', async () => {
-    // The port cannot be read from the log.
-    const probe = createServer().listen(0, '127.0.0.1');
-    await once(probe, 'listening');
-    const address = probe.address();
-    const port = typeof address === 'object' && address !== null ? address.port : 0;
-    probe.close();
-    await once(probe, 'close');
-
-    const child = start({ PORT: String(port), LOG_LEVEL: 'silent' });
-    expect(await answers(port)).toBe(true);
+    // It cannot be read from the log.
+    const port = unusedPort();
+    const child = processes.start({ PORT: String(port), LOG_LEVEL: 'silent' });
+    await expect.poll(() => statusOf(port), SOON).toBe(200);
     expect((await post({ port }, '/bsdsyms', 'no image')).status).toBe(422);
     child.kill('SIGTERM');
     expect(await child.exited).toEqual({ code: 0, signal: null });
@@ -163,11 +93,11 @@ describe('LOG_LEVEL', () => {
   });
 
   test('info has requests and broken images', async () => {
-    const child = start({ LOG_LEVEL: 'info' });
-    const port = await child.port();
+    const child = processes.start({ LOG_LEVEL: 'info' });
+    const { port } = await child.listening();
     expect((await post({ port }, '/bsdsyms', 'no image')).status).toBe(422);
-    await child.logged(/^broken ELF$/);
-    await child.logged(/^request$/);
+    await child.message('broken ELF');
+    await child.message('request');
     expect(child.logs().map(({ level, msg }) => [level, msg])).toEqual([
       [30, expect.stringContaining('listening')],
       [40, 'broken ELF'],
@@ -176,17 +106,9 @@ describe('LOG_LEVEL', () => {
   });
 });
 
-/** Whether the service comes up on a port, given time. */
-async function answers(port: number): Promise<boolean> {
-  for (let attempt = 0; attempt < 500; attempt++) {
-    const up = await send({ port }, '/healthz').then(
-      () => true,
-      () => false,
-    );
-    if (up) return true;
-    await new Promise((resolve) => {
-      setTimeout(resolve, 20);
-    });
-  }
-  return false;
-}
+/** The status of a service, or 0 while there is none. */
+const statusOf = (port: number): Promise<number> =>
+  send({ port }, '/healthz').then(
+    ({ status }) => status,
+    () => 0,
+  );

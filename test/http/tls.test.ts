@@ -1,4 +1,5 @@
 /** TLS by certificate and key files, with certificates that are made here. */
+
 import { once } from 'node:events';
 import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
@@ -10,6 +11,7 @@ import { ConfigError, loadConfig } from '../../src/config.ts';
 import { buildApp } from '../../src/http/app.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { type Service, startService } from '../support/http.ts';
+import { PATIENCE_MS, SOON } from '../support/patience.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 import { type Certificate, hasProgram, makeCertificate, TemporaryDirectory } from '../support/temporary.ts';
 
@@ -40,7 +42,7 @@ async function sendTls(
     method: body === undefined ? 'GET' : 'POST',
     ca: trusted.map(({ cert }) => readFileSync(cert)),
   });
-  request.setTimeout(5000, () => request.destroy(new Error(`no answer to ${path}`)));
+  request.setTimeout(PATIENCE_MS, () => request.destroy(new Error(`no answer to ${path}`)));
   request.end(body);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   const subject = String((response.socket as TLSSocket).getPeerCertificate().subject.CN);
@@ -51,10 +53,12 @@ async function sendTls(
 
 /** What building the service fails with. */
 async function refusal(env: Readonly<Record<string, string>>): Promise<unknown> {
-  return buildApp(loadConfig(env), pino({ level: 'silent' })).then(
-    () => 'it was built',
-    (error: unknown) => error,
-  );
+  try {
+    await buildApp(loadConfig(env), pino({ level: 'silent' }));
+    return 'it was built';
+  } catch (error) {
+    return error;
+  }
 }
 
 describe.skipIf(!hasProgram('openssl', 'version'))('with certificates', () => {
@@ -106,7 +110,6 @@ describe.skipIf(!hasProgram('openssl', 'version'))('with certificates', () => {
   });
 
   test('a new certificate is in use soon; one that cannot be used leaves the one before in use', async () => {
-    const SOON = { timeout: 8000, interval: 50 };
     const files = { cert: directory.file('live.cert.pem'), key: directory.file('live.key.pem') };
     copyFileSync(first.cert, files.cert);
     copyFileSync(first.key, files.key);

@@ -4,17 +4,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
 import { type LogLine, post, send } from '../support/http.ts';
+import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
 import { isAlive, isListening, Processes, type ServiceProcess } from '../support/process.ts';
-import { scrape } from '../support/prometheus.ts';
+import { Exposition, scrape } from '../support/prometheus.ts';
+import { head, RawConnection } from '../support/raw-http.ts';
 import { finishAll, SlowUpload } from '../support/slow-upload.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const image = kernel().bytes;
 /** Enough for what is finished at once; when something keeps a worker, it ends with this and a status of its own. */
-const GRACE_MS = '6000';
-/** More than a test has. */
-const LONG_MS = '600000';
-const SOON = { timeout: 10_000, interval: 20 };
+const GRACE_MS = String(PATIENCE_MS);
 /** So that every request is handed to the next worker. */
 const ONCE = { connection: 'close' };
 /** What a message to another process may take. */
@@ -52,11 +51,11 @@ describe('the life of two workers', () => {
   let [first, second] = [0, 0];
   beforeAll(async () => {
     cluster = await start(processes, {
+      BSDSYMS_MAX_IMAGE_BYTES: '50000',
       BSDSYMS_MEMORY_BUDGET_BYTES: '10001',
       BSDSYMS_SPOOL_BUDGET_BYTES: '100001',
       BSDSYMS_MAX_UPLOADS: '2',
       BSDSYMS_MAX_QUEUED_UPLOADS: '0',
-      BSDSYMS_SHUTDOWN_DELAY_MS: '1000',
       BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS,
     });
     [first = 0, second = 0] = cluster.pids;
@@ -86,7 +85,7 @@ describe('the life of two workers', () => {
     expect(text.sum('bsdsyms_spool_budget_limit_bytes')).toBe(100_000);
   });
 
-  test('the places for uploads are shared out, and counted as one', async () => {
+  test('the places for uploads are shared, and counted as one', async () => {
     const uploads = await beginTwo(cluster);
     const inFlight = async (): Promise<number> => (await scrape(cluster)).sum('bsdsyms_uploads_in_flight');
     await expect.poll(inFlight, SOON).toBe(2);
@@ -100,6 +99,7 @@ describe('the life of two workers', () => {
   test('one that is killed takes only its own upload with it, and is replaced', async () => {
     const { child } = cluster;
     const uploads = await beginTwo(cluster);
+    const before = (await scrape(cluster)).counts('bsdsyms_http_requests_total');
     process.kill(first, 'SIGKILL');
     const [died] = await child.message(DIED);
     expect(died).toMatchObject({ level: 50, pid: child.pid, worker: first, signal: 'SIGKILL', code: null });
@@ -111,10 +111,10 @@ describe('the life of two workers', () => {
     for (let sent = 0; sent < 6; sent++) expect((await post(cluster, '/layout', image, ONCE)).status).toBe(200);
     const lines = await child.logged(({ msg, route }) => msg === 'request' && route === '/layout', 6);
     expect(workersOf(lines)).toEqual(new Set([first, second]));
-    // What the dead one had counted is gone; the page is there all the same.
+    // What the dead one had counted stays: a sum that goes back would look like new requests.
     await expect
       .poll(async () => (await scrape(cluster)).counts('bsdsyms_http_requests_total'), SOON)
-      .toMatchObject({ '/layout POST 200': 6 });
+      .toMatchObject({ '/layout POST 200': 6, 'none GET 404': before['none GET 404'] });
   });
 
   test('one that dies again is replaced again, after a longer pause', async () => {
@@ -132,18 +132,149 @@ describe('the life of two workers', () => {
     const uploads = await beginTwo(cluster);
     child.kill('SIGTERM');
     await child.logged(isShuttingDown, 2);
-    // In the time before the port is closed everyone is told to go elsewhere.
-    for (let worker = 0; worker < 2; worker++) {
-      expect((await send(cluster, '/readyz', { headers: ONCE })).status).toBe(503);
-      const refused = await post(cluster, '/bsdsyms', image, ONCE);
-      expect(refused.status).toBe(503);
-      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
-    }
     expect(await finishAll(uploads)).toEqual([200, 200]);
     expect(await child.exited).toEqual({ code: 0, signal: null });
     expect(workersOf(child.logs({ msg: 'stopped' }))).toEqual(new Set([first, second]));
     expect(child.logs({ level: 50 }).map(({ msg }) => msg)).toEqual([DIED, DIED]);
     expect([first, second].map(isAlive)).toEqual([false, false]);
+  });
+});
+
+/** What several workers share counts for all of them. */
+describe.concurrent('two workers share', () => {
+  const processes = new Processes();
+  afterAll(() => processes.endAll());
+
+  test('one place for an upload', async ({ expect: own }) => {
+    const cluster = await start(processes, { BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
+    const upload = await SlowUpload.begin(cluster);
+    for (let worker = 0; worker < 2; worker++) {
+      expect((await post(cluster, '/bsdsyms', image, ONCE)).status).toBe(503);
+    }
+    expect(await upload.finish()).toBe(200);
+    await own.poll(async () => (await post(cluster, '/bsdsyms', image, ONCE)).status, SOON).toBe(200);
+  });
+
+  test('places that all of them may be in one worker', async () => {
+    const cluster = await start(processes, { BSDSYMS_MAX_UPLOADS: '2', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
+    const uploads = [await SlowUpload.begin(cluster)];
+    // So that the next connection is handed to the same worker.
+    expect((await send(cluster, '/healthz', { headers: ONCE })).status).toBe(200);
+    uploads.push(await SlowUpload.begin(cluster));
+    expect(await finishAll(uploads)).toEqual([200, 200]);
+  });
+
+  test('one queue', async ({ expect: own }) => {
+    const cluster = await start(processes, {
+      BSDSYMS_MAX_UPLOADS: '1',
+      BSDSYMS_MAX_QUEUED_UPLOADS: '1',
+      BSDSYMS_QUEUE_TIMEOUT_MS: '200000',
+    });
+    const queued = async (): Promise<number> => (await scrape(cluster)).sum('bsdsyms_uploads_queued');
+    const upload = await SlowUpload.begin(cluster);
+    const waiting = post(cluster, '/bsdsyms', image, ONCE);
+    await own.poll(queued, SOON).toBe(1);
+    for (let worker = 0; worker < 2; worker++) {
+      expect((await post(cluster, '/bsdsyms', image, ONCE)).status).toBe(503);
+    }
+    expect(await upload.finish()).toBe(200);
+    expect((await waiting).status).toBe(200);
+    await own.poll(queued, SOON).toBe(0);
+  });
+
+  test('the places of one that dies', async ({ expect: own }) => {
+    const cluster = await start(processes, {
+      BSDSYMS_MAX_UPLOADS: '2',
+      BSDSYMS_MAX_QUEUED_UPLOADS: '4',
+      BSDSYMS_QUEUE_TIMEOUT_MS: '200000',
+    });
+    const uploads = await beginTwo(cluster);
+    // Some in each of them.
+    const waiting = Array.from({ length: 4 }, () => post(cluster, '/bsdsyms', image, ONCE));
+    const answered = Promise.any(waiting);
+    await own.poll(async () => (await scrape(cluster)).sum('bsdsyms_uploads_queued'), SOON).toBe(4);
+    process.kill(cluster.pids[0] ?? 0, 'SIGKILL');
+    await Promise.race(uploads.map(({ outcome }) => outcome));
+    // The other upload still has its place; that of the dead worker is there for those who wait in the other one.
+    expect((await answered).status).toBe(200);
+    expect((await finishAll(uploads)).map(String).sort()).toEqual(['200', 'cut off']);
+  });
+
+  test('no place with a client that has left the queue', async ({ expect: own }) => {
+    const cluster = await start(processes, {
+      BSDSYMS_MAX_UPLOADS: '1',
+      BSDSYMS_MAX_QUEUED_UPLOADS: '1',
+      BSDSYMS_QUEUE_TIMEOUT_MS: '200000',
+    });
+    const queued = async (): Promise<number> => (await scrape(cluster)).sum('bsdsyms_uploads_queued');
+    const upload = await SlowUpload.begin(cluster);
+    const leaving = await RawConnection.open(cluster.port);
+    await leaving.send(head('POST', '/bsdsyms', { 'Content-Length': image.length }), image);
+    await own.poll(queued, SOON).toBe(1);
+    leaving.destroy();
+    await own.poll(queued, SOON).toBe(0);
+    const next = post(cluster, '/bsdsyms', image, ONCE);
+    await own.poll(queued, SOON).toBe(1);
+    expect(await upload.finish()).toBe(200);
+    expect((await next).status).toBe(200);
+  });
+
+  test('the rate limit, whichever of them a client reaches', async () => {
+    const cluster = await start(processes, { BSDSYMS_RATE_LIMIT_PER_MINUTE: '5' });
+    const connection = await RawConnection.open(cluster.port);
+    const statuses: number[] = [];
+    for (let sent = 0; sent < 4; sent++) {
+      await connection.send(head('POST', '/bsdsyms', { 'Content-Length': image.length }), image);
+      statuses.push((await connection.answer()).status);
+    }
+    connection.destroy();
+    for (let sent = 0; sent < 3; sent++) statuses.push((await post(cluster, '/bsdsyms', image, ONCE)).status);
+    expect(statuses).toEqual([200, 200, 200, 200, 200, 429, 429]);
+    const refused = await post(cluster, '/bsdsyms', image, ONCE);
+    expect(refused.headers).toMatchObject({ 'ratelimit-limit': '5', 'ratelimit-remaining': '0' });
+    expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+  });
+});
+
+describe.concurrent('the metrics of two workers', () => {
+  const processes = new Processes();
+  afterAll(() => processes.endAll());
+
+  test('are asked for by many at once without a warning', async () => {
+    const cluster = await start(processes);
+    const scrapes = await Promise.all(Array.from({ length: 40 }, () => scrape(cluster)));
+    for (const text of scrapes) {
+      expect([text.sum('bsdsyms_workers'), text.sum('bsdsyms_workers_unanswered')]).toEqual([2, 0]);
+    }
+    cluster.child.kill('SIGTERM');
+    expect(await cluster.child.exited).toEqual({ code: 0, signal: null });
+    expect(cluster.child.stderr).toBe('');
+  });
+
+  test('have what one of them gave last while it does not answer', async ({ expect: own }) => {
+    const cluster = await start(processes);
+    const { pids } = cluster;
+    const ready = { '/readyz GET 200': 4 };
+    for (let sent = 0; sent < 4; sent++) expect((await send(cluster, '/readyz', { headers: ONCE })).status).toBe(200);
+    const counts = async (): Promise<Record<string, number>> =>
+      (await scrape(cluster)).counts('bsdsyms_http_requests_total');
+    await own.poll(counts, SOON).toMatchObject(ready);
+
+    // One connection to each of them.
+    const connections = [await RawConnection.open(cluster.port), await RawConnection.open(cluster.port)];
+    for (const stopped of [0, 1]) {
+      process.kill(pids[stopped] ?? 0, 'SIGSTOP');
+      for (const connection of connections) await connection.send(head('GET', '/metrics'));
+      const answers = connections.map((connection) => connection.answer());
+      const { text } = await Promise.race(answers);
+      const metrics = new Exposition(text);
+      expect([metrics.sum('bsdsyms_workers'), metrics.sum('bsdsyms_workers_unanswered')]).toEqual([2, 1]);
+      expect(metrics.counts('bsdsyms_http_requests_total')).toMatchObject(ready);
+      process.kill(pids[stopped] ?? 0, 'SIGCONT');
+      await Promise.all(answers);
+    }
+    for (const connection of connections) connection.destroy();
+    await own.poll(async () => (await scrape(cluster)).sum('bsdsyms_workers_unanswered'), SOON).toBe(0);
   });
 });
 
@@ -197,6 +328,18 @@ describe.concurrent('two workers', () => {
     expect(await child.exited).toEqual({ code: 0, signal: null });
     expect(child.logs({ msg: 'stopped' })).toHaveLength(2);
     expect(child.logs({ level: 50 })).toEqual([]);
+  });
+
+  test('refuse everybody in the time before the port is closed', async () => {
+    const cluster = await start(processes, { BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS });
+    cluster.child.kill('SIGTERM');
+    await cluster.child.logged(isShuttingDown, 2);
+    for (let worker = 0; worker < 2; worker++) {
+      expect((await send(cluster, '/readyz', { headers: ONCE })).status).toBe(503);
+      const refused = await post(cluster, '/bsdsyms', image, ONCE);
+      expect(refused.status).toBe(503);
+      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+    }
   });
 
   test('end at once with a second signal', async ({ expect: own }) => {

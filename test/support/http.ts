@@ -7,11 +7,11 @@ import {
   type OutgoingHttpHeaders,
   request as sendRequest,
 } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { loadConfig } from '../../src/config.ts';
+import { readSettings, SETTING_KEYS } from '../../src/config.ts';
 import { type App, buildApp } from '../../src/http/app.ts';
 import { processSlabs } from '../../src/image/slabs.ts';
+import { PATIENCE_MS, until } from './patience.ts';
 
 export type LogLine = Readonly<Record<string, unknown>>;
 
@@ -29,7 +29,10 @@ export interface Service {
   close(): Promise<void>;
 }
 
-/** Starts the service with the given environment variables. Whoever starts it closes it. */
+/**
+ * Starts the service with the given environment variables. Whoever starts it closes it. The settings need not fit together:
+ * a test makes a budget small in order to see it used up.
+ */
 export async function startService(env: Readonly<Record<string, string>> = {}): Promise<Service> {
   let written: string[] = [];
   let onWrite: (() => void)[] = [];
@@ -41,7 +44,7 @@ export async function startService(env: Readonly<Record<string, string>> = {}): 
       for (const wake of waiting) wake();
     },
   };
-  const config = loadConfig(env);
+  const config = readSettings(env, SETTING_KEYS);
   const app = await buildApp(config, pino({ level: config.logLevel }, destination));
   const url = await app.server.listen({ port: 0, host: '127.0.0.1' });
 
@@ -101,15 +104,6 @@ export async function uploading(service: Service): Promise<void> {
   if (!(await until(() => occupied(service).uploads > 0))) throw new Error('no upload has begun');
 }
 
-const POLLS = 1000;
-const POLL_MS = 2;
-
-/** @returns false when it did not come about */
-async function until(condition: () => boolean): Promise<boolean> {
-  for (let poll = 0; poll < POLLS && !condition(); poll++) await sleep(POLL_MS);
-  return condition();
-}
-
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -123,16 +117,14 @@ export interface SendOptions {
   readonly body?: Uint8Array | string;
 }
 
-/** A request that is never answered fails its test, and only its test. */
-const NO_ANSWER_MS = 5000;
-
 const agent = new Agent({ keepAlive: true });
 
 /** Sends one request over a kept connection. Without a `Content-Type` of the caller's none is sent. */
 export async function send({ port }: Pick<Service, 'port'>, path: string, options: SendOptions = {}): Promise<Answer> {
   const { method = 'GET', headers = {}, body = '' } = options;
   const request = sendRequest({ agent, host: '127.0.0.1', port, path, method, headers });
-  request.setTimeout(NO_ANSWER_MS, () => request.destroy(new Error(`no answer to ${method} ${path}`)));
+  // A request that is never answered fails its test, and only its test.
+  request.setTimeout(PATIENCE_MS, () => request.destroy(new Error(`no answer to ${method} ${path}`)));
   request.end(body);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   // A test may end, and its service with it, while the rest of a refused body is sent. A cut answer fails below.

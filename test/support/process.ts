@@ -1,5 +1,6 @@
 /** The service in a process of its own, as an operator starts it. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { LogLine } from './http.ts';
@@ -21,9 +22,13 @@ export class ServiceProcess {
   stdout = '';
   stderr = '';
 
-  /** Starts it on a free port of the loopback, as the leader of a process group of its own. */
-  constructor(env: Readonly<Record<string, string>> = {}) {
-    this.#child = spawn(process.execPath, [MAIN], {
+  /**
+   * Starts it on a free port of the loopback, as the leader of a process group of its own.
+   *
+   * @param nodeOptions what stands before the program
+   */
+  constructor(env: Readonly<Record<string, string>> = {}, nodeOptions: readonly string[] = []) {
+    this.#child = spawn(process.execPath, [...nodeOptions, MAIN], {
       env: { PORT: '0', NODE_COMPILE_CACHE: COMPILE_CACHE, ...env },
       detached: true,
     });
@@ -62,6 +67,14 @@ export class ServiceProcess {
     }
   }
 
+  /** Waits until it has written this to standard error. */
+  async complained(text: string): Promise<void> {
+    while (!this.stderr.includes(text)) {
+      if (this.#ended) throw new Error(`the process ended: ${this.stdout}${this.stderr}`);
+      await Promise.race([once(this.#child.stderr, 'data'), this.exited]);
+    }
+  }
+
   message(msg: string): Promise<LogLine[]> {
     return this.logged((line) => line['msg'] === msg);
   }
@@ -74,6 +87,20 @@ export class ServiceProcess {
 
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
+  }
+
+  /** From now on nobody reads what it logs. At its end the rest is read all the same. */
+  stopReading(): void {
+    this.#child.stdout.pause();
+  }
+
+  readAgain(): void {
+    this.#child.stdout.resume();
+  }
+
+  /** Closes the reading end of its log. */
+  closeLog(): void {
+    this.#child.stdout.destroy();
   }
 
   /** Signals the process and its workers, as Ctrl-C does, and service managers. */
@@ -92,6 +119,9 @@ export class ServiceProcess {
   }
 }
 
+/** A port that nobody gets who asks the system for one, so that it stays free until it is used. Two tests hardly ever have the same. */
+export const unusedPort = (): number => randomInt(20_000, 32_000);
+
 /** The line of a process that has begun to listen. */
 export const isListening = ({ msg }: LogLine): boolean => /listening at/.test(String(msg));
 
@@ -109,8 +139,8 @@ export function isAlive(pid: number): boolean {
 export class Processes {
   #started: ServiceProcess[] = [];
 
-  start(env: Readonly<Record<string, string>> = {}): ServiceProcess {
-    const started = new ServiceProcess(env);
+  start(env: Readonly<Record<string, string>> = {}, nodeOptions: readonly string[] = []): ServiceProcess {
+    const started = new ServiceProcess(env, nodeOptions);
     this.#started.push(started);
     return started;
   }

@@ -6,26 +6,19 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { constants, deflateRawSync } from 'node:zlib';
 import { vi } from 'vitest';
+import { processSlabs } from '../../src/image/slabs.ts';
 import { kernel } from './elf-builder.ts';
+import { PATIENCE_MS, until } from './patience.ts';
 import { head, RawConnection } from './raw-http.ts';
 import type { Read } from './sources.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 
-const POLLS = 2000;
-const POLL_MS = 2;
-
 /** Waits for what comes about by itself. @throws when it does not */
 export async function eventually(what: string, condition: () => boolean): Promise<void> {
-  for (let poll = 0; poll < POLLS; poll++) {
-    if (condition()) return;
-    await sleep(POLL_MS);
-  }
-  throw new Error(`it did not come about: ${what}`);
+  if (!(await until(condition))) throw new Error(`it did not come about: ${what}`);
 }
-
-const PENDING_MS = 1000;
 
 /** What becomes of a promise that might never settle. */
 export const outcome = (promise: Promise<unknown>): Promise<'resolved' | 'rejected' | 'pending'> =>
@@ -34,7 +27,7 @@ export const outcome = (promise: Promise<unknown>): Promise<'resolved' | 'reject
       () => 'resolved' as const,
       () => 'rejected' as const,
     ),
-    sleep(PENDING_MS, 'pending' as const),
+    sleep(PATIENCE_MS, 'pending' as const, { ref: false }),
   ]);
 
 /** Bytes that do not compress, the same every time. */
@@ -174,9 +167,13 @@ export function openFiles(): number | null {
   }
 }
 
+const TURN_MS = 2;
 let collectGarbage: (() => void) | null = null;
 
-/** Bytes that are in use once the garbage is collected, buffers included. */
+/**
+ * Bytes that are in use once the garbage is collected, buffers included. Without the arena that images are held in, which is
+ * mapped when it is first needed and kept a while for the next image.
+ */
 export async function memoryInUse(): Promise<number> {
   if (collectGarbage === null) {
     setFlagsFromString('--expose-gc');
@@ -185,8 +182,8 @@ export async function memoryInUse(): Promise<number> {
   // What is finalised in one turn can free more in the next.
   for (let turn = 0; turn < 5; turn++) {
     collectGarbage();
-    await sleep(POLL_MS);
+    await sleep(TURN_MS);
   }
   const { heapUsed, external } = process.memoryUsage();
-  return heapUsed + external;
+  return heapUsed + external - processSlabs.mappedBytes;
 }

@@ -1,6 +1,17 @@
 import { availableParallelism } from 'node:os';
 import { describe, expect, test } from 'vitest';
-import { type Config, ConfigError, describeSettings, loadConfig, SETTINGS } from '../../src/config.ts';
+import {
+  type Config,
+  ConfigError,
+  describeRelations,
+  describeSettings,
+  loadConfig,
+  MAX_MILLISECONDS,
+  RELATIONS,
+  readSettings,
+  SETTING_KEYS,
+  SETTINGS,
+} from '../../src/config.ts';
 
 const settings = Object.entries(SETTINGS).map(([key, setting]) => Object.assign({ key: key as keyof Config }, setting));
 type AnySetting = (typeof settings)[number];
@@ -107,7 +118,7 @@ describe('loadConfig', () => {
   });
 
   test.each(allOf('good'))('%s takes good values', (name, { key }, text, value) => {
-    expect(loadConfig({ [name]: text })).toEqual({ ...defaults, [key]: value });
+    expect(readSettings({ [name]: text }, SETTING_KEYS)).toEqual({ ...defaults, [key]: value });
   });
 
   test.each(allOf('bad'))('%s refuses bad values', (name, { kind }, text) => {
@@ -146,6 +157,79 @@ describe('loadConfig', () => {
   });
 });
 
+const refusalOf = (env: Readonly<Record<string, string>>): string => messageOf(() => loadConfig(env));
+const automaticWorkers = (env: Readonly<Record<string, string>>): number =>
+  loadConfig({ BSDSYMS_WORKERS: 'auto', ...env }).workers;
+
+describe('settings that cannot work together', () => {
+  const GiB = 1024 ** 3;
+
+  test.each<[string, Readonly<Record<string, string>>, readonly (keyof Config)[]]>([
+    ['an image that no budget holds', { BSDSYMS_SPOOL_BUDGET_BYTES: '0' }, ['maxImageBytes', 'spoolBudgetBytes']],
+    [
+      'an image that only both budgets together would hold',
+      {
+        BSDSYMS_MAX_IMAGE_BYTES: '1001',
+        BSDSYMS_MEMORY_BUDGET_BYTES: '1000',
+        BSDSYMS_SPOOL_BUDGET_BYTES: '1000',
+      },
+      ['maxImageBytes', 'memoryBudgetBytes', 'spoolBudgetBytes'],
+    ],
+    ['an image that no part of a budget holds', { BSDSYMS_WORKERS: '5' }, ['maxImageBytes', 'workers']],
+    [
+      'a wait in the queue that is longer than the request may be',
+      { BSDSYMS_QUEUE_TIMEOUT_MS: '300000' },
+      ['queueTimeoutMs', 'uploadTimeoutMs'],
+    ],
+    ['a certificate without its key', { BSDSYMS_TLS_CERT_FILE: '/x' }, ['tlsCertFile', 'tlsKeyFile']],
+    ['a key without its certificate', { BSDSYMS_TLS_KEY_FILE: '/x' }, ['tlsCertFile', 'tlsKeyFile']],
+  ])('are refused in one line that names them: %s', (_what, env, keys) => {
+    const message = refusalOf(env);
+    expect(keys.map((key) => SETTINGS[key].name).filter((name) => !message.includes(name))).toEqual([]);
+    expect(message).toMatch(/^BSDSYMS_\w+: [^\n]+$/);
+  });
+
+  test.each<Readonly<Record<string, string>>>([
+    { BSDSYMS_SPOOL_BUDGET_BYTES: String(2 * GiB), BSDSYMS_MEMORY_BUDGET_BYTES: '0' },
+    { BSDSYMS_SPOOL_BUDGET_BYTES: '0', BSDSYMS_MEMORY_BUDGET_BYTES: String(2 * GiB) },
+    { BSDSYMS_WORKERS: '4' },
+    { BSDSYMS_WORKERS: '5', BSDSYMS_SPOOL_BUDGET_BYTES: String(10 * GiB) },
+    { BSDSYMS_QUEUE_TIMEOUT_MS: '299999' },
+    { BSDSYMS_QUEUE_TIMEOUT_MS: '300000', BSDSYMS_MAX_QUEUED_UPLOADS: '0' },
+    { BSDSYMS_TLS_CERT_FILE: '/x', BSDSYMS_TLS_KEY_FILE: '/y' },
+  ])('are taken at their limit: %o', (env) => {
+    expect(refusalOf(env)).toBe('nothing was thrown');
+  });
+
+  test('do not matter to who reads some of them', () => {
+    expect(readSettings({ BSDSYMS_MAX_IMAGE_BYTES: String(100 * GiB) }, ['maxImageBytes'])).toEqual({
+      maxImageBytes: 100 * GiB,
+    });
+  });
+
+  test('do not stop `auto`: it starts no more workers than each have room for an image', () => {
+    const cores = availableParallelism();
+    expect(automaticWorkers({})).toBe(Math.min(cores, 4));
+    expect(automaticWorkers({ BSDSYMS_MAX_IMAGE_BYTES: String(8 * GiB) })).toBe(1);
+    expect(automaticWorkers({ BSDSYMS_MAX_IMAGE_BYTES: '1' })).toBe(cores);
+    expect(refusalOf({ BSDSYMS_WORKERS: 'auto', BSDSYMS_MAX_IMAGE_BYTES: String(8 * GiB + 1) })).toMatch(
+      /^BSDSYMS_MAX_IMAGE_BYTES: /,
+    );
+  });
+
+  test('are described, each with the names', () => {
+    const lines = describeRelations().split('\n');
+    expect(lines).toHaveLength(RELATIONS.length);
+    RELATIONS.forEach(({ settings: keys, rule }, index) => {
+      for (const part of [...keys.map((key) => SETTINGS[key].name), rule]) expect(lines[index]).toContain(part);
+    });
+  });
+});
+
+test('no sum of two times and what is added to it is more than a timer takes', () => {
+  expect(2 * MAX_MILLISECONDS + 60_000).toBeLessThan(2 ** 31);
+});
+
 describe('the settings', () => {
   test('have names of their own, with the prefix except for three', () => {
     const names = settings.map(({ name }) => name);
@@ -154,7 +238,7 @@ describe('the settings', () => {
   });
 
   test('carry the units of their numbers in their names', () => {
-    const units = settings.filter(({ kind }) => kind.parse('2147483647') === 2 ** 31 - 1);
+    const units = settings.filter(({ kind }) => kind.parse(String(MAX_MILLISECONDS)) === MAX_MILLISECONDS);
     expect(units.length).toBeGreaterThan(5);
     expect(units.filter(({ name }) => !/_(BYTES|MS)$/.test(name)).map(({ name }) => name)).toEqual([]);
   });

@@ -1,7 +1,17 @@
 import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { open, readFile } from 'node:fs/promises';
 import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { OutputError, type Piece, writeToFile, writeToStream } from '../../../src/cli/output.ts';
@@ -76,6 +86,61 @@ describe('writeToFile', () => {
     expect(statSync(path).mode & 0o777).toBe(0o666 & ~mask);
   });
 
+  test.each([0o600, 0o640, 0o444, 0o755])('keeps the permissions of a file that is replaced: %o', async (mode) => {
+    writeFileSync(path, 'as it was');
+    chmodSync(path, mode);
+    const writable = (mode & 0o200) !== 0 || process.getuid?.() === 0;
+    // A shell would not write to a file that it may not write to, whoever owns the folder.
+    const outcome = await writeToFile(path, ['new']).then(
+      () => 'written',
+      (error: unknown) => (error instanceof OutputError ? (error.cause as NodeJS.ErrnoException).code : error),
+    );
+    expect(outcome).toBe(writable ? 'written' : 'EACCES');
+    expect([readFileSync(path, 'utf8'), statSync(path).mode & 0o777]).toEqual([writable ? 'new' : 'as it was', mode]);
+  });
+
+  test('shows nobody the bytes of a private file while they are written', async () => {
+    writeFileSync(path, 'as it was', { mode: 0o600 });
+    const gate = new Gate();
+    async function* slowly(): AsyncGenerator<Piece> {
+      await gate.pass();
+      yield 'new';
+    }
+    const writing = writeToFile(path, slowly());
+    await eventually('it is at it', () => gate.arrived === 1);
+    const modes = readdirSync(directory.path).map((name) => statSync(directory.file(name)).mode & 0o777);
+    expect(modes).toEqual([0o600, 0o600]);
+    gate.open();
+    await writing;
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('keeps the owner of a file that is replaced', async () => {
+    writeFileSync(path, 'as it was');
+    chownSync(path, 12, 34);
+    await writeToFile(path, ['new']);
+    expect([statSync(path).uid, statSync(path).gid]).toEqual([12, 34]);
+  });
+
+  test('makes the file that a link leads to', async () => {
+    symlinkSync('elsewhere', directory.file('second'));
+    symlinkSync('second', path);
+    await writeToFile(path, ['new']);
+    expect(readdirSync(directory.path).sort()).toEqual(['elsewhere', 'output', 'second']);
+    expect([readlinkSync(path), readFileSync(directory.file('elsewhere'), 'utf8')]).toEqual(['second', 'new']);
+  });
+
+  test.skipIf(!existsSync('/proc/self/fd'))(
+    'writes to an open file as it is, by a link to its descriptor',
+    async () => {
+      const opened = await open(directory.file('opened'), 'w');
+      symlinkSync(`/proc/self/fd/${opened.fd}`, path);
+      await writeToFile(path, ['new']);
+      expect(readlinkSync(path)).toBe(`/proc/self/fd/${opened.fd}`);
+      expect([(await opened.stat()).size, readFileSync(directory.file('opened'), 'utf8')]).toEqual([3, 'new']);
+      await opened.close();
+    },
+  );
+
   test('follows links', async () => {
     const target = directory.write('as it was');
     symlinkSync(target, path);
@@ -97,6 +162,7 @@ describe('writeToFile', () => {
   test.each([
     ['in no directory', 'nothing/output', 'ENOENT'],
     ['that is a directory', '.', 'EISDIR'],
+    ['whose name is that of a directory', 'nothing/', 'EISDIR'],
     ['with a name that is too long', 'x'.repeat(1000), 'ENAMETOOLONG'],
   ])('tells of a file %s', async (_, name, code) => {
     const error = await writeToFile(directory.file(name), ['x']).catch((reason: unknown) => reason);
@@ -104,6 +170,12 @@ describe('writeToFile', () => {
     expect(error).toMatchObject({ target: directory.file(name), cause: { code } });
     expect(readdirSync(directory.path)).toEqual([]);
   });
+});
+
+test('a link to itself is no place for a file', async () => {
+  symlinkSync('output', path);
+  const error = await writeToFile(path, ['x']).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ name: 'OutputError', cause: { code: 'ELOOP' } });
 });
 
 describe('writeToStream', () => {

@@ -4,6 +4,7 @@ import { type Logger, pino } from 'pino';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Problem } from '../../../src/http/problem.ts';
 import { Tokens } from '../../../src/http/tokens.ts';
+import { SOON } from '../../support/patience.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';
 
 const directory = new TemporaryDirectory();
@@ -141,9 +142,6 @@ describe('the Authorization header', () => {
 });
 
 describe('a changed file', () => {
-  /** The watcher compares with what it saw first, and it sees that a little later. */
-  const SETTLE = { timeout: 8000, interval: 50 };
-
   test('is read again, be it written, replaced, or behind a link that is', async () => {
     const { log, lines } = keepLog();
     const written = directory.write('before-1\n');
@@ -151,9 +149,6 @@ describe('a changed file', () => {
     const link = directory.file('link');
     symlinkSync(directory.write('before-3\n'), link);
     const all = [written, replaced, link].map((path) => Tokens.open(path, log));
-    await new Promise((resolve) => {
-      setTimeout(resolve, 100);
-    });
 
     writeFileSync(written, 'after\n# with a comment\nand-one-more\n');
     renameSync(directory.write('after\n'), replaced);
@@ -161,7 +156,7 @@ describe('a changed file', () => {
     renameSync(directory.file('link.new'), link);
 
     await expect
-      .poll(() => all.map((tokens) => verdictOn(tokens, 'Bearer after')), SETTLE)
+      .poll(() => all.map((tokens) => verdictOn(tokens, 'Bearer after')), SOON)
       .toEqual(all.map(() => 'let in'));
     for (const [index, tokens] of all.entries()) {
       expect(verdictOn(tokens, `Bearer before-${index + 1}`)).toEqual(refusal(/not known/));

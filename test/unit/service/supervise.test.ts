@@ -6,52 +6,25 @@ import { shareConfig } from '../../../src/service/supervise.ts';
 
 const config = (env: Readonly<Record<string, string>>): Config => loadConfig(env);
 
-/** Of these no worker may have a byte too much. */
 const BUDGETS = ['memoryBudgetBytes', 'spoolBudgetBytes'] as const;
-/** Of these every worker needs one at least, where there is any. */
-const PLACES = ['maxUploads', 'maxQueuedUploads', 'rateLimitPerMinute'] as const;
 
 describe('shareConfig', () => {
-  test('divides the budgets and places', () => {
+  test('divides the budgets, and leaves alone what is counted for all workers', () => {
     const whole = config({
       BSDSYMS_WORKERS: '4',
+      BSDSYMS_MAX_IMAGE_BYTES: '1000',
       BSDSYMS_MEMORY_BUDGET_BYTES: '1003',
       BSDSYMS_SPOOL_BUDGET_BYTES: '4000',
       BSDSYMS_MAX_UPLOADS: '16',
       BSDSYMS_MAX_QUEUED_UPLOADS: '9',
       BSDSYMS_RATE_LIMIT_PER_MINUTE: '60',
     });
-    expect(shareConfig(whole)).toEqual({
-      ...whole,
-      memoryBudgetBytes: 250,
-      spoolBudgetBytes: 1000,
-      maxUploads: 4,
-      maxQueuedUploads: 3,
-      rateLimitPerMinute: 15,
-    });
+    expect(shareConfig(whole)).toEqual({ ...whole, memoryBudgetBytes: 250, spoolBudgetBytes: 1000 });
   });
 
   test('leaves one worker all there is', () => {
     const whole = config({ BSDSYMS_RATE_LIMIT_PER_MINUTE: '7' });
     expect(shareConfig(whole)).toEqual(whole);
-  });
-
-  test('leaves every worker a place', () => {
-    const whole = config({ BSDSYMS_WORKERS: '8', BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_RATE_LIMIT_PER_MINUTE: '1' });
-    expect(shareConfig(whole)).toMatchObject({ maxUploads: 1, rateLimitPerMinute: 1 });
-  });
-
-  test('keeps at 0 what is off', () => {
-    const off = {
-      BSDSYMS_MEMORY_BUDGET_BYTES: '0',
-      BSDSYMS_MAX_QUEUED_UPLOADS: '0',
-      BSDSYMS_RATE_LIMIT_PER_MINUTE: '0',
-    };
-    expect(shareConfig(config({ BSDSYMS_WORKERS: '3', ...off }))).toMatchObject({
-      memoryBudgetBytes: 0,
-      maxQueuedUploads: 0,
-      rateLimitPerMinute: 0,
-    });
   });
 
   test('does not change what it is given', () => {
@@ -66,9 +39,6 @@ describe('shareConfig', () => {
       workers: integer({ min: 1, max: 256 }),
       memoryBudgetBytes: maxSafeNat(),
       spoolBudgetBytes: maxSafeNat(),
-      maxUploads: integer({ min: 1, max: 10_000 }),
-      maxQueuedUploads: integer({ min: 0, max: 10_000 }),
-      rateLimitPerMinute: integer({ min: 0, max: 1_000_000 }),
     });
     assert(
       property(amounts, (given) => {
@@ -76,10 +46,6 @@ describe('shareConfig', () => {
         for (const key of BUDGETS) {
           expect(shared[key] * given.workers).toBeLessThanOrEqual(given[key]);
           expect(shared[key] * given.workers).toBeGreaterThan(given[key] - given.workers);
-        }
-        for (const key of PLACES) {
-          expect(shared[key] * given.workers).toBeGreaterThanOrEqual(given[key]);
-          expect(shared[key] * given.workers).toBeLessThan(given[key] + given.workers);
         }
       }),
     );

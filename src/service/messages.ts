@@ -1,0 +1,55 @@
+/** What workers and their supervisor send each other over Node's channel between processes. */
+import type { MetricObjectWithValues, MetricValue } from 'prom-client';
+
+/** The metrics of one process at one time. */
+export type Snapshot = MetricObjectWithValues<MetricValue<string>>[];
+
+/** What a worker asks for; the supervisor answers with a message of the same `id`. */
+export type Question =
+  /** The metrics of all processes, as text. */
+  | { readonly type: 'metrics' }
+  /** A slot for an upload. It is held until `leave`. */
+  | { readonly type: 'enter' }
+  /** Counts one more upload of a client. */
+  | { readonly type: 'count'; readonly key: string };
+
+export type Answer =
+  | { readonly type: 'metrics'; readonly text: string | null }
+  | { readonly type: 'entered' }
+  | { readonly type: 'refused' }
+  | { readonly type: 'counted'; readonly current: number; readonly ttlMs: number };
+
+type Identified<Message> = Message & { readonly id: number };
+
+export type ToSupervisor =
+  | Identified<Question>
+  /** Gives back the slot that was asked for with this id, or stops waiting for it. */
+  | { readonly type: 'leave'; readonly id: number }
+  | { readonly type: 'snapshot'; readonly metrics: Snapshot };
+
+export type ToWorker =
+  | Identified<Answer>
+  | { readonly type: 'collect' }
+  /** To finish and end. Signals do not say so: with Ctrl-C a worker gets one as well as its supervisor. */
+  | { readonly type: 'shutdown' };
+
+/** Whether a message is one of these: Node and libraries use the channel too. */
+const isOwn = (message: unknown): message is { readonly type: string } =>
+  typeof message === 'object' && message !== null && 'type' in message && typeof message.type === 'string';
+
+export const isToSupervisor = (message: unknown): message is ToSupervisor => isOwn(message);
+export const isToWorker = (message: unknown): message is ToWorker => isOwn(message);
+
+interface Channel {
+  send?(message: unknown, handle: undefined, options: undefined, sent: (error: Error | null) => void): boolean;
+}
+
+/** Sends a message and never fails: when a channel is closed, the process on its other side has ended or is about to. */
+export function sendMessage(channel: Channel, message: ToSupervisor | ToWorker): void {
+  try {
+    // Without the last argument a failure would be an `error` event, which ends the process.
+    channel.send?.(message, undefined, undefined, () => {});
+  } catch {
+    // As above.
+  }
+}
