@@ -162,7 +162,10 @@ export const GuestVerdictsSchema = component(
       netbsdKdtrace: ref(GuestVerdictSchema),
       xtf: ref(GuestVerdictSchema),
     },
-    { description: 'What guests make of a blob; of NetBSD without and with KDTRACE_HOOKS.' },
+    {
+      description:
+        'What guests make of a blob; of NetBSD without and with KDTRACE_HOOKS. Every layout of the service has it.',
+    },
   ),
 );
 
