@@ -8,8 +8,8 @@ const MIN_FREED_BYTES = 16 * 1024;
  * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
  * An async iterator would copy chunks that arrive faster than it asks, and destroy the stream when left early.
  *
- * Ends when the stream has ended and its last chunk was taken. After a failure the stream flows on, its chunks dropped; a
- * caller that has no use for the rest destroys it.
+ * Ends when the stream has ended and its last chunk was taken. After a failure the stream is paused: whether the rest is
+ * dropped or never read is up to the caller.
  *
  * @param take after it, or the promise it returns, the chunk is not needed any more
  * @param explain what the stream fails with, or an ERR_STREAM_PREMATURE_CLOSE when it closes unended, as it is to be thrown
@@ -35,7 +35,6 @@ export function consume(
         resolve();
         return;
       }
-      stream.resume();
       reject(error);
     };
     const onData = (chunk: Uint8Array): void => {
@@ -50,6 +49,8 @@ export function consume(
         stream.pause();
         taken.then(() => onTaken(chunk), settle);
       } catch (error) {
+        // Without that it would flow on, with nobody to stop it.
+        stream.pause();
         settle(error);
       }
     };
