@@ -31,8 +31,11 @@ const BROTLI_BYTES = 17 * MIB;
 /** State of zstd without its window and buffers. */
 const ZSTD_CONTEXT_BYTES = 192 * KIB;
 
-/** So much memory an unpacker always gets, even when the budget is used up: enough for every format and windows of 16 MiB. */
-export const GRANTED_BYTES = 18 * MIB;
+/**
+ * Up to this much memory zstd always gets, even when the budget is used up: it is enough for a window of 8 MiB, which
+ * everybody should be able to unpack (RFC 8878, section 3.1.1.1.2). The other formats always get what they need, too.
+ */
+const GRANTED_ZSTD_BYTES = 10 * MIB;
 
 /** A frame costs a round trip to the thread pool, some 40 µs, whatever its size; so many are free, */
 const FREE_FRAMES = 1000;
@@ -181,8 +184,8 @@ export class Unpacker {
   #hold(bytes: number): void {
     const more = bytes - this.#heldBytes;
     if (more <= 0) return;
-    const { memory, explain } = this.#options;
-    if (bytes <= GRANTED_BYTES) memory.overdraw(more);
+    const { format, memory, explain } = this.#options;
+    if (format !== 'zstd' || bytes <= GRANTED_ZSTD_BYTES) memory.overdraw(more);
     else if (!memory.take(more)) throw explain({ kind: 'no-memory', neededBytes: bytes, limitBytes: memory.limit });
     this.#heldBytes = bytes;
   }
