@@ -3,6 +3,8 @@ import { freeMemory } from './slabs.ts';
 
 /** Smaller chunks are left to the collector, which finds them soon enough. */
 const MIN_FREED_BYTES = 16 * 1024;
+/** After a smaller chunk what has come meanwhile is taken as one: each costs the same, whatever its size. */
+const SMALL_CHUNK_BYTES = 4 * 1024;
 
 /**
  * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
@@ -47,16 +49,20 @@ export function consume(
         }
         taking = true;
         stream.pause();
-        taken.then(() => onTaken(chunk), settle);
+        const chunkBytes = chunk.length;
+        taken.then(() => onTaken(chunk, chunkBytes), settle);
       } catch (error) {
         // Without that it would flow on, with nobody to stop it.
         stream.pause();
         settle(error);
       }
     };
-    const onTaken = (chunk: Uint8Array): void => {
+    const onTaken = (chunk: Uint8Array, chunkBytes: number): void => {
       taking = false;
       if (free) freeChunk(chunk);
+      // A read of a stream that is paused is all that it has, and comes as one chunk.
+      if (chunkBytes < SMALL_CHUNK_BYTES && stream.readableLength > 0) stream.read();
+      if (taking) return;
       if (ended) settle();
       else stream.resume();
     };

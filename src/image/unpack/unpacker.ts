@@ -37,6 +37,8 @@ const ZSTD_CONTEXT_BYTES = 192 * KIB;
  */
 const GRANTED_ZSTD_BYTES = 10 * MIB;
 
+const NOTHING = new Uint8Array(0);
+
 /** A frame costs a round trip to the thread pool, some 40 µs, whatever its size; so many are free, */
 const FREE_FRAMES = 1000;
 /** and one more for so many bytes. */
@@ -130,7 +132,14 @@ export class Unpacker {
 
   async #appendFrames(chunk: Uint8Array, frames: ZstdFrames): Promise<void> {
     this.#check();
+    let stored: Uint8Array[] = [];
     for (const part of frames.read(chunk)) {
+      if (part.kind === 'stored') {
+        stored.push(part.bytes);
+        continue;
+      }
+      if (stored.length > 0) await this.#pass(stored);
+      stored = [];
       switch (part.kind) {
         case 'frame':
           this.#admit(part.header, part.offset);
@@ -140,17 +149,19 @@ export class Unpacker {
           if (used !== part.bytes.length) throw this.#damaged('a frame ends before its last block');
           break;
         }
-        case 'stored': {
-          const taken = this.#options.take(part.bytes);
-          if (taken !== undefined) await taken;
-          break;
-        }
         case 'foreign':
           if (part.offset === 0) throw this.#damaged('no frame begins at its start');
           throw this.#options.explain({ kind: 'trailing-data' });
       }
       this.#check();
     }
+    if (stored.length > 0) await this.#pass(stored);
+  }
+
+  /** Hands over bytes that were stored in frames of their own, as one piece: there may be very many of them. */
+  async #pass(stored: readonly Uint8Array[]): Promise<void> {
+    await this.#options.take(stored.length === 1 ? (stored[0] ?? NOTHING) : Buffer.concat(stored));
+    this.#check();
   }
 
   /** Makes sure that there is a decompressor for a frame, and that it may have what the frame asks for. */
