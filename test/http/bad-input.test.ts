@@ -148,6 +148,14 @@ describe('a body that is no usable image', () => {
   });
 });
 
+/** A form of parts with these header lines, and then the image. */
+const formOf = (...parts: readonly (readonly string[])[]): Buffer =>
+  Buffer.concat([
+    ...parts.map((lines) => bytes(`--${BOUNDARY}\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\nx\r\n`)),
+    imageForm(image).body,
+  ]);
+const sendForm = (body: Uint8Array): Promise<Answer> => post(service, '/layout', body, { 'content-type': FORM_TYPE });
+
 describe('a form', () => {
   const good = imagePart(image);
 
@@ -215,14 +223,6 @@ describe('a form', () => {
       expect(verdict(await postForm(service, '/bsdsyms', multipart(parts)))).toEqual(problem(400, 'field-unknown'));
     }
   });
-
-  /** A form of parts with these header lines, and then the image. */
-  const formOf = (...parts: readonly (readonly string[])[]): Buffer =>
-    Buffer.concat([
-      ...parts.map((lines) => bytes(`--${BOUNDARY}\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\nx\r\n`)),
-      imageForm(image).body,
-    ]);
-  const sendForm = (body: Uint8Array): Promise<Answer> => post(service, '/layout', body, { 'content-type': FORM_TYPE });
 
   test.each([
     'Content-Disposition: form-data',

@@ -15,11 +15,12 @@ export interface AbortedUpload {
 const br = (bytes: Uint8Array): Buffer =>
   brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } });
 
+const coded = (coding: string) => ({ 'Content-Encoding': coding });
+
 /** One of every kind. */
 export function abortedUploads(image: Uint8Array): AbortedUpload[] {
   const form = imageForm(image, { onBroken: 'load' });
   const formType = { 'Content-Type': form.contentType };
-  const coded = (coding: string) => ({ 'Content-Encoding': coding });
   const kinds: [string, Readonly<Record<string, string>>, Uint8Array][] = [
     ['raw', {}, image],
     ['form', formType, form.body],

@@ -60,26 +60,26 @@ describe('the memory of a chunk that was taken', () => {
   });
 });
 
-describe('chunks that come while one is taken', () => {
-  /** The lengths of the chunks that were taken, each of them a turn later. */
-  async function takenLengths(chunks: readonly Uint8Array[]): Promise<number[]> {
-    const stream = new Readable({ read: () => {} });
-    const lengths: number[] = [];
-    const bytes: Uint8Array[] = [];
-    const take = async (chunk: Uint8Array): Promise<void> => {
-      lengths.push(chunk.length);
-      bytes.push(Uint8Array.from(chunk));
-      await new Promise((resolve) => setImmediate(resolve));
-    };
-    const consumed = consume(stream, take, explain, true);
-    const expected = Buffer.concat(chunks);
-    for (const chunk of chunks) stream.push(chunk);
-    stream.push(null);
-    await consumed;
-    expect(Buffer.compare(Buffer.concat(bytes), expected)).toBe(0);
-    return lengths;
-  }
+/** The lengths of the chunks that were taken, each of them a turn later. */
+async function takenLengths(chunks: readonly Uint8Array[]): Promise<number[]> {
+  const stream = new Readable({ read: () => {} });
+  const lengths: number[] = [];
+  const bytes: Uint8Array[] = [];
+  const take = async (chunk: Uint8Array): Promise<void> => {
+    lengths.push(chunk.length);
+    bytes.push(Uint8Array.from(chunk));
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  const consumed = consume(stream, take, explain, true);
+  const expected = Buffer.concat(chunks);
+  for (const chunk of chunks) stream.push(chunk);
+  stream.push(null);
+  await consumed;
+  expect(Buffer.compare(Buffer.concat(bytes), expected)).toBe(0);
+  return lengths;
+}
 
+describe('chunks that come while one is taken', () => {
   test('are taken as one when they are small', async () => {
     const tiny = Array.from({ length: 10_000 }, (_, index) => Uint8Array.of(index));
     const lengths = await takenLengths(tiny);
