@@ -101,7 +101,7 @@ export const SETTINGS = {
     'BSDSYMS_MEMORY_BUDGET_BYTES',
     bytes(0),
     GiB,
-    'images held in memory, all requests together; what exceeds it is spooled',
+    'images held in memory and what unpacks them, all requests together; what exceeds it is spooled',
   ),
   spoolDir: setting('BSDSYMS_SPOOL_DIR', directory, tmpdir(), 'where images are spooled'),
   spoolBudgetBytes: setting('BSDSYMS_SPOOL_BUDGET_BYTES', bytes(0), 8 * GiB, 'images spooled, all requests together'),

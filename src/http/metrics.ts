@@ -88,13 +88,13 @@ export class Metrics {
     });
     this.#refused = new Counter({
       name: 'bsdsyms_uploads_refused_total',
-      help: 'Uploads that failed before the image was looked at, by code',
+      help: 'Uploads that were refused or broken off before the image was looked at, by code',
       labelNames: ['code'],
       registers,
     });
     gauge('bsdsyms_uploads_in_flight', 'Uploads under way', () => admission.running);
     gauge('bsdsyms_uploads_queued', 'Uploads that wait for a place', () => admission.queued);
-    gauge('bsdsyms_memory_budget_used_bytes', 'Images held in memory', () => store.memory.used);
+    gauge('bsdsyms_memory_budget_used_bytes', 'Images held in memory, and what unpacks them', () => store.memory.used);
     gauge('bsdsyms_memory_budget_limit_bytes', 'BSDSYMS_MEMORY_BUDGET_BYTES', () => store.memory.limit);
     gauge('bsdsyms_spool_budget_used_bytes', 'Images in spool files', () => store.spool.budget.used);
     gauge('bsdsyms_spool_budget_limit_bytes', 'BSDSYMS_SPOOL_BUDGET_BYTES', () => store.spool.budget.limit);

@@ -3,13 +3,15 @@ import { freeMemory } from './slabs.ts';
 
 /** Smaller chunks are left to the collector, which finds them soon enough. */
 const MIN_FREED_BYTES = 16 * 1024;
+/** After a smaller chunk what has come meanwhile is taken as one: each costs the same, whatever its size. */
+const SMALL_CHUNK_BYTES = 4 * 1024;
 
 /**
  * Hands every chunk of a stream over as it is, and waits for `take` where it returns a promise.
  * An async iterator would copy chunks that arrive faster than it asks, and destroy the stream when left early.
  *
- * Ends when the stream has ended and its last chunk was taken. After a failure the stream flows on, its chunks dropped; a
- * caller that has no use for the rest destroys it.
+ * Ends when the stream has ended and its last chunk was taken. After a failure the stream is paused: whether the rest is
+ * dropped or never read is up to the caller.
  *
  * @param take after it, or the promise it returns, the chunk is not needed any more
  * @param explain what the stream fails with, or an ERR_STREAM_PREMATURE_CLOSE when it closes unended, as it is to be thrown
@@ -35,7 +37,6 @@ export function consume(
         resolve();
         return;
       }
-      stream.resume();
       reject(error);
     };
     const onData = (chunk: Uint8Array): void => {
@@ -48,14 +49,20 @@ export function consume(
         }
         taking = true;
         stream.pause();
-        taken.then(() => onTaken(chunk), settle);
+        const chunkBytes = chunk.length;
+        taken.then(() => onTaken(chunk, chunkBytes), settle);
       } catch (error) {
+        // Without that it would flow on, with nobody to stop it.
+        stream.pause();
         settle(error);
       }
     };
-    const onTaken = (chunk: Uint8Array): void => {
+    const onTaken = (chunk: Uint8Array, chunkBytes: number): void => {
       taking = false;
       if (free) freeChunk(chunk);
+      // A read of a stream that is paused is all that it has, and comes as one chunk.
+      if (chunkBytes < SMALL_CHUNK_BYTES && stream.readableLength > 0) stream.read();
+      if (taking) return;
       if (ended) settle();
       else stream.resume();
     };

@@ -33,7 +33,8 @@ export async function openImageFile(
 }
 
 /**
- * Gathers an image from a stream, such as standard input, unpacked when it is compressed, within the limits.
+ * Gathers an image from a stream, such as standard input, unpacked when it is compressed, within the limits. A stream whose
+ * image is refused is not read on, but destroyed.
  *
  * @param limits those that are left out are the service's defaults
  * @param unpack false to take what comes as it is

@@ -194,18 +194,17 @@ describe('a client that goes away', () => {
   });
 });
 
+/** Lets something be done, and fail all the same. */
+const failing = <Name extends 'close' | 'discard'>(prototype: Record<Name, () => Promise<void>>, name: Name): void => {
+  const original = prototype[name];
+  vi.spyOn(prototype, name as never).mockImplementation(async function (this: object) {
+    await original.call(this as never);
+    throw new Error(`${name} fails`);
+  } as never);
+};
+
 test('a failure to give something back does not keep the rest', async () => {
   await start();
-  const failing = <Name extends 'close' | 'discard'>(
-    prototype: Record<Name, () => Promise<void>>,
-    name: Name,
-  ): void => {
-    const original = prototype[name];
-    vi.spyOn(prototype, name as never).mockImplementation(async function (this: object) {
-      await original.call(this as never);
-      throw new Error(`${name} fails`);
-    } as never);
-  };
   failing(MemorySource.prototype, 'close');
   expect((await post(service, '/layout', image)).status).toBe(200);
   await expectNothingLeft();

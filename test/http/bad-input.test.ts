@@ -148,6 +148,14 @@ describe('a body that is no usable image', () => {
   });
 });
 
+/** A form of parts with these header lines, and then the image. */
+const formOf = (...parts: readonly (readonly string[])[]): Buffer =>
+  Buffer.concat([
+    ...parts.map((lines) => bytes(`--${BOUNDARY}\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\nx\r\n`)),
+    imageForm(image).body,
+  ]);
+const sendForm = (body: Uint8Array): Promise<Answer> => post(service, '/layout', body, { 'content-type': FORM_TYPE });
+
 describe('a form', () => {
   const good = imagePart(image);
 
@@ -214,6 +222,96 @@ describe('a form', () => {
     for (const parts of [[field(name, '1'), good], [good, field(name, '1')], [field(name, '1')]]) {
       expect(verdict(await postForm(service, '/bsdsyms', multipart(parts)))).toEqual(problem(400, 'field-unknown'));
     }
+  });
+
+  test.each([
+    'Content-Disposition: form-data',
+    'Content-Disposition: form-data;',
+    'Content-Disposition: form-data; name',
+    'Content-Disposition: form-data; filename="x"',
+    'Content-Disposition: form-data; filename',
+    'CONTENT-DISPOSITION: Form-Data; size=4',
+  ])('with a part without a name: %s', async (line) => {
+    const malformed = problem(400, 'multipart-malformed');
+    expect(verdict(await sendForm(formOf([line])), 'without a name', 'form-data; name=')).toEqual(malformed);
+    const file = formOf([line, 'Content-Type: application/octet-stream']);
+    expect(verdict(await sendForm(file), 'without a name')).toEqual(malformed);
+    // Last, and alone.
+    const alone = bytes(`--${BOUNDARY}\r\n${line}\r\n\r\nx\r\n--${BOUNDARY}--\r\n`);
+    expect(verdict(await sendForm(alone), 'without a name')).toEqual(malformed);
+  });
+
+  test.each([
+    ['name=""', '""'],
+    ['name="";filename="x"', '""'],
+    ['name="é"', '"é"'],
+    ['name="a\tb"', '"a\\tb"'],
+    [`name="${'x'.repeat(5000)}"`, `"${'x'.repeat(40)}"`],
+    ["name*=utf-8''constructor", 'field'],
+  ])('with a part of a name that is none of ours: %.30s', async (parameters, named) => {
+    const answer = await sendForm(formOf([`Content-Disposition: form-data; ${parameters}`]));
+    expect(verdict(answer, named)).toEqual(problem(400, 'field-unknown'));
+  });
+
+  test.each<[string, string[]]>([
+    ['of another disposition', ['Content-Disposition: attachment; name="image"']],
+    ['of no disposition', ['Content-Type: text/plain']],
+    ['of an empty disposition', ['Content-Disposition:']],
+    ['without any header', []],
+    ['with headers that are none', ['nonsense', ': x', 'Content-Disposition']],
+  ])('with a part %s has no field by it', async (_what, lines) => {
+    expect((await sendForm(formOf(lines))).status).toBe(200);
+    const alone = formOf(lines).subarray(0, -imageForm(image).body.length);
+    const answer = await sendForm(Buffer.concat([alone, bytes(`--${BOUNDARY}--\r\n`)]));
+    expect(verdict(answer, 'image', 'curl -F')).toEqual(problem(400, 'no-image'));
+  });
+
+  test.each<[string, string]>([
+    ['a charset without a value', 'text/plain; charset'],
+    ['an unknown charset', 'text/plain; charset=x-unknown'],
+    ['JSON', 'application/json'],
+    ['a form', 'multipart/form-data; boundary=inner'],
+    ['several things', 'multipart/mixed; boundary=inner'],
+    ['nothing', ''],
+    ['a semicolon', ';'],
+  ])('whose field says that it is %s', async (_what, type) => {
+    const lines = ['Content-Disposition: form-data; name="loadAddress"', `Content-Type: ${type}`];
+    expect(verdict(await sendForm(formOf(lines)))).toEqual(problem(400, 'parameter-invalid'));
+  });
+
+  test('whose file is itself a form of several files', async () => {
+    const inner = multipart([imagePart(image), imagePart(image)], 'inner');
+    const outer = bytes(
+      `--${BOUNDARY}\r\nContent-Disposition: form-data; name="image"\r\nContent-Type: ${inner.contentType}\r\n\r\n`,
+    );
+    const body = Buffer.concat([outer, inner.body, bytes(`\r\n--${BOUNDARY}--\r\n`)]);
+    expect(verdict(await sendForm(body), 'text', 'image=@')).toEqual(problem(400, 'no-image'));
+  });
+
+  test.each<[string, Uint8Array]>([
+    ['tiny fields', formOf(...Array.from({ length: 3000 }, () => ['Content-Disposition: form-data; name="address"']))],
+    ['tiny files', formOf(...Array.from({ length: 3000 }, () => ['Content-Disposition: form-data; filename="x"']))],
+    ['parts without anything', formOf(...Array.from({ length: 6000 }, () => []))],
+  ])('of thousands of %s', async (_what, body) => {
+    const { status, text } = await post(service, '/symbols', body, { 'content-type': FORM_TYPE });
+    expect([status, ['multipart-malformed', 'parameter-invalid', 'image-too-large']]).toEqual([
+      400,
+      expect.arrayContaining([json({ text })['code']]),
+    ]);
+  });
+
+  test('whose parts have very many header lines', async () => {
+    const many = Array.from({ length: 3000 }, (_, index) => `X-${index}: y`);
+    const last = formOf([...many, 'Content-Disposition: form-data; name="onBroken"']);
+    expect([200, 400]).toContain((await sendForm(last)).status);
+    const first = formOf(['Content-Disposition: form-data; name="onBroken"', ...many]);
+    expect([200, 400]).toContain((await sendForm(first)).status);
+  });
+
+  test('whose boundary is too long to be looked for', async () => {
+    const type = `multipart/form-data; boundary=${'x'.repeat(3000)}`;
+    const answer = await post(service, '/layout', imageForm(image).body, { 'content-type': type });
+    expect(verdict(answer)).toEqual(problem(400, 'multipart-malformed'));
   });
 
   test('wrapped twice', async () => {

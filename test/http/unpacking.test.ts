@@ -1,4 +1,5 @@
 /** What compressed uploads cost: memory within the budget, work within their size, and a sentence where that is too much. */
+import { strict as assert } from 'node:assert';
 import { brotliCompressSync, constants, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import {
@@ -22,8 +23,9 @@ import { frameHead, rawBlock, repeated, skippableFrame, zerosFrame } from '../su
 let service: Service;
 afterEach(async () => {
   vi.restoreAllMocks();
-  expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
+  const left = await settled(service);
   await service.close();
+  assert.deepEqual(left, NOTHING_OCCUPIED);
 });
 const start = async (env: Readonly<Record<string, string>> = {}): Promise<void> => {
   service = await startService(env);

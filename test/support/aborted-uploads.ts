@@ -15,11 +15,12 @@ export interface AbortedUpload {
 const br = (bytes: Uint8Array): Buffer =>
   brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } });
 
+const coded = (coding: string) => ({ 'Content-Encoding': coding });
+
 /** One of every kind. */
 export function abortedUploads(image: Uint8Array): AbortedUpload[] {
   const form = imageForm(image, { onBroken: 'load' });
   const formType = { 'Content-Type': form.contentType };
-  const coded = (coding: string) => ({ 'Content-Encoding': coding });
   const kinds: [string, Readonly<Record<string, string>>, Uint8Array][] = [
     ['raw', {}, image],
     ['form', formType, form.body],
@@ -42,7 +43,9 @@ export function abortedUploads(image: Uint8Array): AbortedUpload[] {
 }
 
 const PIECE_BYTES = 64 * 1024;
-const LONGEST_WAIT_MS = 20;
+/** Mostly in the middle of something; now and then there is time for an answer. */
+const SHORT_WAIT_MS = 10;
+const LONG_WAIT_MS = 100;
 
 /** Sends some of the upload, waits a little or not at all, and is gone. Resolves when the connection has been destroyed. */
 export async function abortUpload(port: number, { path, headers, body }: AbortedUpload): Promise<void> {
@@ -55,8 +58,8 @@ export async function abortUpload(port: number, { path, headers, body }: Aborted
   const pieces: (string | Uint8Array)[] = [heads];
   for (let at = 0; at < sent; at += PIECE_BYTES) pieces.push(body.subarray(at, Math.min(sent, at + PIECE_BYTES)));
   const sending = connection.send(...pieces, ...second);
-  if (randomInt(2) === 0) await Promise.race([sending, sleep(LONGEST_WAIT_MS)]);
-  if (randomInt(2) === 0) await sleep(randomInt(LONGEST_WAIT_MS));
+  if (randomInt(2) === 0) await Promise.race([sending, sleep(LONG_WAIT_MS)]);
+  if (randomInt(2) === 0) await sleep(randomInt(randomInt(4) === 0 ? LONG_WAIT_MS : SHORT_WAIT_MS));
   connection.destroy();
   await sending;
 }

@@ -35,8 +35,13 @@ const BROTLI_BYTES = 17 * MIB;
 /** State of zstd without its window and buffers. */
 const ZSTD_CONTEXT_BYTES = 192 * KIB;
 
-/** So much memory an unpacker always gets, even when the budget is used up: enough for every format and windows of 16 MiB. */
-export const GRANTED_BYTES = 18 * MIB;
+/**
+ * Up to this much memory zstd always gets, even when the budget is used up: it is enough for a window of 8 MiB, which
+ * everybody should be able to unpack (RFC 8878, section 3.1.1.1.2). The other formats always get what they need, too.
+ */
+const GRANTED_ZSTD_BYTES = 10 * MIB;
+
+const NOTHING = new Uint8Array(0);
 
 /** A frame costs a round trip to the thread pool, some 40 µs, whatever its size; so many are free, */
 const FREE_FRAMES = 1000;
@@ -175,7 +180,14 @@ export class Unpacker {
 
   async #appendFrames(chunk: Uint8Array, frames: ZstdFrames): Promise<void> {
     this.#check();
+    let stored: Uint8Array[] = [];
     for (const part of frames.read(chunk)) {
+      if (part.kind === 'stored') {
+        stored.push(part.bytes);
+        continue;
+      }
+      if (stored.length > 0) await this.#pass(stored);
+      stored = [];
       switch (part.kind) {
         case 'frame':
           this.#admit(part.header, part.offset);
@@ -185,17 +197,19 @@ export class Unpacker {
           if (used !== part.bytes.length) throw this.#damaged('a frame ends before its last block');
           break;
         }
-        case 'stored': {
-          const taken = this.#options.take(part.bytes);
-          if (taken !== undefined) await taken;
-          break;
-        }
         case 'foreign':
           if (part.offset === 0) throw this.#damaged('no frame begins at its start');
           throw this.#options.explain({ kind: 'trailing-data' });
       }
       this.#check();
     }
+    if (stored.length > 0) await this.#pass(stored);
+  }
+
+  /** Hands over bytes that were stored in frames of their own, as one piece: there may be very many of them. */
+  async #pass(stored: readonly Uint8Array[]): Promise<void> {
+    await this.#options.take(stored.length === 1 ? (stored[0] ?? NOTHING) : Buffer.concat(stored));
+    this.#check();
   }
 
   /** Makes sure that there is a decompressor for a frame, and that it may have what the frame asks for. */
@@ -237,8 +251,8 @@ export class Unpacker {
   #hold(bytes: number): void {
     const more = bytes - this.#heldBytes;
     if (more <= 0) return;
-    const { memory, explain } = this.#options;
-    if (bytes <= GRANTED_BYTES) memory.overdraw(more);
+    const { format, memory, explain } = this.#options;
+    if (format !== 'zstd' || bytes <= GRANTED_ZSTD_BYTES) memory.overdraw(more);
     else if (!memory.take(more)) throw explain({ kind: 'no-memory', neededBytes: bytes, limitBytes: memory.limit });
     this.#heldBytes = bytes;
   }

@@ -59,3 +59,56 @@ describe('the memory of a chunk that was taken', () => {
     expect(await lengthsAfter(chunks, true)).toEqual([64 * KIB, 64 * KIB, 1000]);
   });
 });
+
+/** The lengths of the chunks that were taken, each of them a turn later. */
+async function takenLengths(chunks: readonly Uint8Array[]): Promise<number[]> {
+  const stream = new Readable({ read: () => {} });
+  const lengths: number[] = [];
+  const bytes: Uint8Array[] = [];
+  const take = async (chunk: Uint8Array): Promise<void> => {
+    lengths.push(chunk.length);
+    bytes.push(Uint8Array.from(chunk));
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  const consumed = consume(stream, take, explain, true);
+  const expected = Buffer.concat(chunks);
+  for (const chunk of chunks) stream.push(chunk);
+  stream.push(null);
+  await consumed;
+  expect(Buffer.compare(Buffer.concat(bytes), expected)).toBe(0);
+  return lengths;
+}
+
+describe('chunks that come while one is taken', () => {
+  test('are taken as one when they are small', async () => {
+    const tiny = Array.from({ length: 10_000 }, (_, index) => Uint8Array.of(index));
+    const lengths = await takenLengths(tiny);
+    expect(lengths.length).toBeLessThan(10);
+  });
+
+  test('stay as they are when they are not', async () => {
+    const chunks = Array.from({ length: 10 }, large);
+    expect(await takenLengths(chunks)).toEqual(chunks.map(() => 64 * KIB));
+  });
+});
+
+describe('after a failure', () => {
+  test.each(['at once', 'later'])('to take a chunk %s nothing more is read', async (when) => {
+    let read = 0;
+    const stream = new Readable({
+      read() {
+        read += 1;
+        this.push(large());
+      },
+    });
+    const fail = (): void | Promise<void> => {
+      if (when === 'later') return Promise.reject(new Error('no room'));
+      throw new Error('no room');
+    };
+    await expect(consume(stream, fail, explain)).rejects.toThrow('no room');
+    const before = read;
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(read).toBeLessThanOrEqual(before + 1);
+    expect(stream.isPaused()).toBe(true);
+  });
+});

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { readdirSync } from 'node:fs';
+import { createReadStream, existsSync, readdirSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -113,4 +113,73 @@ test('a stream that breaks off is no image', async () => {
     },
   });
   expect(await failure(openImageStream(broken))).toMatchObject({ code: 'EPIPE' });
+});
+
+/** Bytes without end, and how many of them were read. */
+function endless(start: Uint8Array): { readonly stream: Readable; readonly count: () => number } {
+  const zeros = Buffer.alloc(64 * 1024);
+  let read = 0;
+  const stream = new Readable({
+    read() {
+      const piece = read === 0 && start.length > 0 ? start : zeros;
+      read += piece.length;
+      this.push(piece);
+    },
+  });
+  return { stream, count: () => read };
+}
+
+describe('a stream without end', () => {
+  test.each([
+    ['of zeros', Buffer.alloc(0), 'image-too-large'],
+    ['of padding after an image', gzipSync(image), 'image-too-large'],
+    ['of zeros after a compressed image', zstdCompressSync(image), 'compressed-data-corrupt'],
+    ['of something that is not unpacked', Buffer.from('425a683931415926', 'hex'), 'compression-unsupported'],
+  ])('%s is not read on when it is refused', async (_name, start, code) => {
+    const maxImageBytes = 4 * MIB;
+    const { stream, count } = endless(start);
+    expect(await failure(openImageStream(stream, { maxImageBytes }))).toBe(code);
+    expect(stream.destroyed).toBe(true);
+    expect(count()).toBeLessThan(maxImageBytes + MIB);
+    const before = count();
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(count()).toBe(before);
+  });
+
+  test('is not read at all when there is nowhere to keep it', async () => {
+    const { stream } = endless(Buffer.alloc(0));
+    expect(await failure(openImageStream(stream, { spoolDir: '/nowhere' }))).toBe('spool-unavailable');
+    expect(stream.destroyed).toBe(true);
+  });
+
+  test.skipIf(!existsSync('/dev/zero'))('is not read on from a device', async () => {
+    const stream = createReadStream('/dev/zero');
+    expect(await failure(openImageStream(stream, { maxImageBytes: MIB }))).toBe('image-too-large');
+    expect(stream.destroyed).toBe(true);
+  });
+});
+
+test.each<[string, () => Readable | Promise<Readable>, string]>([
+  ['was destroyed', () => Readable.from([image]).destroy(), 'ERR_STREAM_PREMATURE_CLOSE'],
+  [
+    'has failed',
+    async () => {
+      const stream = new Readable({ read: () => {} }).on('error', () => {});
+      stream.destroy(systemError('EIO'));
+      await new Promise((resolve) => setImmediate(resolve));
+      return stream;
+    },
+    'EIO',
+  ],
+  [
+    'has been read',
+    async () => {
+      const stream = Readable.from([image]);
+      await collect(stream);
+      return stream;
+    },
+    'ERR_STREAM_PREMATURE_CLOSE',
+  ],
+])('a stream that %s is no image, and is not waited for', async (_name, make, code) => {
+  expect(await failure(openImageStream(await make(), {}))).toMatchObject({ code });
 });

@@ -3,7 +3,6 @@ import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync 
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Budget } from '../../../src/image/budget.ts';
 import {
-  GRANTED_BYTES,
   type PackedFormat,
   Unpacker,
   type UnpackFault,
@@ -207,7 +206,7 @@ describe('the memory of a decompressor is taken from the budget', () => {
     const memory = new Budget(MIB);
     memory.take(MIB);
     const { unpacker } = start(format, { memory });
-    const isRefused = windowBytes > GRANTED_BYTES;
+    const isRefused = format === 'zstd' && windowBytes > 8 * MIB;
     const fault = JSON.stringify(await faultOf(unpacker.append(packed)));
     expect(fault).toMatch(isRefused ? /"no-memory".*"limitBytes":1048576/ : /"none"/);
     expect(memory.used > MIB).toBe(!isRefused);
@@ -253,9 +252,6 @@ describe('what zstd asks for', () => {
   });
 
   test('is no dictionary', async () => {
-    const frame = zstdCompressSync(data, { dictionary: Buffer.from(data.subarray(0, 5000)) });
-    // A dictionary that is bare content has no number; what was compressed with it is damaged without it.
-    expect(await faultOf(unpack('zstd', frame))).toMatchObject({ kind: 'damaged' });
     const named = Buffer.concat([frameHead(20).subarray(0, 4), Buffer.from([1, 0x50, 7]), rawBlock(noise(9), true)]);
     expect(await faultOf(unpack('zstd', named))).toEqual({ kind: 'dictionary-needed' });
   });
@@ -286,9 +282,18 @@ describe('many small pieces cost little', () => {
     ['members of a byte', 'gzip', repeated(gzipSync('a'), 100_000), 100_000],
   ])('%s', async (_name, format, packed, length) => {
     const { count } = countWrites();
-    expect(await unpack(format, packed)).toHaveLength(length);
+    let taken = 0;
+    let takes = 0;
+    await unpack(format, packed, {
+      take: (piece) => {
+        taken += piece.length;
+        takes += 1;
+      },
+    });
+    expect(taken).toBe(length);
     // For each of the chunks one, and one for the first member of gzip data.
-    expect(count()).toBeLessThanOrEqual(Math.ceil(packed.length / (64 * KIB)) + 1);
+    const chunks = Math.ceil(packed.length / (64 * KIB)) + 1;
+    expect([count() <= chunks, takes <= chunks]).toEqual([true, true]);
   });
 
   test('as too many of them are refused where each is work', async () => {
