@@ -60,8 +60,8 @@ export function consume(
     const onTaken = (chunk: Uint8Array, chunkBytes: number): void => {
       taking = false;
       if (free) freeChunk(chunk);
-      // A read of a stream that is paused is all that it has, and comes as one chunk.
-      if (chunkBytes < SMALL_CHUNK_BYTES && stream.readableLength > 0) stream.read();
+      // The length is named: without it, Node 26 reads one chunk.
+      if (chunkBytes < SMALL_CHUNK_BYTES && stream.readableLength > 0) stream.read(stream.readableLength);
       if (taking) return;
       if (ended) settle();
       else stream.resume();
