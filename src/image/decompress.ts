@@ -40,6 +40,7 @@ export class UnpackingSink {
   #start: Uint8Array | null = new Uint8Array(0);
   #unpacker: Unpacker | null = null;
   #compression: Compression | null = null;
+  #discarded = false;
 
   /**
    * @param unpack false to let everything pass, whatever it looks like
@@ -62,6 +63,8 @@ export class UnpackingSink {
    * @throws ImageError compression-unsupported, compressed-data-corrupt, memory-full, and what the sink behind throws
    */
   append(chunk: Uint8Array): void | Promise<void> {
+    // There may be chunks on their way. Nothing may be taken for them any more.
+    if (this.#discarded) return;
     if (this.#start === null) return this.#pass(chunk);
     const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
     if (start.length < LONGEST_SIGNATURE) {
@@ -73,12 +76,14 @@ export class UnpackingSink {
 
   /** @throws as `append` does */
   async finish(): Promise<ImageSource> {
+    if (this.#discarded) throw new Error('the image was discarded');
     if (this.#start !== null && this.#start.length > 0) await this.#decide(this.#start);
     await this.#unpacker?.finish();
     return this.#sink.finish();
   }
 
   async discard(): Promise<void> {
+    this.#discarded = true;
     this.#unpacker?.destroy();
     await this.#sink.discard();
   }
