@@ -6,17 +6,24 @@ import {
   type ImageIdentity,
   type InitFailure,
   identify,
-  init,
+  initInSteps,
   MIN_IMAGE_BYTES,
 } from '../elf/headers.ts';
 import type { Headers, Recorded } from '../elf/view.ts';
 import { type Broken, broken } from '../xen/broken.ts';
 import { type Comparison, comparePlans } from '../xen/compare.ts';
-import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
-import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
+import { type FlatImagePlan, planFlatImageInSteps } from '../xen/flat-image.ts';
+import { MAX_LISTED } from '../xen/listed.ts';
+import {
+  DEFAULT_LOADER,
+  type Loader,
+  type LoadOptions,
+  loadSymbolsInSteps,
+  type SymbolPlan,
+} from '../xen/loaders/bsdsyms.ts';
 import { locateSymbols } from '../xen/locate-symbols.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
-import { findKernelRange, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
+import { findKernelRangeInSteps, type KernelRange, listSegmentsInSteps, type Segment } from '../xen/segments.ts';
 import { planWarnings, type Warning } from '../xen/warnings.ts';
 import type { ImageSource } from './image-source.ts';
 import { readBuildId } from './read-build-id.ts';
@@ -25,7 +32,7 @@ import { readXenNotes } from './read-notes.ts';
 import { readGuestWarnings } from './read-warnings.ts';
 import { RECOGNISED_BYTES, recogniseContent } from './recognise.ts';
 import { SymbolTable } from './symbol-table.ts';
-import { nextTurn } from './turn.ts';
+import { runInSteps } from './turn.ts';
 
 export const ON_BROKEN = ['reject', 'load'] as const;
 /** What becomes of an image that a reason is recorded against: it is refused, or loaded as Xen does. */
@@ -103,9 +110,10 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
     identity: identify(headers),
     buildId: await readBuildId(source, headers),
   };
-  const started = init(headers);
+  const started = await runInSteps(initInSteps(headers));
   if (!started.ok) return { ok: false, image, loadAddress: null, broken: tableOverflow(started.failure, headers) };
-  return { ok: true, image, elf: started.image, kernel: findKernelRange(started.image) };
+  const kernel = await runInSteps(findKernelRangeInSteps(started.image));
+  return { ok: true, image, elf: started.image, kernel };
 }
 
 /**
@@ -122,7 +130,7 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   const notes = await readXenNotes(source, elf, kernel);
   // What one loader records is no reason against the image for the other.
   const untouched: ElfImage = { ...elf, view: elf.view.fork() };
-  const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
+  const loaded = await runInSteps(loadSymbolsInSteps(elf, { loader, loadAddress, maxBlobBytes }));
   if (!loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
 
   const { plan, recorded } = loaded;
@@ -156,19 +164,19 @@ async function compare(
   onBroken: OnBroken,
 ): Promise<Comparison> {
   const { loader } = options;
-  const other = loadSymbols(image, options);
+  const other = await runInSteps(loadSymbolsInSteps(image, options));
   if (other.ok && other.recorded !== null && onBroken === 'reject') {
     return { loader, broken: reportRecorded(other.recorded), plan: null };
   }
-  const steps = comparePlans(image.headers.format.class, plan, loader, other);
-  let step = steps.next();
-  for (; step.done !== true; step = steps.next()) await nextTurn();
-  return step.value;
+  return runInSteps(comparePlans(image.headers.format.class, plan, loader, other));
 }
 
 /** What Xen makes of a kernel. A recorded reason is told, not held against it. */
 export interface InspectedKernel extends OpenedImage {
+  /** The loadable segments in table order, 1,000 at most. */
   readonly segments: readonly Segment[];
+  /** How many loadable segments there are besides. */
+  readonly unlistedSegments: number;
   readonly xen: XenNotes;
 }
 
@@ -181,7 +189,8 @@ export async function inspectKernel(source: ImageSource): Promise<InspectedKerne
   const opened = await openImage(source);
   if (!opened.ok) return opened;
   const xen = await readXenNotes(source, opened.elf, opened.kernel);
-  return { ...opened, segments: listSegments(opened.elf), xen };
+  const { segments, unlisted } = await runInSteps(listSegmentsInSteps(opened.elf, MAX_LISTED));
+  return { ...opened, segments, unlistedSegments: unlisted, xen };
 }
 
 /** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */
@@ -250,10 +259,10 @@ export async function flattenImage(
   const { image, elf, kernel } = opened;
   const wanted = choice === 'always' || (choice === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
   const loadAddress = kernel.pend;
-  const loaded = wanted ? loadSymbols(elf, { loader, loadAddress, maxBlobBytes }) : null;
+  const loaded = wanted ? await runInSteps(loadSymbolsInSteps(elf, { loader, loadAddress, maxBlobBytes })) : null;
   if (loaded !== null && !loaded.ok) return { ok: false, image, loadAddress, broken: loaded.broken };
   const symbols = loaded?.plan ?? null;
-  const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
+  const flat = await runInSteps(planFlatImageInSteps(elf, { kernel, symbols, maxFlatBytes }));
   if (!flat.ok) return { ok: false, image, loadAddress, broken: flat.broken };
   const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
   if (reported !== null && onBroken === 'reject') return { ok: false, image, loadAddress, broken: reported };

@@ -2,6 +2,7 @@
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { GUEST_FINDINGS, type GuestFindingCode } from '../xen/guests/judge.ts';
+import { MAX_LISTED } from '../xen/listed.ts';
 import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 
@@ -11,6 +12,12 @@ export const Bytes = (description: string) => Type.Integer({ minimum: 0, descrip
 export const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 export const enumeration = <const T extends string>(values: readonly T[], options: Type.TSchemaOptions = {}) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options });
+
+/** How many entries a list would have besides. */
+const Unlisted = (what: string) =>
+  Type.Optional(
+    Type.Integer({ minimum: 1, description: `How many ${what} there are besides; only when there are any.` }),
+  );
 
 /** A reference to a schema that is a component of the API document. */
 export const ref = <T extends Type.TSchema & { $id: string }>(schema: T) =>
@@ -69,7 +76,10 @@ export const Bsdsyms = component(
     elfHeader: Nullable(
       Type.Object({ address: Address('In guest memory.'), offset: Bytes('In the blob.'), size: Bytes('In bytes.') }),
     ),
-    sections: Type.Array(Section),
+    sections: Type.Array(Section, {
+      description: `The null section, and the tables in the order of the blob, ${MAX_LISTED} at most.`,
+    }),
+    unlistedSections: Unlisted('tables'),
   }),
 );
 
@@ -202,7 +212,8 @@ export const KernelReport = component(
   Type.Object({
     image: ref(Image),
     kernel: ref(Kernel),
-    segments: Type.Array(Segment, { description: 'The loadable segments in table order.' }),
+    segments: Type.Array(Segment, { description: `The loadable segments in table order, ${MAX_LISTED} at most.` }),
+    unlistedSegments: Unlisted('loadable segments'),
     notes: NoteValues,
     xen: Type.Object({ pv: ref(Guest), hvm: ref(Guest) }),
     broken: Nullable(ref(BrokenReason)),
@@ -233,7 +244,9 @@ export const FlatLayout = component(
         fileOffset: Type.Optional(Bytes('Of a copy: where the image has it.')),
         byte: Type.Optional(Type.Integer({ minimum: 0, maximum: 255, description: 'Of a fill.' })),
       }),
+      { description: `What the flat image consists of, in its order, ${MAX_LISTED} extents at most.` },
     ),
+    unlistedExtents: Unlisted('extents'),
     broken: Nullable(ref(BrokenReason)),
   }),
 );

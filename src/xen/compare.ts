@@ -8,13 +8,14 @@ import {
   type Struct,
   sectionTypeName,
 } from '../elf/format.ts';
+import type { Steps } from '../elf/steps.ts';
 import type { Broken } from './broken.ts';
+import { MAX_LISTED } from './listed.ts';
 import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan } from './loaders/bsdsyms.ts';
 import type { Extent } from './plan.ts';
 
-/** An image can have 65,535 sections; nobody reads as many differences. */
-const MAX_DIFFERENCES = 1000;
-const PARTS_PER_STEP = 1024;
+/** Parts that are compared between two pauses. */
+const PARTS_PER_STEP = 256;
 
 /** A range of a blob, counted from its start, in bytes. */
 export interface BlobRange {
@@ -80,7 +81,7 @@ export function* comparePlans(
   plan: SymbolPlan,
   loader: Loader,
   other: SymbolLoad,
-): Generator<void, Comparison> {
+): Steps<Comparison> {
   if (!other.ok) return { loader, broken: other.broken, plan: null };
   const format = elfClass === 'ELF64' ? ELF64 : ELF32;
   const others = new Map<string, Part>();
@@ -93,7 +94,7 @@ export function* comparePlans(
   const differences: Difference[] = [];
   let unlisted = 0;
   const add = (describe: () => Difference): void => {
-    if (differences.length < MAX_DIFFERENCES) differences.push(describe());
+    if (differences.length < MAX_LISTED) differences.push(describe());
     else unlisted += 1;
   };
   for (const part of listParts(format, plan)) {

@@ -1,11 +1,12 @@
 /** The flat image: the kernel in guest-physical memory, as the reference would write it, as a plan. */
 import type { ElfImage } from '../elf/headers.ts';
+import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
 import type { Finding, Recorded } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
 import type { SymbolPlan } from './loaders/bsdsyms.ts';
 import { regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
-import { type KernelRange, loadableSegments } from './segments.ts';
+import { hasSegment, isLoadable, type KernelRange } from './segments.ts';
 
 /** What `planFlatImage` wants to know beside the image. */
 export interface FlatImageOptions {
@@ -43,7 +44,14 @@ const MAX_SEGMENT_FACTOR = 2n;
  * time for the bytes themselves, however large the segments and the gaps between them.
  * Source: docs/loader.md. Never throws.
  */
-export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }: FlatImageOptions): FlatImage {
+export const planFlatImage = (image: ElfImage, options: FlatImageOptions): FlatImage =>
+  runToEnd(planFlatImageInSteps(image, options));
+
+/** As `planFlatImage`, in steps. */
+export function* planFlatImageInSteps(
+  image: ElfImage,
+  { kernel, symbols, maxFlatBytes }: FlatImageOptions,
+): Steps<FlatImage> {
   const { view } = image;
   const { pstart } = kernel;
   view.stage = 'load';
@@ -57,16 +65,13 @@ export function planFlatImage(image: ElfImage, { kernel, symbols, maxFlatBytes }
     return { ok: false, broken: reported(regionTooLow(symbols.pstart, pstart), view.recorded, view.stage) };
   }
 
-  const written = writeSegments(image, pstart, size);
-  if (symbols !== null) placeSymbols(written, symbols, Number(symbols.pstart - pstart));
-  return {
-    ok: true,
-    recorded: view.recorded,
-    plan: { pstart, pend, size: Number(size), extents: fillGaps(overlay(written), Number(size)) },
-  };
+  const written = yield* writeSegments(image, pstart, size);
+  if (symbols !== null) yield* placeSymbols(written, symbols, Number(symbols.pstart - pstart));
+  const extents = yield* fillGaps(yield* overlay(written), Number(size));
+  return { ok: true, recorded: view.recorded, plan: { pstart, pend, size: Number(size), extents } };
 }
 
-function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] {
+function* writeSegments(image: ElfImage, pstart: bigint, size: bigint): Steps<Placed[]> {
   const { headers, view } = image;
   const table = headers.programHeaders;
   const { p_offset, p_paddr, p_filesz, p_memsz } = headers.format.programHeader.fields;
@@ -82,13 +87,17 @@ function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] 
   };
 
   let allowed = size * MAX_SEGMENT_FACTOR;
-  for (const index of loadableSegments(image)) {
+  for (let index = 0; hasSegment(image, index); index++) {
+    if (isStepEnd(index)) yield;
+    if (!isLoadable(image, index)) continue;
     const memsz = view.u64(table, index, p_memsz);
     if (memsz > allowed) {
       view.record('segments-too-large', () => tooMuch(index, size));
       break;
     }
     allowed -= memsz;
+    // One header for all of them: what it writes is written.
+    if (table.stride === 0 && index > 0) continue;
     const at = BigInt.asUintN(64, view.u64(table, index, p_paddr) - pstart);
     const filesz = view.u64(table, index, p_filesz);
     const offset = view.u64(table, index, p_offset);
@@ -102,9 +111,10 @@ function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] 
   return written;
 }
 
-function placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): void {
+function* placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): Steps<void> {
   let at = start;
-  for (const extent of extents) {
+  for (const [index, extent] of extents.entries()) {
+    if (isStepEnd(index)) yield;
     written.push({ at, extent });
     at += extent.length;
   }

@@ -5,6 +5,7 @@
  * say how the loaders lay it out; what they share is here.
  */
 import { type ElfImage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
+import { isStepEnd, runToEnd, type Steps } from '../../elf/steps.ts';
 import type { Recorded } from '../../elf/view.ts';
 import { type Broken, broken } from '../broken.ts';
 import { type Extent, fillExtent, fillGaps, type Placed } from '../plan.ts';
@@ -108,7 +109,14 @@ export interface LoadOptions {
  * there is no plan; the reason reported is then the first that was recorded, if any.
  * Source: docs/loader.md. Never throws.
  */
-export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes }: LoadOptions): SymbolLoad {
+export const loadSymbols = (image: ElfImage, options: LoadOptions): SymbolLoad =>
+  runToEnd(loadSymbolsInSteps(image, options));
+
+/** As `loadSymbols`, in steps. */
+export function* loadSymbolsInSteps(
+  image: ElfImage,
+  { loader, loadAddress, maxBlobBytes }: LoadOptions,
+): Steps<SymbolLoad> {
   const { view } = image;
   const refuse = (failure: Failure): SymbolLoad => ({ ok: false, broken: reported(failure, view.recorded) });
 
@@ -117,13 +125,13 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
   if (unsupported !== null) return { ok: false, broken: broken(unsupported.code, 'parse', unsupported.finding) };
 
   const rules = RULES[loader];
-  const reservation = reserveRegion(image, loadAddress, rules);
+  const reservation = yield* reserveRegionInSteps(image, loadAddress, rules);
   if (!reservation.ok) return refuse(reservation.failure);
   const { symbolTable, reservedSize, region } = reservation;
   if (region.pstart === 0n) return refuse(noPlace(loadAddress));
 
   view.stage = 'load';
-  const written = rules.write(image, symbolTable, reservedSize);
+  const written = yield* rules.write(image, symbolTable, reservedSize);
   const needed = written.end > reservedSize ? written.end : reservedSize;
   if (needed > BigInt(maxBlobBytes)) return refuse(regionTooLarge(written.tables, needed, maxBlobBytes));
   if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed));
@@ -133,6 +141,8 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
   }
 
   const size = Number(needed);
+  const placed = yield* written.placed();
+  const tables = yield* toPlannedTables(written.tables);
   return {
     ok: true,
     recorded,
@@ -145,11 +155,8 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
       sizeWord: written.sizeWord,
       xenReservedEnd: region.pend,
       elfHeaderSize: written.elfHeaderSize,
-      tables: written.tables.map(toPlannedTable),
-      extents: fillGaps(
-        needed > reservedSize ? markUnreserved(written.placed(), Number(reservedSize)) : written.placed(),
-        size,
-      ),
+      tables,
+      extents: yield* fillGaps(needed > reservedSize ? markUnreserved(placed, Number(reservedSize)) : placed, size),
     },
   };
 }
@@ -171,19 +178,24 @@ export type Reservation =
     }
   | { readonly ok: false; readonly failure: Failure };
 
-/** Stage `parse`, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
-export function reserveRegion(image: ElfImage, loadAddress: bigint, rules: LoaderRules = XEN_4_8): Reservation {
+/** Stage `parse` of the default loader, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
+export const reserveRegion = (image: ElfImage, loadAddress: bigint): Reservation =>
+  runToEnd(reserveRegionInSteps(image, loadAddress, XEN_4_8));
+
+function* reserveRegionInSteps(image: ElfImage, loadAddress: bigint, rules: LoaderRules): Steps<Reservation> {
   const { headers, view, sectionCount } = image;
   const { format } = headers;
   view.stage = 'parse';
   const symbolTable =
-    rules.search === INIT_SEARCH ? image.symbolTable : findSymbolTable(view, headers, sectionCount, rules.search);
+    rules.search === INIT_SEARCH
+      ? image.symbolTable
+      : yield* findSymbolTable(view, headers, sectionCount, rules.search);
   if (!symbolTable.found) {
     const failure = noSymbolTable(image, symbolTable, rules.search);
     view.record('no-symbol-table', () => failure.finding);
     return { ok: false, failure };
   }
-  const reserved = rules.reserve(image, symbolTable);
+  const reserved = yield* rules.reserve(image, symbolTable);
   if (!reserved.ok) return reserved;
   const pstart = BigInt.asUintN(64, roundUp(loadAddress, format));
   const pend = BigInt.asUintN(64, pstart + reserved.size);
@@ -204,6 +216,15 @@ function markUnreserved(placed: readonly Placed[], reservedSize: number): Placed
     end = next.at + next.extent.length;
     return next.at > from ? [{ at: from, extent: fillExtent(next.at - from, UNRESERVED_BYTE) }, next] : [next];
   });
+}
+
+function* toPlannedTables(tables: readonly Table[]): Steps<PlannedTable[]> {
+  const planned: PlannedTable[] = [];
+  for (const [index, table] of tables.entries()) {
+    if (isStepEnd(index)) yield;
+    planned.push(toPlannedTable(table));
+  }
+  return planned;
 }
 
 function toPlannedTable(table: Table): PlannedTable {

@@ -4,6 +4,7 @@
  */
 import { SHT_STRTAB, SHT_SYMTAB } from '../../elf/format.ts';
 import type { ElfImage, SymbolTableSearch } from '../../elf/headers.ts';
+import { isStepEnd, type Steps } from '../../elf/steps.ts';
 import { bytesExtent, copyExtent, type Placed } from '../plan.ts';
 import {
   HeaderCopies,
@@ -78,19 +79,20 @@ const tableType = (shType: number): Table['type'] | null =>
   shType === SHT_SYMTAB ? 'SYMTAB' : shType === SHT_STRTAB ? 'STRTAB' : null;
 
 /** Room for every table, whether it is copied in the end or not. */
-function reserve(image: ElfImage, sizes: HeaderSizes): Reserved {
+function* reserve(image: ElfImage, sizes: HeaderSizes): Steps<Reserved> {
   const { headers, view, sectionCount } = image;
   const { format, sectionHeaders } = headers;
   const { sh_type, sh_size } = format.sectionHeader.fields;
   let size = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
+    if (isStepEnd(index)) yield;
     if (tableType(view.u32(sectionHeaders, index, sh_type)) === null) continue;
     size += roundUp(view.u64(sectionHeaders, index, sh_size), format);
   }
   return { ok: true, size };
 }
 
-function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSize: bigint): Written {
+function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSize: bigint): Steps<Written> {
   const { headers, view, sectionCount } = image;
   const { format, sectionHeaders } = headers;
   const { sh_name, sh_type, sh_offset, sh_size, sh_link, sh_info, sh_entsize } = format.sectionHeader.fields;
@@ -100,6 +102,7 @@ function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSiz
   const copies = new HeaderCopies(format.sectionHeader, sectionCount, headers.littleEndian);
   const linked = new Set<number>();
   for (let index = 0; index < sectionCount; index++) {
+    if (isStepEnd(index)) yield;
     copies.set(index, view.entry(sectionHeaders, index));
     if (copies.u32(index, sh_type) === SHT_SYMTAB) linked.add(copies.u32(index, sh_link));
   }
@@ -107,6 +110,7 @@ function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSiz
   const tables: Table[] = [];
   let end = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
+    if (isStepEnd(index)) yield;
     const type = tableType(copies.u32(index, sh_type));
     if (tidies && type === 'STRTAB' && !linked.has(index)) {
       copies.put(index, sh_offset, 0n);
@@ -136,19 +140,21 @@ function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSiz
     sizeWord,
     elfHeaderSize: sizes.elfHeader,
     tables,
-    placed: () => [
-      { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) },
-      ...placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0),
-      ...placeSlots(
-        copies.bytes,
-        SIZE_WORD_BYTES + sizes.elfHeader,
-        sizes.sectionHeader,
-        sectionCount,
-        format.sectionHeader.size,
-        sectionHeaders.position,
-      ),
-      ...placeTables(tables),
-    ],
+    *placed() {
+      return [
+        { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) },
+        ...(yield* placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0)),
+        ...(yield* placeSlots(
+          copies.bytes,
+          SIZE_WORD_BYTES + sizes.elfHeader,
+          sizes.sectionHeader,
+          sectionCount,
+          format.sectionHeader.size,
+          sectionHeaders.position,
+        )),
+        ...(yield* placeTables(tables)),
+      ];
+    },
   };
 }
 
@@ -170,18 +176,19 @@ function writeElfHeader({ headers, view }: ElfImage, sizes: HeaderSizes, tidies:
  * Places packed headers of `packedSize` bytes into slots of `slotSize` bytes: a shorter slot cuts the header, a longer
  * one goes on with what follows it in the image, where headers are `slotSize` apart from `position` on.
  */
-function placeSlots(
+function* placeSlots(
   packed: Uint8Array,
   at: number,
   slotSize: number,
   count: number,
   packedSize: number,
   position: number,
-): Placed[] {
+): Steps<Placed[]> {
   if (slotSize === packedSize) return [{ at, extent: bytesExtent(packed) }];
   const placed: Placed[] = [];
   const kept = Math.min(slotSize, packedSize);
   for (let index = 0; index < count; index++) {
+    if (isStepEnd(index)) yield;
     const start = index * packedSize;
     const slotAt = at + index * slotSize;
     placed.push({ at: slotAt, extent: bytesExtent(packed.subarray(start, start + kept)) });

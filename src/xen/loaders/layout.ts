@@ -1,6 +1,7 @@
 /** What all loaders have in common: how they reserve a region, copy headers into the blob and place tables there. */
 import type { ElfFormat, Field, Struct } from '../../elf/format.ts';
 import type { ElfImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
+import { isStepEnd, type Steps } from '../../elf/steps.ts';
 import { copyExtent, type Placed } from '../plan.ts';
 import type { Failure } from './failures.ts';
 
@@ -19,9 +20,9 @@ export function roundUp(value: bigint, format: ElfFormat): bigint {
 export interface LoaderRules {
   readonly search: SymbolTableSearch;
   /** Stage `parse`: the bytes that are reserved, rounded up and without wrapping. */
-  reserve(image: ElfImage, symbolTable: SymbolTableRef): Reserved;
+  reserve(image: ElfImage, symbolTable: SymbolTableRef): Steps<Reserved>;
   /** Stage `load`. */
-  write(image: ElfImage, symbolTable: SymbolTableRef, reservedSize: bigint): Written;
+  write(image: ElfImage, symbolTable: SymbolTableRef, reservedSize: bigint): Steps<Written>;
 }
 
 export type Reserved = { readonly ok: true; readonly size: bigint } | { readonly ok: false; readonly failure: Failure };
@@ -51,15 +52,16 @@ export interface Written {
   readonly elfHeaderSize: number | null;
   readonly tables: readonly Table[];
   /** To be called once `end` is known to be within the limit. In ascending order, without overlaps. */
-  placed(): Placed[];
+  placed(): Steps<Placed[]>;
 }
 
 /** Where the bytes of a table end that are written; a skipped or empty copy writes nothing. */
 export const endOf = ({ source, offset, size }: Table): bigint => (source === null || size === 0n ? 0n : offset + size);
 
-export function placeTables(tables: readonly Table[]): Placed[] {
+export function* placeTables(tables: readonly Table[]): Steps<Placed[]> {
   const placed: Placed[] = [];
-  for (const { source, offset } of tables) {
+  for (const [index, { source, offset }] of tables.entries()) {
+    if (isStepEnd(index)) yield;
     if (source !== null && source.length > 0) placed.push({ at: Number(offset), extent: copyExtent(source) });
   }
   return placed;

@@ -4,6 +4,7 @@
  */
 import { type ElfFormat, type ElfHeaderField, EV_CURRENT, SHT_STRTAB } from '../../elf/format.ts';
 import { type ElfImage, INIT_SEARCH, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
+import { withoutSteps } from '../../elf/steps.ts';
 import { bytesExtent } from '../plan.ts';
 import { strtabLinkInvalid } from './failures.ts';
 import {
@@ -48,8 +49,8 @@ export const XEN_4_8: LoaderRules = threeHeaders({
 export function threeHeaders(version: ThreeHeaders): LoaderRules {
   return {
     search: version.search,
-    reserve: (image, symbolTable) => reserve(image, symbolTable, version.reservedHeaderBytes(image)),
-    write: (image, symbolTable) => write(image, symbolTable, version.keptFields),
+    reserve: (image, symbolTable) => withoutSteps(reserve(image, symbolTable, version.reservedHeaderBytes(image))),
+    write: (image, symbolTable) => withoutSteps(write(image, symbolTable, version.keptFields)),
   };
 }
 
@@ -132,7 +133,9 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
     sizeWord,
     elfHeaderSize: format.elfHeader.size,
     tables,
-    placed: () => [{ at: 0, extent: bytesExtent(leading) }, ...placeTables(tables)],
+    *placed() {
+      return [{ at: 0, extent: bytesExtent(leading) }, ...(yield* placeTables(tables))];
+    },
   };
 }
 
