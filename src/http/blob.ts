@@ -4,7 +4,6 @@ import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { streamExtents } from '../inspect/stream-extents.ts';
-import { nextTurn } from '../inspect/turn.ts';
 import type { Extent } from '../xen/plan.ts';
 import { wantsSha256 } from './negotiation.ts';
 
@@ -13,11 +12,8 @@ export const OCTETS = 'application/octet-stream';
 /** Up to this size it is sent in one piece: copying it is cheaper than a stream. */
 const MAX_GATHERED_BYTES = 128 * 1024;
 
-const MIB = 1024 * 1024;
-/** Hashed in one turn, in less than a millisecond. */
-const HASHED_AT_ONCE_BYTES = MIB;
 /** No more than this and twice the image is hashed: a few kilobytes can stand for gigabytes of zeros. */
-const MAX_HASHED_BYTES = 64 * MIB;
+const MAX_HASHED_BYTES = 64 * 1024 * 1024;
 
 /**
  * Answers with the `size` bytes that the extents stand for, and with their digest when that is asked for. The request
@@ -47,13 +43,6 @@ export async function sendExtents(
 /** @returns their SHA-256 in base64 */
 async function hashExtents(source: ImageSource, extents: readonly Extent[]): Promise<string> {
   const hash = createHash('sha256');
-  let sinceTurn = 0;
-  for await (const piece of streamExtents(source, extents)) {
-    hash.update(piece);
-    sinceTurn += piece.length;
-    if (sinceTurn < HASHED_AT_ONCE_BYTES) continue;
-    await nextTurn();
-    sinceTurn = 0;
-  }
+  for await (const piece of streamExtents(source, extents)) hash.update(piece);
   return hash.digest('base64');
 }

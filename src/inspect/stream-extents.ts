@@ -3,6 +3,8 @@ import type { Extent } from '../xen/plan.ts';
 import type { ImageSource } from './image-source.ts';
 import { nextTurn } from './turn.ts';
 
+/** After so many bytes others have their turn: whoever takes them may be as fast as memory. */
+const BYTES_PER_TURN = 1024 * 1024;
 const FILL_PIECE_BYTES = 64 * 1024;
 const ZEROS = new Uint8Array(FILL_PIECE_BYTES);
 
@@ -15,8 +17,23 @@ const MAX_GATHERED_EXTENTS = 1024;
 const MAX_READ_GAP_BYTES = 4 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 
-/** The bytes of the extents in order, in pieces. Copied ranges are gathered only where many short ones follow each other. */
+/**
+ * The bytes of the extents in order, in pieces. Copied ranges are gathered only where many short ones follow each other.
+ * Others have their turn now and then, however fast the pieces are taken.
+ */
 export async function* streamExtents(source: ImageSource, extents: readonly Extent[]): AsyncGenerator<Uint8Array> {
+  let sinceTurn = 0;
+  for await (const piece of streamPieces(source, extents)) {
+    if (sinceTurn >= BYTES_PER_TURN) {
+      await nextTurn();
+      sinceTurn = 0;
+    }
+    sinceTurn += piece.length;
+    yield piece;
+  }
+}
+
+async function* streamPieces(source: ImageSource, extents: readonly Extent[]): AsyncGenerator<Uint8Array> {
   for (let first = 0; first < extents.length; ) {
     const run = findShortRun(extents, first);
     if (run.length > 1) {

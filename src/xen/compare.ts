@@ -11,7 +11,13 @@ import {
 import type { Steps } from '../elf/steps.ts';
 import type { Broken } from './broken.ts';
 import { MAX_LISTED } from './listed.ts';
-import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan } from './loaders/bsdsyms.ts';
+import {
+  type Loader,
+  type PlannedTable,
+  SIZE_WORD_BYTES,
+  type SymbolLoad,
+  type SymbolPlan,
+} from './loaders/bsdsyms.ts';
 import type { Extent } from './plan.ts';
 
 /** Parts that are compared between two pauses. */
@@ -84,11 +90,11 @@ export function* comparePlans(
 ): Steps<Comparison> {
   if (!other.ok) return { loader, broken: other.broken, plan: null };
   const format = elfClass === 'ELF64' ? ELF64 : ELF32;
-  const others = new Map<string, Part>();
+  const others = new OtherParts();
   let done = 0;
   const isStep = (): boolean => ++done % PARTS_PER_STEP === 0;
-  for (const part of listParts(format, other.plan)) {
-    others.set(part.key, part);
+  for (const part of listParts(format, other.plan, (table) => table.section)) {
+    others.add(part);
     if (isStep()) yield;
   }
   const differences: Difference[] = [];
@@ -97,123 +103,198 @@ export function* comparePlans(
     if (differences.length < MAX_LISTED) differences.push(describe());
     else unlisted += 1;
   };
-  for (const part of listParts(format, plan)) {
-    const match = others.get(part.key);
-    others.delete(part.key);
-    if (match === undefined) add(() => missing(part));
-    else if (!isSame(part, match)) add(() => difference(part, match));
+  for (const part of listParts(format, plan, matchSections(plan, other.plan))) {
+    const match = others.take(part);
+    if (match === null) add(() => missing(format, part));
+    else if (!isSame(part, match)) add(() => difference(format, part, match));
     if (isStep()) yield;
   }
-  for (const part of others.values()) {
-    add(() => added(part));
+  for (const part of others.remaining()) {
+    if (part !== null) add(() => added(format, part));
     if (isStep()) yield;
   }
   return { loader, broken: null, plan: other.plan, differences, unlisted };
 }
 
-/** A part of a blob that stands for itself. */
-interface Part extends BlobRange {
-  /** The same in both blobs for what is the same in the image. */
-  readonly key: string;
-  readonly what: string;
-  /** Its bytes as far as they are fields; null for a copy, or for what belongs to nothing: the key tells those. */
-  readonly bytes: Uint8Array | null;
-  /** What the bytes are read as; null for bytes without fields. */
-  readonly struct: Struct | null;
+/** By what number a table goes when it is looked for in the other blob. */
+type SectionOf = (table: PlannedTable) => number;
+
+/** For sections that the other blob has no table of: no image has so many. */
+const UNMATCHED = 2 ** 16;
+
+/**
+ * Loaders of the same kind take the same sections of the image. Three headers can be about another section than the other
+ * loader takes, and about the same bytes all the same.
+ */
+function matchSections(plan: SymbolPlan, other: SymbolPlan): SectionOf {
+  if (!hasThreeHeaders(plan) && !hasThreeHeaders(other)) return ({ section }) => section;
+  const known = new Map<PlannedTable, number>();
+  const few = hasThreeHeaders(plan) ? plan.tables : other.tables;
+  const many = few === plan.tables ? other.tables : plan.tables;
+  for (const table of few) {
+    const same = many.find((one) => one.fileOffset === table.fileOffset && one.size === table.size && !known.has(one));
+    if (same === undefined) continue;
+    // The number is that of the other blob.
+    const number = few === plan.tables ? same.section : table.section;
+    known.set(table, number).set(same, number);
+  }
+  return (table) => known.get(table) ?? UNMATCHED + table.section;
 }
 
-interface Outline extends BlobRange {
-  readonly key: string;
-  readonly what: string;
-  readonly struct: Struct | null;
-  /** Index of the section whose header it is; null for everything else. */
-  readonly section: number | null;
+/** The parts of the other blob, until they are found in this one. */
+class OtherParts {
+  readonly #parts: Part[] = [];
+  /** Indices of those that stand for themselves, by `keyOf`. */
+  readonly #indices = new Map<number, number>();
+  /** Indices of those that belong to nothing, by what they are; those with the same bytes in their order. */
+  readonly #unused = new Map<string, number[]>();
+  /** How many of `#unused` were taken. */
+  readonly #unusedTaken = new Map<string, number>();
+  readonly #taken: boolean[] = [];
+
+  add(part: Part): void {
+    const index = this.#parts.push(part) - 1;
+    this.#taken.push(false);
+    if (part.unused === null) {
+      this.#indices.set(keyOf(part), index);
+      return;
+    }
+    const same = this.#unused.get(part.unused);
+    if (same === undefined) this.#unused.set(part.unused, [index]);
+    else same.push(index);
+  }
+
+  /** The part that is the same in the image; null when there is none, or it was taken before. */
+  take(part: Part): Part | null {
+    const index = part.unused === null ? this.#indices.get(keyOf(part)) : this.#takeUnused(part.unused);
+    if (index === undefined || this.#taken[index] === true) return null;
+    this.#taken[index] = true;
+    return this.#parts[index] ?? null;
+  }
+
+  /** In the order of the blob; null for those that were taken. */
+  *remaining(): Generator<Part | null, void> {
+    for (const [index, part] of this.#parts.entries()) yield this.#taken[index] === true ? null : part;
+  }
+
+  #takeUnused(text: string): number | undefined {
+    const next = this.#unusedTaken.get(text) ?? 0;
+    this.#unusedTaken.set(text, next + 1);
+    return this.#unused.get(text)?.[next];
+  }
 }
+
+/** The rewrite packs three headers, whatever the image says of their size. */
+const hasThreeHeaders = ({ loader }: SymbolPlan): boolean => loader === 'xen-4.8' || loader === 'xen-4.7';
+
+/** What there is in a blob. */
+const PART_KINDS = [
+  'size word',
+  'ELF header',
+  'section header',
+  'header of a table',
+  'symbol table',
+  'string table',
+  'end',
+] as const;
+type PartKind = (typeof PART_KINDS)[number];
+
+/** A part of a blob that stands for itself. An image can have 131,070 of them, so they hold little. */
+interface Part extends BlobRange {
+  readonly kind: PartKind;
+  /** Of a section header and of a table: the number of the section in the image; otherwise 0. */
+  readonly section: number;
+  /** Section index in the blob; 0 for what is no section header. */
+  readonly index: number;
+  /** Of what belongs to nothing and lies before the part: what it is, a text that is the same for the same bytes. */
+  readonly unused: string | null;
+  /** Its bytes as far as they are fields; null for a copy, which has the same bytes in every blob. */
+  readonly bytes: Uint8Array | null;
+}
+
+/** A number for each part that an image can have, the same in both blobs for what is the same in the image. */
+const keyOf = ({ kind, section }: Part): number => section * PART_KINDS.length + PART_KINDS.indexOf(kind);
+
+/** What the bytes of a part are read as; null for bytes without fields. */
+function structOf({ elfHeader, sectionHeader }: ElfFormat, part: Pick<Part, 'kind'>): Struct | null {
+  if (part.kind === 'ELF header') return elfHeader;
+  return isSectionHeader(part) ? sectionHeader : null;
+}
+
+const isSectionHeader = ({ kind }: Pick<Part, 'kind'>): boolean =>
+  kind === 'section header' || kind === 'header of a table';
+
+function nameOf(part: Pick<Part, 'kind' | 'index'>): string {
+  if (part.kind === 'end') return 'the end';
+  return isSectionHeader(part) ? `section header ${part.index}` : part.kind;
+}
+
+function describePart(format: ElfFormat, part: Part): string {
+  const { unused, bytes } = part;
+  if (unused !== null) return `unused, before ${nameOf(part)}`;
+  if (!isSectionHeader(part) || bytes === null) return nameOf(part);
+  const type = Number(readLittle(bytes, format.sectionHeader.fields.sh_type));
+  return `${nameOf(part)} (${sectionTypeName(type)})`;
+}
+
+type Outline = Omit<Part, 'bytes' | 'unused'>;
 
 /** The parts of a blob in ascending order, without gaps. */
-function* listParts(format: ElfFormat, plan: SymbolPlan): Generator<Part, void> {
+function* listParts(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Part, void> {
   const reader = new PlanReader(plan.extents);
-  const times = new Map<string, number>();
-  // Two sections may be about the same bytes of the image.
-  const distinct = (key: string): string => {
-    const time = (times.get(key) ?? 0) + 1;
-    times.set(key, time);
-    return time === 1 ? key : `${key}, ${time}`;
-  };
   let end = 0;
-  const unused = (offset: number, before: string): Part => {
-    const key = distinct(`before ${before}: ${reader.describe(end, offset - end)}`);
-    return { key, what: `unused, before ${before}`, offset: end, size: offset - end, bytes: null, struct: null };
-  };
-  for (const { key, what, offset, size, struct, section } of outline(format, plan)) {
+  for (const outlined of outline(format, plan, sectionOf)) {
+    const { kind, section, index, offset, size } = outlined;
     // Headers of a size that the image puts at 0.
-    if (size === 0) continue;
-    if (offset > end) yield unused(offset, what);
-    // The size word alone has bytes and no fields.
-    const isCopy = struct === null && offset > 0;
-    const bytes = isCopy ? null : reader.read(offset, Math.min(size, struct?.size ?? size));
-    const type = bytes === null || section === null ? '' : ` (${readType(format, bytes)})`;
-    yield { key: distinct(key), what: what + type, offset, size, bytes, struct };
+    if (size === 0 && kind !== 'end') continue;
+    if (offset > end) {
+      const unused = `${nameOf(outlined)}: ${reader.describe(end, offset - end)}`;
+      yield { kind, section, index, offset: end, size: offset - end, unused, bytes: null };
+    }
+    if (kind === 'end') return;
+    const isCopy = kind === 'symbol table' || kind === 'string table';
+    const bytes = isCopy ? null : reader.read(offset, Math.min(size, structOf(format, outlined)?.size ?? size));
+    yield { kind, section, index, offset, size, unused: null, bytes };
     end = Math.max(end, offset + size);
   }
-  if (plan.size > end) yield unused(plan.size, 'the end');
 }
 
-const readType = (format: ElfFormat, bytes: Uint8Array): string =>
-  sectionTypeName(Number(readLittle(bytes, format.sectionHeader.fields.sh_type)));
-
-function* outline(format: ElfFormat, plan: SymbolPlan): Generator<Outline, void> {
-  if (plan.elfHeaderSize !== null) yield* outlineHeaders(format, plan, plan.elfHeaderSize);
-  for (const { type, offset, size, fileOffset } of plan.tables) {
-    if (fileOffset === null || size === 0) continue;
-    const what = type === 'SYMTAB' ? 'symbol table' : 'string table';
-    yield { key: `${size} bytes from ${fileOffset}`, what, offset, size, struct: null, section: null };
+function* outline(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Outline, void> {
+  const { elfHeaderSize } = plan;
+  if (elfHeaderSize !== null) {
+    const size = Math.min(elfHeaderSize, format.elfHeader.size);
+    yield { kind: 'size word', section: 0, index: 0, offset: 0, size: SIZE_WORD_BYTES };
+    yield { kind: 'ELF header', section: 0, index: 0, offset: SIZE_WORD_BYTES, size };
+    yield* outlineSections(format, plan, sectionOf);
   }
+  for (const table of plan.tables) {
+    const { type, offset, size, fileOffset } = table;
+    const kind = type === 'SYMTAB' ? 'symbol table' : 'string table';
+    if (fileOffset !== null) yield { kind, section: sectionOf(table), index: 0, offset, size };
+  }
+  yield { kind: 'end', section: 0, index: 0, offset: plan.size, size: 0 };
 }
 
-function* outlineHeaders(format: ElfFormat, plan: SymbolPlan, elfHeaderSize: number): Generator<Outline, void> {
-  yield {
-    key: 'size word',
-    what: 'size word',
-    offset: 0,
-    size: SIZE_WORD_BYTES,
-    struct: null,
-    section: null,
-  };
-  yield {
-    key: 'ELF header',
-    what: 'ELF header',
-    offset: SIZE_WORD_BYTES,
-    size: Math.min(elfHeaderSize, format.elfHeader.size),
-    struct: format.elfHeader,
-    section: null,
-  };
-  yield* outlineSections(format, plan);
-}
-
-function* outlineSections({ elfHeader, sectionHeader }: ElfFormat, plan: SymbolPlan): Generator<Outline, void> {
+function* outlineSections(
+  { elfHeader, sectionHeader }: ElfFormat,
+  plan: SymbolPlan,
+  sectionOf: SectionOf,
+): Generator<Outline, void> {
   const header = new PlanReader(plan.extents).read(SIZE_WORD_BYTES, elfHeader.size);
   const { e_shoff, e_shnum, e_shentsize } = elfHeader.fields;
   const start = SIZE_WORD_BYTES + Number(readLittle(header, e_shoff));
-  // The rewrite packs its three headers, whatever the image says of their size.
-  const packed = plan.loader === 'xen-4.8' || plan.loader === 'xen-4.7';
   // As the image has them; the toolstack's copy of the code goes by the class instead.
   const size = plan.loader === 'xen-4.6' ? Number(readLittle(header, e_shentsize)) : sectionHeader.size;
-  const count = packed ? 3 : Number(readLittle(header, e_shnum));
+  const count = hasThreeHeaders(plan) ? 3 : Number(readLittle(header, e_shnum));
   // Tables and their headers are in the same order.
   let next = 0;
-  for (let section = 0; section < count; section++) {
-    const table = plan.tables[next]?.index === section ? plan.tables[next] : undefined;
+  for (let index = 0; index < count; index++) {
+    const table = plan.tables[next]?.index === index ? plan.tables[next] : undefined;
     if (table !== undefined) next += 1;
-    yield {
-      // The same table has another index with another loader.
-      key: table === undefined ? `section ${section}` : `header of ${table.size} bytes from ${table.fileOffset}`,
-      what: `section header ${section}`,
-      offset: start + section * size,
-      size,
-      struct: sectionHeader,
-      section,
-    };
+    const kind = table === undefined ? 'section header' : 'header of a table';
+    // The same table has another index with another loader.
+    const section = table === undefined ? index : sectionOf(table);
+    yield { kind, section, index, offset: start + index * size, size };
   }
 }
 
@@ -222,9 +303,9 @@ function isSame(part: Part, match: Part): boolean {
   return part.offset === match.offset && part.size === match.size && sameBytes(part.bytes, match.bytes);
 }
 
-function difference(part: Part, match: Part): Difference {
+function difference(format: ElfFormat, part: Part, match: Part): Difference {
   const moved = part.offset !== match.offset;
-  const fields = compareFields(part, match);
+  const fields = compareFields(format, part, match);
   const meaning = [
     moved ? `lies at ${match.offset} instead of ${part.offset}` : 'lies at the same place',
     ...(part.size === match.size ? [] : [`takes ${match.size} bytes instead of ${part.size}`]),
@@ -233,7 +314,7 @@ function difference(part: Part, match: Part): Difference {
   ];
   return {
     kind: moved ? 'moved' : 'changed',
-    what: part.what,
+    what: describePart(format, part),
     range: rangeOf(part),
     otherRange: rangeOf(match),
     fields,
@@ -241,18 +322,18 @@ function difference(part: Part, match: Part): Difference {
   };
 }
 
-const missing = (part: Part): Difference => ({
+const missing = (format: ElfFormat, part: Part): Difference => ({
   kind: 'missing',
-  what: part.what,
+  what: describePart(format, part),
   range: rangeOf(part),
   otherRange: null,
   fields: [],
   meaning: 'The other loader does not write it.',
 });
 
-const added = (part: Part): Difference => ({
+const added = (format: ElfFormat, part: Part): Difference => ({
   kind: 'added',
-  what: part.what,
+  what: describePart(format, part),
   range: null,
   otherRange: rangeOf(part),
   fields: [],
@@ -261,7 +342,9 @@ const added = (part: Part): Difference => ({
 
 const rangeOf = ({ offset, size }: Part): BlobRange => ({ offset, size });
 
-function compareFields({ struct, bytes }: Part, match: Part): FieldDifference[] {
+function compareFields(format: ElfFormat, part: Part, match: Part): FieldDifference[] {
+  const { bytes } = part;
+  const struct = structOf(format, part);
   const other = match.bytes;
   if (struct === null || bytes === null || other === null) return [];
   return Object.values(struct.fields).flatMap((field) => {
@@ -294,6 +377,12 @@ class PlanReader {
 
   /** The bytes of a range; what is copied from the image reads as zero. */
   read(offset: number, size: number): Uint8Array {
+    const extent = this.#extents[this.#index];
+    const from = offset - this.#at;
+    // Nearly all headers are in one run of bytes.
+    if (extent?.kind === 'bytes' && from >= 0 && from + size < extent.length) {
+      return extent.bytes.subarray(from, from + size);
+    }
     const read = new Uint8Array(size);
     this.#slice(offset, size, (extent, from, length, at) => {
       if (extent.kind === 'bytes') read.set(extent.bytes.subarray(from, from + length), at);

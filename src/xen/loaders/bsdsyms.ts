@@ -51,6 +51,8 @@ const UNRESERVED_BYTE = 0xaa;
 export interface PlannedTable {
   /** Index in the blob's own section header table. */
   readonly index: number;
+  /** Index in the section header table of the image. */
+  readonly section: number;
   readonly type: 'SYMTAB' | 'STRTAB';
   readonly offset: number;
   readonly size: number;
@@ -230,6 +232,7 @@ function* toPlannedTables(tables: readonly Table[]): Steps<PlannedTable[]> {
 function toPlannedTable(table: Table): PlannedTable {
   return {
     index: table.index,
+    section: table.section,
     type: table.type,
     offset: Number(table.offset),
     size: Number(table.size),

@@ -122,6 +122,7 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
     tables.push({
       type,
       index,
+      section: index,
       offset: end,
       size,
       source: view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size),

@@ -32,6 +32,8 @@ export interface Table {
   readonly type: 'SYMTAB' | 'STRTAB';
   /** Index in the blob's own section header table. */
   readonly index: number;
+  /** Index in the image's. */
+  readonly section: number;
   /** Bytes from the blob's start. */
   readonly offset: bigint;
   readonly size: bigint;

@@ -84,6 +84,7 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
     return {
       type,
       index: slot,
+      section: index,
       offset: at,
       size,
       source,
