@@ -141,22 +141,37 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
     sizeWord,
     elfHeaderSize: sizes.elfHeader,
     tables,
-    *placed() {
-      return [
-        { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) },
-        ...(yield* placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0)),
-        ...(yield* placeSlots(
-          copies.bytes,
-          SIZE_WORD_BYTES + sizes.elfHeader,
-          sizes.sectionHeader,
-          sectionCount,
-          format.sectionHeader.size,
-          sectionHeaders.position,
-        )),
-        ...(yield* placeTables(tables)),
-      ];
-    },
+    placed: () => place(image, sizes, { sizeWord, elfHeader, sectionHeaders: copies.bytes, tables }),
   };
+}
+
+/** What the blob consists of; the headers are packed. */
+interface Parts {
+  readonly sizeWord: number;
+  readonly elfHeader: Uint8Array;
+  readonly sectionHeaders: Uint8Array;
+  readonly tables: readonly Table[];
+}
+
+function* place(
+  { headers, sectionCount }: ElfImage,
+  sizes: HeaderSizes,
+  { sizeWord, elfHeader, sectionHeaders, tables }: Parts,
+): Steps<Placed[]> {
+  const { format } = headers;
+  const placed: Placed[] = [
+    { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) },
+    ...(yield* placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0)),
+    ...(yield* placeSlots(
+      sectionHeaders,
+      SIZE_WORD_BYTES + sizes.elfHeader,
+      sizes.sectionHeader,
+      sectionCount,
+      format.sectionHeader.size,
+      headers.sectionHeaders.position,
+    )),
+  ];
+  return yield* placeTables(tables, placed);
 }
 
 function writeElfHeader({ headers, view }: ElfImage, sizes: HeaderSizes, tidies: boolean): Uint8Array {

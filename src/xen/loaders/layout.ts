@@ -60,8 +60,9 @@ export interface Written {
 /** Where the bytes of a table end that are written; a skipped or empty copy writes nothing. */
 export const endOf = ({ source, offset, size }: Table): bigint => (source === null || size === 0n ? 0n : offset + size);
 
-export function* placeTables(tables: readonly Table[]): Steps<Placed[]> {
-  const placed: Placed[] = [];
+/** @param headers what lies before the tables; they are added to it */
+export function* placeTables(tables: readonly Table[], headers: Placed[]): Steps<Placed[]> {
+  const placed = headers;
   for (const [index, { source, offset }] of tables.entries()) {
     if (isStepEnd(index)) yield;
     if (source !== null && source.length > 0) placed.push({ at: Number(offset), extent: copyExtent(source) });

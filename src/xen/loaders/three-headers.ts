@@ -113,7 +113,7 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
       sizeWord: 0,
       elfHeaderSize: null,
       tables: [table],
-      placed: () => placeTables([table]),
+      placed: () => placeTables([table], []),
     };
   }
   const strtab = copyTable(STRTAB_INDEX, 'STRTAB', link, roundUp(symtab.offset + symtab.size, format));
@@ -134,9 +134,7 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
     sizeWord,
     elfHeaderSize: format.elfHeader.size,
     tables,
-    *placed() {
-      return [{ at: 0, extent: bytesExtent(leading) }, ...(yield* placeTables(tables))];
-    },
+    placed: () => placeTables(tables, [{ at: 0, extent: bytesExtent(leading) }]),
   };
 }
 
