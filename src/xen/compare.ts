@@ -97,6 +97,8 @@ export function* comparePlans(
     others.add(part);
     if (isStep()) yield;
   }
+  const own = new FieldReader(format, plan);
+  const theirs = new FieldReader(format, other.plan);
   const differences: Difference[] = [];
   let unlisted = 0;
   const add = (describe: () => Difference): void => {
@@ -105,12 +107,16 @@ export function* comparePlans(
   };
   for (const part of listParts(format, plan, matchSections(plan, other.plan))) {
     const match = others.take(part);
-    if (match === null) add(() => missing(format, part));
-    else if (!isSame(part, match)) add(() => difference(format, part, match));
+    if (match === null) add(() => missing(own.describe(part, own.read(part)), part));
+    else {
+      const [bytes, otherBytes] = [own.read(part), theirs.read(match)];
+      const isSame = part.offset === match.offset && part.size === match.size && sameBytes(bytes, otherBytes);
+      if (!isSame) add(() => difference(own.describe(part, bytes), part, match, own.compare(part, bytes, otherBytes)));
+    }
     if (isStep()) yield;
   }
   for (const part of others.remaining()) {
-    if (part !== null) add(() => added(format, part));
+    if (part !== null) add(() => added(theirs.describe(part, theirs.read(part)), part));
     if (isStep()) yield;
   }
   return { loader, broken: null, plan: other.plan, differences, unlisted };
@@ -143,44 +149,41 @@ function matchSections(plan: SymbolPlan, other: SymbolPlan): SectionOf {
 
 /** The parts of the other blob, until they are found in this one. */
 class OtherParts {
-  readonly #parts: Part[] = [];
-  /** Indices of those that stand for themselves, by `keyOf`. */
-  readonly #indices = new Map<number, number>();
-  /** Indices of those that belong to nothing, by what they are; those with the same bytes in their order. */
-  readonly #unused = new Map<string, number[]>();
-  /** How many of `#unused` were taken. */
-  readonly #unusedTaken = new Map<string, number>();
-  readonly #taken: boolean[] = [];
+  /** In the order of the blob; null for those that were taken. */
+  readonly #parts: (Part | null)[] = [];
+  /** By `keyOf`: where a part that stands for itself is, counted from 1; 0 when there is none. */
+  readonly #places = new Int32Array((UNMATCHED + 1) * PART_KINDS.length);
+  /** Where those are that belong to nothing, by what they are; those that are the same are taken in their order. */
+  readonly #unused = new Map<string, { readonly places: number[]; taken: number }>();
 
   add(part: Part): void {
-    const index = this.#parts.push(part) - 1;
-    this.#taken.push(false);
+    const place = this.#parts.push(part);
     if (part.unused === null) {
-      this.#indices.set(keyOf(part), index);
+      this.#places[keyOf(part)] = place;
       return;
     }
     const same = this.#unused.get(part.unused);
-    if (same === undefined) this.#unused.set(part.unused, [index]);
-    else same.push(index);
+    if (same === undefined) this.#unused.set(part.unused, { places: [place], taken: 0 });
+    else same.places.push(place);
   }
 
   /** The part that is the same in the image; null when there is none, or it was taken before. */
   take(part: Part): Part | null {
-    const index = part.unused === null ? this.#indices.get(keyOf(part)) : this.#takeUnused(part.unused);
-    if (index === undefined || this.#taken[index] === true) return null;
-    this.#taken[index] = true;
-    return this.#parts[index] ?? null;
+    const place = part.unused === null ? this.#places[keyOf(part)] : this.#takeUnused(part.unused);
+    if (place === undefined || place === 0) return null;
+    const found = this.#parts[place - 1] ?? null;
+    this.#parts[place - 1] = null;
+    return found;
   }
 
   /** In the order of the blob; null for those that were taken. */
-  *remaining(): Generator<Part | null, void> {
-    for (const [index, part] of this.#parts.entries()) yield this.#taken[index] === true ? null : part;
+  remaining(): Iterable<Part | null> {
+    return this.#parts;
   }
 
   #takeUnused(text: string): number | undefined {
-    const next = this.#unusedTaken.get(text) ?? 0;
-    this.#unusedTaken.set(text, next + 1);
-    return this.#unused.get(text)?.[next];
+    const same = this.#unused.get(text);
+    return same?.places[same.taken++];
   }
 }
 
@@ -208,8 +211,6 @@ interface Part extends BlobRange {
   readonly index: number;
   /** Of what belongs to nothing and lies before the part: what it is, a text that is the same for the same bytes. */
   readonly unused: string | null;
-  /** Its bytes as far as they are fields; null for a copy, which has the same bytes in every blob. */
-  readonly bytes: Uint8Array | null;
 }
 
 /** A number for each part that an image can have, the same in both blobs for what is the same in the image. */
@@ -229,57 +230,45 @@ function nameOf(part: Pick<Part, 'kind' | 'index'>): string {
   return isSectionHeader(part) ? `section header ${part.index}` : part.kind;
 }
 
-function describePart(format: ElfFormat, part: Part): string {
-  const { unused, bytes } = part;
-  if (unused !== null) return `unused, before ${nameOf(part)}`;
-  if (!isSectionHeader(part) || bytes === null) return nameOf(part);
-  const type = Number(readLittle(bytes, format.sectionHeader.fields.sh_type));
-  return `${nameOf(part)} (${sectionTypeName(type)})`;
-}
-
-type Outline = Omit<Part, 'bytes' | 'unused'>;
-
 /** The parts of a blob in ascending order, without gaps. */
 function* listParts(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Part, void> {
   const reader = new PlanReader(plan.extents);
   let end = 0;
-  for (const outlined of outline(format, plan, sectionOf)) {
-    const { kind, section, index, offset, size } = outlined;
+  for (const part of outline(format, plan, sectionOf)) {
+    const { kind, section, index, offset, size } = part;
     // Headers of a size that the image puts at 0.
     if (size === 0 && kind !== 'end') continue;
     if (offset > end) {
-      const unused = `${nameOf(outlined)}: ${reader.describe(end, offset - end)}`;
-      yield { kind, section, index, offset: end, size: offset - end, unused, bytes: null };
+      const unused = `${nameOf(part)}: ${reader.describe(end, offset - end)}`;
+      yield { kind, section, index, offset: end, size: offset - end, unused };
     }
-    if (kind === 'end') return;
-    const isCopy = kind === 'symbol table' || kind === 'string table';
-    const bytes = isCopy ? null : reader.read(offset, Math.min(size, structOf(format, outlined)?.size ?? size));
-    yield { kind, section, index, offset, size, unused: null, bytes };
+    if (kind !== 'end') yield part;
     end = Math.max(end, offset + size);
   }
 }
 
-function* outline(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Outline, void> {
+function* outline(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Part, void> {
   const { elfHeaderSize } = plan;
+  const unused = null;
   if (elfHeaderSize !== null) {
     const size = Math.min(elfHeaderSize, format.elfHeader.size);
-    yield { kind: 'size word', section: 0, index: 0, offset: 0, size: SIZE_WORD_BYTES };
-    yield { kind: 'ELF header', section: 0, index: 0, offset: SIZE_WORD_BYTES, size };
+    yield { kind: 'size word', section: 0, index: 0, offset: 0, size: SIZE_WORD_BYTES, unused };
+    yield { kind: 'ELF header', section: 0, index: 0, offset: SIZE_WORD_BYTES, size, unused };
     yield* outlineSections(format, plan, sectionOf);
   }
   for (const table of plan.tables) {
     const { type, offset, size, fileOffset } = table;
     const kind = type === 'SYMTAB' ? 'symbol table' : 'string table';
-    if (fileOffset !== null) yield { kind, section: sectionOf(table), index: 0, offset, size };
+    if (fileOffset !== null) yield { kind, section: sectionOf(table), index: 0, offset, size, unused };
   }
-  yield { kind: 'end', section: 0, index: 0, offset: plan.size, size: 0 };
+  yield { kind: 'end', section: 0, index: 0, offset: plan.size, size: 0, unused };
 }
 
 function* outlineSections(
   { elfHeader, sectionHeader }: ElfFormat,
   plan: SymbolPlan,
   sectionOf: SectionOf,
-): Generator<Outline, void> {
+): Generator<Part, void> {
   const header = new PlanReader(plan.extents).read(SIZE_WORD_BYTES, elfHeader.size);
   const { e_shoff, e_shnum, e_shentsize } = elfHeader.fields;
   const start = SIZE_WORD_BYTES + Number(readLittle(header, e_shoff));
@@ -294,27 +283,67 @@ function* outlineSections(
     const kind = table === undefined ? 'section header' : 'header of a table';
     // The same table has another index with another loader.
     const section = table === undefined ? index : sectionOf(table);
-    yield { kind, section, index, offset: start + index * size, size };
+    yield { kind, section, index, offset: start + index * size, size, unused: null };
   }
 }
 
-/** Whether a part is at the same place with the same bytes. Copies have the same bytes when they have the same key. */
-function isSame(part: Part, match: Part): boolean {
-  return part.offset === match.offset && part.size === match.size && sameBytes(part.bytes, match.bytes);
+/** Reads the fields of the parts of a blob, each once: going back in a plan takes as long as it is. */
+class FieldReader {
+  readonly #format: ElfFormat;
+  readonly #reader: PlanReader;
+
+  constructor(format: ElfFormat, plan: SymbolPlan) {
+    this.#format = format;
+    this.#reader = new PlanReader(plan.extents);
+  }
+
+  /** Its bytes as far as they are fields; null for what is copied, or belongs to nothing: that is known to be the same. */
+  read(part: Part): Uint8Array | null {
+    const { kind, offset, size, unused } = part;
+    if (unused !== null || kind === 'symbol table' || kind === 'string table') return null;
+    return this.#reader.read(offset, Math.min(size, structOf(this.#format, part)?.size ?? size));
+  }
+
+  /** @param bytes what was read of it */
+  describe(part: Part, bytes: Uint8Array | null): string {
+    if (part.unused !== null) return `unused, before ${nameOf(part)}`;
+    if (!isSectionHeader(part) || bytes === null) return nameOf(part);
+    const type = Number(readLittle(bytes, this.#format.sectionHeader.fields.sh_type));
+    return `${nameOf(part)} (${sectionTypeName(type)})`;
+  }
+
+  /** How the two say different things. */
+  compare(part: Part, bytes: Uint8Array | null, other: Uint8Array | null): PartDifference {
+    const struct = structOf(this.#format, part);
+    const fields =
+      struct === null || bytes === null || other === null
+        ? []
+        : Object.values(struct.fields).flatMap((field) => {
+            if (field.offset + field.width > Math.min(bytes.length, other.length)) return [];
+            const [value, otherValue] = [readLittle(bytes, field), readLittle(other, field)];
+            return value === otherValue ? [] : [{ name: field.name, value, other: otherValue }];
+          });
+    return { fields, hasOtherBytes: !sameBytes(bytes, other) };
+  }
 }
 
-function difference(format: ElfFormat, part: Part, match: Part): Difference {
+interface PartDifference {
+  readonly fields: FieldDifference[];
+  /** Whether any bytes are others, of fields or not. */
+  readonly hasOtherBytes: boolean;
+}
+
+function difference(what: string, part: Part, match: Part, { fields, hasOtherBytes }: PartDifference): Difference {
   const moved = part.offset !== match.offset;
-  const fields = compareFields(format, part, match);
   const meaning = [
     moved ? `lies at ${match.offset} instead of ${part.offset}` : 'lies at the same place',
     ...(part.size === match.size ? [] : [`takes ${match.size} bytes instead of ${part.size}`]),
     ...(fields.length === 0 ? [] : [`differs in ${fields.map(({ name }) => name).join(', ')}`]),
-    ...(fields.length === 0 && !sameBytes(part.bytes, match.bytes) ? ['has other bytes'] : []),
+    ...(fields.length === 0 && hasOtherBytes ? ['has other bytes'] : []),
   ];
   return {
     kind: moved ? 'moved' : 'changed',
-    what: describePart(format, part),
+    what,
     range: rangeOf(part),
     otherRange: rangeOf(match),
     fields,
@@ -322,18 +351,18 @@ function difference(format: ElfFormat, part: Part, match: Part): Difference {
   };
 }
 
-const missing = (format: ElfFormat, part: Part): Difference => ({
+const missing = (what: string, part: Part): Difference => ({
   kind: 'missing',
-  what: describePart(format, part),
+  what,
   range: rangeOf(part),
   otherRange: null,
   fields: [],
   meaning: 'The other loader does not write it.',
 });
 
-const added = (format: ElfFormat, part: Part): Difference => ({
+const added = (what: string, part: Part): Difference => ({
   kind: 'added',
-  what: describePart(format, part),
+  what,
   range: null,
   otherRange: rangeOf(part),
   fields: [],
@@ -342,20 +371,12 @@ const added = (format: ElfFormat, part: Part): Difference => ({
 
 const rangeOf = ({ offset, size }: Part): BlobRange => ({ offset, size });
 
-function compareFields(format: ElfFormat, part: Part, match: Part): FieldDifference[] {
-  const { bytes } = part;
-  const struct = structOf(format, part);
-  const other = match.bytes;
-  if (struct === null || bytes === null || other === null) return [];
-  return Object.values(struct.fields).flatMap((field) => {
-    if (field.offset + field.width > Math.min(bytes.length, other.length)) return [];
-    const [value, otherValue] = [readLittle(bytes, field), readLittle(other, field)];
-    return value === otherValue ? [] : [{ name: field.name, value, other: otherValue }];
-  });
+function sameBytes(a: Uint8Array | null, b: Uint8Array | null): boolean {
+  if (a === null || b === null) return a === b;
+  if (a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
+  return true;
 }
-
-const sameBytes = (a: Uint8Array | null, b: Uint8Array | null): boolean =>
-  a === null || b === null ? a === b : a.length === b.length && a.every((byte, index) => byte === b[index]);
 
 /** Loaders before 4.8 are known for little-endian images only, and 4.8 writes what it replaces so. */
 function readLittle(bytes: Uint8Array, { offset, width }: Field): bigint {
@@ -364,7 +385,7 @@ function readLittle(bytes: Uint8Array, { offset, width }: Field): bigint {
   return value;
 }
 
-/** Reads a plan in ascending order, so that however many extents it has, all of it is gone through once. */
+/** Reads a plan. In ascending order all of it is gone through once, however many extents it has. */
 class PlanReader {
   readonly #extents: readonly Extent[];
   #index = 0;
@@ -377,6 +398,7 @@ class PlanReader {
 
   /** The bytes of a range; what is copied from the image reads as zero. */
   read(offset: number, size: number): Uint8Array {
+    if (offset < this.#at) this.#restart();
     const extent = this.#extents[this.#index];
     const from = offset - this.#at;
     // Nearly all headers are in one run of bytes.
@@ -400,6 +422,11 @@ class PlanReader {
       if (extent.kind === 'copy') slices.push(`${length} from ${extent.offset + from}`);
     });
     return slices.join(', ');
+  }
+
+  #restart(): void {
+    this.#index = 0;
+    this.#at = 0;
   }
 
   #slice(offset: number, size: number, take: (extent: Extent, from: number, length: number, at: number) => void): void {
