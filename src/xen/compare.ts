@@ -399,12 +399,10 @@ class PlanReader {
   /** The bytes of a range; what is copied from the image reads as zero. */
   read(offset: number, size: number): Uint8Array {
     if (offset < this.#at) this.#restart();
-    const extent = this.#extents[this.#index];
-    const from = offset - this.#at;
+    const current = this.#extents[this.#index];
+    const start = offset - this.#at;
     // Nearly all headers are in one run of bytes.
-    if (extent?.kind === 'bytes' && from >= 0 && from + size < extent.length) {
-      return extent.bytes.subarray(from, from + size);
-    }
+    if (current?.kind === 'bytes' && start + size < current.length) return current.bytes.subarray(start, start + size);
     const read = new Uint8Array(size);
     this.#slice(offset, size, (extent, from, length, at) => {
       if (extent.kind === 'bytes') read.set(extent.bytes.subarray(from, from + length), at);

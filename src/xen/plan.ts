@@ -26,11 +26,12 @@ export const fillExtent = (length: number, byte = 0): Extent => ({ kind: 'fill',
  * Turns placed extents into one gapless run of exactly `length` bytes, with zeros wherever nothing was placed.
  * `placed` is in ascending order, does not overlap and does not reach beyond `length`.
  */
-export function* fillGaps(placed: readonly Placed[], length: number): Steps<Extent[]> {
+export function* fillGaps(placed: Iterable<Placed>, length: number): Steps<Extent[]> {
   const run: Extent[] = [];
   let end = 0;
-  for (const [index, { at, extent }] of placed.entries()) {
-    if (isStepEnd(index)) yield;
+  let index = 0;
+  for (const { at, extent } of placed) {
+    if (isStepEnd(index++)) yield;
     if (extent.length === 0) continue;
     if (at > end) run.push(fillExtent(at - end));
     run.push(extent);

@@ -143,7 +143,6 @@ export function* loadSymbolsInSteps(
   }
 
   const size = Number(needed);
-  const placed = yield* written.placed();
   const tables = yield* toPlannedTables(written.tables);
   return {
     ok: true,
@@ -158,7 +157,7 @@ export function* loadSymbolsInSteps(
       xenReservedEnd: region.pend,
       elfHeaderSize: written.elfHeaderSize,
       tables,
-      extents: yield* fillGaps(needed > reservedSize ? markUnreserved(placed, Number(reservedSize)) : placed, size),
+      extents: yield* fillGaps(markUnreserved(written.placed(), Number(reservedSize)), size),
     },
   };
 }
@@ -211,13 +210,14 @@ function findUnsupported({ headers }: ElfImage, loader: Loader): Failure | null 
 }
 
 /** Fills what lies between placed extents but beyond the reserved size. */
-function markUnreserved(placed: readonly Placed[], reservedSize: number): Placed[] {
+function* markUnreserved(placed: Iterable<Placed>, reservedSize: number): Generator<Placed, void> {
   let end = 0;
-  return placed.flatMap((next): Placed[] => {
+  for (const next of placed) {
     const from = Math.max(end, reservedSize);
     end = next.at + next.extent.length;
-    return next.at > from ? [{ at: from, extent: fillExtent(next.at - from, UNRESERVED_BYTE) }, next] : [next];
-  });
+    if (next.at > from) yield { at: from, extent: fillExtent(next.at - from, UNRESERVED_BYTE) };
+    yield next;
+  }
 }
 
 function* toPlannedTables(tables: readonly Table[]): Steps<PlannedTable[]> {

@@ -157,21 +157,19 @@ function* place(
   { headers, sectionCount }: ElfImage,
   sizes: HeaderSizes,
   { sizeWord, elfHeader, sectionHeaders, tables }: Parts,
-): Steps<Placed[]> {
+): Generator<Placed, void> {
   const { format } = headers;
-  const placed: Placed[] = [
-    { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) },
-    ...(yield* placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0)),
-    ...(yield* placeSlots(
-      sectionHeaders,
-      SIZE_WORD_BYTES + sizes.elfHeader,
-      sizes.sectionHeader,
-      sectionCount,
-      format.sectionHeader.size,
-      headers.sectionHeaders.position,
-    )),
-  ];
-  return yield* placeTables(tables, placed);
+  yield { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) };
+  yield* placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0);
+  yield* placeSlots(
+    sectionHeaders,
+    SIZE_WORD_BYTES + sizes.elfHeader,
+    sizes.sectionHeader,
+    sectionCount,
+    format.sectionHeader.size,
+    headers.sectionHeaders.position,
+  );
+  yield* placeTables(tables);
 }
 
 function writeElfHeader({ headers, view }: ElfImage, sizes: HeaderSizes, tidies: boolean): Uint8Array {
@@ -199,21 +197,21 @@ function* placeSlots(
   count: number,
   packedSize: number,
   position: number,
-): Steps<Placed[]> {
-  if (slotSize === packedSize) return [{ at, extent: bytesExtent(packed) }];
-  const placed: Placed[] = [];
+): Generator<Placed, void> {
+  if (slotSize === packedSize) {
+    yield { at, extent: bytesExtent(packed) };
+    return;
+  }
   const kept = Math.min(slotSize, packedSize);
   for (let index = 0; index < count; index++) {
-    if (isStepEnd(index)) yield;
     const start = index * packedSize;
     const slotAt = at + index * slotSize;
-    placed.push({ at: slotAt, extent: bytesExtent(packed.subarray(start, start + kept)) });
+    yield { at: slotAt, extent: bytesExtent(packed.subarray(start, start + kept)) };
     if (slotSize > kept) {
       const rest = { offset: position + index * slotSize + kept, length: slotSize - kept };
-      placed.push({ at: slotAt + kept, extent: copyExtent(rest) });
+      yield { at: slotAt + kept, extent: copyExtent(rest) };
     }
   }
-  return placed;
 }
 
 function littleEndian32(value: number): Uint8Array {

@@ -1,7 +1,7 @@
 /** What all loaders have in common: how they reserve a region, copy headers into the blob and place tables there. */
 import type { ElfFormat, Field, Struct } from '../../elf/format.ts';
 import type { ElfImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
-import { isStepEnd, type Steps } from '../../elf/steps.ts';
+import type { Steps } from '../../elf/steps.ts';
 import { copyExtent, type Placed } from '../plan.ts';
 import type { Failure } from './failures.ts';
 
@@ -54,20 +54,16 @@ export interface Written {
   readonly elfHeaderSize: number | null;
   readonly tables: readonly Table[];
   /** To be called once `end` is known to be within the limit. In ascending order, without overlaps. */
-  placed(): Steps<Placed[]>;
+  placed(): Iterable<Placed>;
 }
 
 /** Where the bytes of a table end that are written; a skipped or empty copy writes nothing. */
 export const endOf = ({ source, offset, size }: Table): bigint => (source === null || size === 0n ? 0n : offset + size);
 
-/** @param headers what lies before the tables; they are added to it */
-export function* placeTables(tables: readonly Table[], headers: Placed[]): Steps<Placed[]> {
-  const placed = headers;
-  for (const [index, { source, offset }] of tables.entries()) {
-    if (isStepEnd(index)) yield;
-    if (source !== null && source.length > 0) placed.push({ at: Number(offset), extent: copyExtent(source) });
+export function* placeTables(tables: readonly Table[]): Generator<Placed, void> {
+  for (const { source, offset } of tables) {
+    if (source !== null && source.length > 0) yield { at: Number(offset), extent: copyExtent(source) };
   }
-  return placed;
 }
 
 /**

@@ -5,7 +5,7 @@
 import { type ElfFormat, type ElfHeaderField, EV_CURRENT, SHT_STRTAB } from '../../elf/format.ts';
 import { type ElfImage, INIT_SEARCH, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
 import { withoutSteps } from '../../elf/steps.ts';
-import { bytesExtent } from '../plan.ts';
+import { bytesExtent, type Placed } from '../plan.ts';
 import { strtabLinkInvalid } from './failures.ts';
 import {
   endOf,
@@ -113,7 +113,7 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
       sizeWord: 0,
       elfHeaderSize: null,
       tables: [table],
-      placed: () => placeTables([table], []),
+      placed: () => placeTables([table]),
     };
   }
   const strtab = copyTable(STRTAB_INDEX, 'STRTAB', link, roundUp(symtab.offset + symtab.size, format));
@@ -134,8 +134,13 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
     sizeWord,
     elfHeaderSize: format.elfHeader.size,
     tables,
-    placed: () => placeTables(tables, [{ at: 0, extent: bytesExtent(leading) }]),
+    placed: () => place(leading, tables),
   };
+}
+
+function* place(leading: Uint8Array, tables: readonly Table[]): Generator<Placed, void> {
+  yield { at: 0, extent: bytesExtent(leading) };
+  yield* placeTables(tables);
 }
 
 function writeElfHeader({ headers, view }: ElfImage, keptFields: readonly ElfHeaderField[]): Uint8Array {
