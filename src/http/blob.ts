@@ -12,7 +12,7 @@ export const OCTETS = 'application/octet-stream';
 /** Up to this size it is sent in one piece: copying it is cheaper than a stream. */
 const MAX_GATHERED_BYTES = 128 * 1024;
 
-/** No more than this and twice the image is hashed: a few kilobytes can stand for gigabytes of zeros. */
+/** No more than this plus twice the image is hashed: a few kilobytes can stand for gigabytes of zeros. */
 const MAX_HASHED_BYTES = 64 * 1024 * 1024;
 
 /**

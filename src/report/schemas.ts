@@ -273,7 +273,11 @@ export const SymbolSchema = component(
         Type.String({ pattern: '^([0-9a-f]{2})+$', description: 'The name in hex, when it is not UTF-8.' }),
       ),
       nameCut: Type.Optional(
-        Type.Literal(true, { description: 'The name is longer than 4096 bytes; these are the first.' }),
+        Type.Literal(true, {
+          description:
+            'The name is longer. These are its first 4096 bytes, or its first 64 once the names before it exceed 1 MiB ' +
+            'plus twice the image, which only damaged images cause.',
+        }),
       ),
       value: Address('st_value: of most symbols, an address.'),
       size: Count('st_size: bytes.'),

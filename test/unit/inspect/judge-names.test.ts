@@ -96,16 +96,16 @@ describe('the string table is read once for a great many symbols', () => {
   });
 });
 
+/** Symbols for these places of a string table. */
+const at = (strtab: Uint8Array, ...places: readonly number[]): Uint8Array =>
+  kernel({ symbols: places.map((nameOffset) => ({ name: '', nameOffset })), strtab: { data: strtab } }).bytes;
+
+const listed = async (image: Uint8Array, prefix: string): Promise<number[]> => {
+  const { symbols } = await collectSymbols(listSymbols(await mustOpenTable(image), { ...EVERYTHING, prefix }));
+  return symbols.map(({ index }) => index);
+};
+
 describe('a name is judged as it is', () => {
-  /** Symbols for these places of a string table. */
-  const at = (strtab: Uint8Array, ...places: readonly number[]): Uint8Array =>
-    kernel({ symbols: places.map((nameOffset) => ({ name: '', nameOffset })), strtab: { data: strtab } }).bytes;
-
-  const listed = async (image: Uint8Array, prefix: string): Promise<number[]> => {
-    const { symbols } = await collectSymbols(listSymbols(await mustOpenTable(image), { ...EVERYTHING, prefix }));
-    return symbols.map(({ index }) => index);
-  };
-
   test.each([64 * KIB - 5, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 128 * KIB - 3])(
     'across the border of what is read at once: from %i on',
     async (place) => {

@@ -52,6 +52,10 @@ describe('extents', () => {
 const MIB = 1024 * 1024;
 const image = noise(40_000);
 
+/** Copies of a few bytes, each from another place. */
+const jumping = (count: number): Extent[] =>
+  Array.from({ length: count }, (_, index) => copyExtent({ offset: (index * 7919) % 39_000, length: 1 + (index % 9) }));
+
 describe('many short extents', () => {
   test('are the same bytes as one by one', async () => {
     const extent = fc.oneof(
@@ -76,11 +80,6 @@ describe('many short extents', () => {
     );
   });
 
-  const jumping = (count: number): Extent[] =>
-    Array.from({ length: count }, (_, index) =>
-      copyExtent({ offset: (index * 7919) % 39_000, length: 1 + (index % 9) }),
-    );
-
   test('come in pieces that are not as many, none of them long', async () => {
     let [pieces, longest, bytes] = [0, 0, 0];
     for await (const piece of streamExtents(new CountingSource(image), jumping(100_000))) {
@@ -94,20 +93,20 @@ describe('many short extents', () => {
   });
 
   test('that jump about in a small image do not take a read each', async () => {
-    const source = new CountingSource(image);
-    await collect(streamExtents(source, jumping(100_000)));
+    const counting = new CountingSource(image);
+    await collect(streamExtents(counting, jumping(100_000)));
     // The whole image for each piece at most.
-    expect(source.reads.length).toBeLessThanOrEqual(Math.ceil(100_000 / 1024));
-    expect(source.bytesRead).toBeLessThanOrEqual(Math.ceil(100_000 / 1024) * image.length);
+    expect(counting.reads.length).toBeLessThanOrEqual(Math.ceil(100_000 / 1024));
+    expect(counting.bytesRead).toBeLessThanOrEqual(Math.ceil(100_000 / 1024) * image.length);
   });
 
   test('that jump about in a large image are read one by one, without what lies between them', async () => {
-    const source = new CountingSource(image, 2 ** 40);
+    const counting = new CountingSource(image, 2 ** 40);
     const far = Array.from({ length: 2000 }, (_, index) =>
       copyExtent({ offset: ((index * 7919) % 2000) * 2 ** 20, length: 7 }),
     );
-    await collect(streamExtents(source, far));
-    expect(source.bytesRead).toBe(2000 * 7);
+    await collect(streamExtents(counting, far));
+    expect(counting.bytesRead).toBe(2000 * 7);
   });
 
   test('let others have their turn', async () => {

@@ -95,6 +95,9 @@ describe('a listing', () => {
   });
 });
 
+const lengthsOf = (symbols: readonly { readonly name: { readonly bytes: Uint8Array } | null }[]): number[] =>
+  symbols.map(({ name }) => name?.bytes.length ?? 0);
+
 describe('names that are shared by a great many symbols', () => {
   const MIB = 1024 * KIB;
   const LONG = 4096;
@@ -106,8 +109,6 @@ describe('names that are shared by a great many symbols', () => {
   }).bytes;
   /** What the names of an answer may have before they are cut. */
   const free = MIB + 2 * shared.length;
-  const lengthsOf = (symbols: readonly { readonly name: { readonly bytes: Uint8Array } | null }[]): number[] =>
-    symbols.map(({ name }) => name?.bytes.length ?? 0);
 
   test('are cut short when they are much more than the image, and no symbol is left out', async () => {
     const { symbols, result } = await collectSymbols(listSymbols(await mustOpenTable(shared), EVERYTHING));
