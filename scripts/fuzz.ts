@@ -23,6 +23,8 @@ const MAX_INPUT_BYTES = 8 * 1024 * 1024;
 const MAX_INPUT_MS = 60_000;
 /** How often an input has to be found at fault. */
 const CONFIRMATIONS = 6;
+/** Files for what is about the same. */
+const MAX_WRITTEN = 5;
 const LOOK_MS = 1000;
 const PROGRESS_MS = 10_000;
 
@@ -62,8 +64,8 @@ async function replay(path: string): Promise<boolean> {
 class Run {
   readonly #endsAt: number;
   readonly #names = Object.keys(TARGETS);
-  /** By target and what is wrong, without numbers: the first of each is written. */
-  readonly #found = new Map<string, string>();
+  /** How often, by target and what is wrong, without numbers. */
+  readonly #found = new Map<string, number>();
   #inputs = 0;
 
   constructor(seconds: number) {
@@ -77,6 +79,7 @@ class Run {
   /** Runs until the time is over. A thread that an input holds up is ended, and another one begun. */
   async finish(seed: number): Promise<void> {
     for (let thread = 0; Date.now() < this.#endsAt; thread++) await this.#runThread(seed + thread);
+    for (const [key, times] of this.#found) write(`${times} times ${key}`);
     write(`${this.#inputs} inputs, ${this.#found.size} findings`);
   }
 
@@ -87,12 +90,13 @@ class Run {
 
   #note(target: string, what: string, input: Uint8Array): void {
     const key = `${target.split(' ', 1)[0]}: ${what.split('\n', 2).join(' ').replaceAll(/\d+/g, 'N')}`;
-    if (this.#found.has(key)) return;
+    const before = this.#found.get(key) ?? 0;
+    this.#found.set(key, before + 1);
+    if (before >= MAX_WRITTEN) return;
     mkdirSync(values.out, { recursive: true });
     const hash = createHash('sha256').update(input).digest('hex').slice(0, 12);
     const path = join(values.out, `${target.replaceAll(' ', '-')}-${hash}.bin`);
     writeFileSync(path, input);
-    this.#found.set(key, path);
     write(`FOUND ${target}: ${what}\n  ${input.length} bytes in ${path}`);
   }
 

@@ -122,7 +122,7 @@ const MUTATIONS: readonly Mutation[] = [
   },
   function crowd(random, image) {
     // One header, or what lies over each other, counts as tens of thousands.
-    const { fields } = image.elfHeader as Struct<string>;
+    const { fields } = image.elfHeader;
     const [size, count] = random.once(2) ? ['e_phentsize', 'e_phnum'] : ['e_shentsize', 'e_shnum'];
     const [sizeField, countField] = [fields[size ?? ''], fields[count ?? '']];
     if (sizeField === undefined || countField === undefined) return;

@@ -17,7 +17,7 @@ import { toProblemDocument } from '../../src/report/problem.ts';
 import { type SymbolQuery, writeSymbolLines, writeSymbols } from '../../src/report/symbols.ts';
 import { toVerifyReport } from '../../src/report/verify.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import { LOADERS } from '../../src/xen/loaders/bsdsyms.ts';
+import { LOADERS, type Loader } from '../../src/xen/loaders/bsdsyms.ts';
 import type { Extent } from '../../src/xen/plan.ts';
 
 const MIB = 1024 * 1024;
@@ -94,7 +94,7 @@ const load =
   };
 
 const flatten =
-  (loader: (typeof LOADERS)[number]): Target =>
+  (loader: Loader): Target =>
   async (source) => {
     const flat = await flattenImage(source, { loader, symbols: 'always', onBroken: 'load' });
     if (!flat.ok) return refusal(flat);
@@ -122,18 +122,25 @@ const symbols =
 const page = { after: 0, limit: null, types: [], binds: [], prefix: '' };
 const many = (nameOf: (index: number) => string): string[] => Array.from({ length: 100 }, (_, index) => nameOf(index));
 
+const ofLoaders = (targetsOf: (loader: Loader) => Readonly<Record<string, Target>>): Readonly<Record<string, Target>> =>
+  Object.assign({}, ...LOADERS.map(targetsOf)) as Readonly<Record<string, Target>>;
+
 /** By what a route and its parameters would be; the first word is that of a group. */
 export const TARGETS: Readonly<Record<string, Target>> = {
-  ...Object.fromEntries(
-    LOADERS.flatMap((loader) => [
-      [`bsdsyms ${loader}`, load({ loader })],
-      [`bsdsyms ${loader} load`, load({ loader, onBroken: 'load', loadAddress: 0x123_4567n })],
-      ...LOADERS.map((compareWith) => [
-        `layout ${loader} ${compareWith}`,
-        load({ loader, compareWith, onBroken: 'load', maxBlobBytes: 64 * MIB }),
-      ]),
-      [`image ${loader}`, flatten(loader)],
-    ]),
+  ...ofLoaders((loader) => ({
+    [`bsdsyms ${loader}`]: load({ loader }),
+    [`bsdsyms ${loader} load`]: load({ loader, onBroken: 'load', loadAddress: 0x123_4567n }),
+    [`image ${loader}`]: flatten(loader),
+  })),
+  ...ofLoaders((loader) =>
+    ofLoaders((other) => ({
+      [`layout ${loader} ${other}`]: load({
+        loader,
+        compareWith: other,
+        onBroken: 'load',
+        maxBlobBytes: 64 * MIB,
+      }),
+    })),
   ),
   kernel: async (source) => {
     const inspected = await inspectKernel(source);
