@@ -5,7 +5,7 @@
  * say how the loaders lay it out; what they share is here.
  */
 import { type ElfImage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
-import { isStepEnd, runToEnd, type Steps } from '../../elf/steps.ts';
+import { runToEnd, type Steps } from '../../elf/steps.ts';
 import type { Recorded } from '../../elf/view.ts';
 import { type Broken, broken } from '../broken.ts';
 import { type Extent, fillExtent, fillGaps, type Placed } from '../plan.ts';
@@ -20,10 +20,10 @@ import {
   unsupportedClass,
 } from './failures.ts';
 import { LIBXC_4_6, XEN_4_6, XEN_4_7 } from './historical.ts';
-import { type LoaderRules, roundUp, SIZE_WORD_BYTES, type Table } from './layout.ts';
+import { type LoaderRules, type PlannedTable, roundUp } from './layout.ts';
 import { XEN_4_8 } from './three-headers.ts';
 
-export { SIZE_WORD_BYTES } from './layout.ts';
+export { type PlannedTable, SIZE_WORD_BYTES } from './layout.ts';
 
 const RULES = {
   'xen-4.8': XEN_4_8,
@@ -46,28 +46,6 @@ const U64_END = 2n ** 64n;
  * measured answers, which decide, hold this byte. Inside the region, and behind the last table, it is zero.
  */
 const UNRESERVED_BYTE = 0xaa;
-
-/** One table of the blob. Offsets and sizes are bytes; `offset` counts from the blob's start. */
-export interface PlannedTable {
-  /** Index in the blob's own section header table. */
-  readonly index: number;
-  /** Index in the section header table of the image. */
-  readonly section: number;
-  readonly type: 'SYMTAB' | 'STRTAB';
-  readonly offset: number;
-  readonly size: number;
-  /** The `sh_offset` that the guest finds, which counts from the ELF header. */
-  readonly shOffset: number;
-  /** Where the bytes come from, or null when the copy was skipped as it is not inside the image. */
-  readonly fileOffset: number | null;
-  /** The `sh_link` that the guest finds; of a SYMTAB the index of its string table. */
-  readonly link: number;
-  /** `sh_info`; of a SYMTAB the index of the first global symbol. */
-  readonly info: number;
-  readonly entrySize: bigint;
-  /** Whether the guest finds a section header for it. */
-  readonly listed: boolean;
-}
 
 /** The symbol blob: where it goes, what it consists of, and how to make it. Addresses are guest-physical. */
 export interface SymbolPlan {
@@ -135,7 +113,9 @@ export function* loadSymbolsInSteps(
   view.stage = 'load';
   const written = yield* rules.write(image, symbolTable, reservedSize);
   const needed = written.end > reservedSize ? written.end : reservedSize;
-  if (needed > BigInt(maxBlobBytes)) return refuse(regionTooLarge(written.tables, needed, maxBlobBytes));
+  if (needed > BigInt(maxBlobBytes)) {
+    return refuse(regionTooLarge(written.firstSizes, written.tables.length, needed, maxBlobBytes));
+  }
   if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed));
   const { recorded } = view;
   if (loader !== 'xen-4.8' && recorded !== null) {
@@ -143,7 +123,6 @@ export function* loadSymbolsInSteps(
   }
 
   const size = Number(needed);
-  const tables = yield* toPlannedTables(written.tables);
   return {
     ok: true,
     recorded,
@@ -156,7 +135,7 @@ export function* loadSymbolsInSteps(
       sizeWord: written.sizeWord,
       xenReservedEnd: region.pend,
       elfHeaderSize: written.elfHeaderSize,
-      tables,
+      tables: written.tables,
       extents: yield* fillGaps(markUnreserved(written.placed(), Number(reservedSize)), size),
     },
   };
@@ -218,29 +197,4 @@ function* markUnreserved(placed: Iterable<Placed>, reservedSize: number): Genera
     if (next.at > from) yield { at: from, extent: fillExtent(next.at - from, UNRESERVED_BYTE) };
     yield next;
   }
-}
-
-function* toPlannedTables(tables: readonly Table[]): Steps<PlannedTable[]> {
-  const planned: PlannedTable[] = [];
-  for (const [index, table] of tables.entries()) {
-    if (isStepEnd(index)) yield;
-    planned.push(toPlannedTable(table));
-  }
-  return planned;
-}
-
-function toPlannedTable(table: Table): PlannedTable {
-  return {
-    index: table.index,
-    section: table.section,
-    type: table.type,
-    offset: Number(table.offset),
-    size: Number(table.size),
-    shOffset: Number(table.offset) - SIZE_WORD_BYTES,
-    fileOffset: table.source?.offset ?? null,
-    link: table.link,
-    info: table.info,
-    entrySize: table.entrySize,
-    listed: table.listed,
-  };
 }

@@ -6,14 +6,16 @@ import { SHT_STRTAB, SHT_SYMTAB } from '../../elf/format.ts';
 import type { ElfImage, SymbolTableSearch } from '../../elf/headers.ts';
 import { isStepEnd, type Steps } from '../../elf/steps.ts';
 import { bytesExtent, copyExtent, type Placed } from '../plan.ts';
+import { MAX_NAMED_TABLES } from './failures.ts';
 import {
   HeaderCopies,
   type LoaderRules,
+  type PlannedTable,
   placeTables,
   type Reserved,
   roundUp,
   SIZE_WORD_BYTES,
-  type Table,
+  type TableSize,
   type Written,
 } from './layout.ts';
 import { SECTION_COUNT, threeHeaders } from './three-headers.ts';
@@ -75,7 +77,7 @@ function allHeaders(version: AllHeaders): LoaderRules {
 const tablesAt = ({ headers, sectionCount }: ElfImage, { elfHeader, sectionHeader }: HeaderSizes): bigint =>
   roundUp(BigInt(SIZE_WORD_BYTES + elfHeader + sectionCount * sectionHeader), headers.format);
 
-const tableType = (shType: number): Table['type'] | null =>
+const tableType = (shType: number): PlannedTable['type'] | null =>
   shType === SHT_SYMTAB ? 'SYMTAB' : shType === SHT_STRTAB ? 'STRTAB' : null;
 
 /** Room for every table, whether it is copied in the end or not. */
@@ -107,7 +109,8 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
     if (copies.u32(index, sh_type) === SHT_SYMTAB) linked.add(copies.u32(index, sh_link));
   }
 
-  const tables: Table[] = [];
+  const tables: PlannedTable[] = [];
+  const firstSizes: TableSize[] = [];
   let end = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
     if (isStepEnd(index)) yield;
@@ -119,13 +122,17 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
     if (tidies) copies.put(index, sh_name, 0n);
     if (type === null) continue;
     const size = copies.u64(index, sh_size);
+    const source = view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size);
+    const offset = Number(end);
+    if (firstSizes.length < MAX_NAMED_TABLES) firstSizes.push({ type, size });
     tables.push({
-      type,
       index,
       section: index,
-      offset: end,
-      size,
-      source: view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size),
+      type,
+      offset,
+      size: Number(size),
+      shOffset: offset - SIZE_WORD_BYTES,
+      fileOffset: source?.offset ?? null,
       link: copies.u32(index, sh_link),
       info: copies.u32(index, sh_info),
       entrySize: copies.u64(index, sh_entsize),
@@ -141,6 +148,7 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
     sizeWord,
     elfHeaderSize: sizes.elfHeader,
     tables,
+    firstSizes,
     placed: () => place(image, sizes, { sizeWord, elfHeader, sectionHeaders: copies.bytes, tables }),
   };
 }
@@ -150,7 +158,7 @@ interface Parts {
   readonly sizeWord: number;
   readonly elfHeader: Uint8Array;
   readonly sectionHeaders: Uint8Array;
-  readonly tables: readonly Table[];
+  readonly tables: readonly PlannedTable[];
 }
 
 function* place(
@@ -198,6 +206,7 @@ function* placeSlots(
   packedSize: number,
   position: number,
 ): Generator<Placed, void> {
+  if (slotSize === 0) return;
   if (slotSize === packedSize) {
     yield { at, extent: bytesExtent(packed) };
     return;
