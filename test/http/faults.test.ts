@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel, makeSymbols } from '../support/elf-builder.ts';
 import { imageForm, NOTHING_OCCUPIED, post, type Service, send, settled, startService } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { LONG_MS } from '../support/patience.ts';
 import { head } from '../support/raw-http.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { eventually, KIB, kernelOfSize, MIB, memoryInUse, noise, openFiles } from '../support/uploads.ts';
@@ -97,6 +98,8 @@ describe.each([
       BSDSYMS_MEMORY_BUDGET_BYTES: String(memoryBudget),
       BSDSYMS_SPOOL_DIR: directory.path,
       BSDSYMS_MAX_UPLOADS: String(AT_ONCE),
+      // Those that wait are refused on no machine, however slow.
+      BSDSYMS_QUEUE_TIMEOUT_MS: LONG_MS,
       LOG_LEVEL: 'error',
     });
     // What is made once and kept is made now.

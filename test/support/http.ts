@@ -11,7 +11,7 @@ import { pino } from 'pino';
 import { readSettings, SETTING_KEYS } from '../../src/config.ts';
 import { type App, buildApp } from '../../src/http/app.ts';
 import { processSlabs } from '../../src/image/slabs.ts';
-import { PATIENCE_MS, until } from './patience.ts';
+import { PATIENCE_MS, PATIENT, until } from './patience.ts';
 
 export type LogLine = Readonly<Record<string, unknown>>;
 
@@ -44,7 +44,7 @@ export async function startService(env: Readonly<Record<string, string>> = {}): 
       for (const wake of waiting) wake();
     },
   };
-  const config = readSettings(env, SETTING_KEYS);
+  const config = readSettings({ ...PATIENT, ...env }, SETTING_KEYS);
   const app = await buildApp(config, pino({ level: config.logLevel }, destination));
   const url = await app.server.listen({ port: 0, host: '127.0.0.1' });
 

@@ -10,6 +10,9 @@ export const TEST_MS = 5 * PATIENCE_MS;
 /** For a setting that must not take effect: longer than a test. */
 export const LONG_MS = String(10 * TEST_MS);
 
+/** Settings of a service that gives its clients more time than a test has: what is slow may be the machine. */
+export const PATIENT = { BSDSYMS_STALL_TIMEOUT_MS: LONG_MS, BSDSYMS_UPLOAD_TIMEOUT_MS: LONG_MS };
+
 const POLL_MS = 2;
 
 /** Waits for a condition. @returns false when it did not come about */

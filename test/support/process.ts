@@ -4,6 +4,7 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { LogLine } from './http.ts';
+import { PATIENT } from './patience.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/service/main.ts', import.meta.url));
 /** Halves the time of a start. */
@@ -29,7 +30,7 @@ export class ServiceProcess {
    */
   constructor(env: Readonly<Record<string, string>> = {}, nodeOptions: readonly string[] = []) {
     this.#child = spawn(process.execPath, [...nodeOptions, MAIN], {
-      env: { PORT: '0', NODE_COMPILE_CACHE: COMPILE_CACHE, ...env },
+      env: { PORT: '0', NODE_COMPILE_CACHE: COMPILE_CACHE, ...PATIENT, ...env },
       detached: true,
     });
     this.#child.stdout.on('data', (data: Buffer) => {
