@@ -30,11 +30,12 @@ function put(bytes: Buffer, at: number, { fields }: Struct, name: string, value:
   else bytes.writeUIntLE(Number(value), at + field.offset, field.width);
 }
 
+const TAIL_AT = Math.ceil(kernel().bytes.length / 8) * 8;
+
 /** A small kernel, and behind it the bytes that its ELF header leads to. @param header gets where they begin */
 function withTail(tail: Buffer, header: (at: number) => NonNullable<KernelSpec['header']>): Buffer {
-  const plain = kernel().bytes;
-  const at = Math.ceil(plain.length / 8) * 8;
-  return Buffer.concat([kernel({ header: header(at) }).bytes, Buffer.alloc(at - plain.length), tail]);
+  const { bytes } = kernel({ header: header(TAIL_AT) });
+  return Buffer.concat([bytes, Buffer.alloc(TAIL_AT - bytes.length), tail]);
 }
 
 const programHeaders = (headers: Buffer): Buffer =>
@@ -157,6 +158,22 @@ export const HOSTILE_IMAGES: readonly HostileImage[] = [
         kernel({ before: [{ name: '.notes', data: emptyNotes }], segments: [{ type: PT_NOTE, section: '.notes' }] })
           .bytes,
       ),
+  },
+  {
+    name: '65,535 long notes, e_phentsize 0',
+    make: () => {
+      const note = Buffer.alloc(12 + 4096, 'n');
+      note.writeUInt32LE(4096, 0);
+      note.writeUInt32LE(0, 4);
+      note.writeUInt32LE(0, note.length - 4);
+      const header = table(programHeader, 1, () => ({
+        p_type: PT_NOTE,
+        p_offset: TAIL_AT + programHeader.size,
+        p_filesz: note.length,
+      }));
+      const lies = { e_phentsize: 0, e_phnum: MAX_HEADERS };
+      return withTail(Buffer.concat([header, note]), (at) => ({ e_phoff: at, ...lies }));
+    },
   },
   {
     name: '2 million symbols',

@@ -68,7 +68,8 @@ const { positionals } = parseArgs({ allowPositionals: true });
 const isChosen = (names: readonly string[]): boolean =>
   positionals.length === 0 || positionals.some((word) => names.some((name) => name.includes(word)));
 
-const server = await startServer('bsdsyms', { LOG_LEVEL: 'warn' }, ['--import', './bench/servers/watch-loop.ts']);
+const watch = new URL('./servers/watch-loop.ts', import.meta.url).href;
+const server = await startServer('bsdsyms', { LOG_LEVEL: 'warn' }, ['--import', watch]);
 
 function post(route: Route, body: Buffer): Promise<{ status: number; answerBytes: number }> {
   return new Promise((resolve, reject) => {

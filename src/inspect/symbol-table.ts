@@ -100,11 +100,7 @@ export class SymbolTable {
     const search = new NameSearch(names, MAX_PLACES);
     const strings = names.length <= MAX_QUICK_NAMES ? names.map((name) => Buffer.concat([name, NUL])) : null;
     for await (const piece of readPieces(this.#source, offset, length)) {
-      if (
-        strings !== null &&
-        !strings.some((string) => Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength).includes(string))
-      )
-        search.skip(piece);
+      if (strings !== null && !strings.some((string) => asBuffer(piece).includes(string))) search.skip(piece);
       else search.scan(piece);
       if (search.overflowed) return search;
     }
@@ -367,6 +363,9 @@ class Batch {
     return symbols;
   }
 }
+
+const asBuffer = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength);
 
 function beginsWith(bytes: Uint8Array, at: number, prefix: Uint8Array): boolean {
   for (let index = 0; index < prefix.length; index++) {

@@ -1,11 +1,17 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { ELF64 } from '../../../src/elf/format.ts';
 import type { Steps } from '../../../src/elf/steps.ts';
+import { MemorySource } from '../../../src/image/memory.ts';
+import { flattenImage, inspectKernel, loadImage, openImage } from '../../../src/inspect/load.ts';
 import { isTurnOver, nextTurn, runInSteps, TURN_MS } from '../../../src/inspect/turn.ts';
+import { kernel, writeField } from '../../support/elf-builder.ts';
 
 /** What the clock shows; it goes on only when a test says so. */
 let now = 1_000_000;
 
 beforeEach(() => {
+  // The turns of other tests are over.
+  now += 1000;
   vi.spyOn(performance, 'now').mockImplementation(() => now);
 });
 
@@ -81,6 +87,41 @@ describe('work in steps', () => {
     }
     const order = queued.filter((_, index) => index % TURN_MS === 0).map(([, piece]) => piece);
     expect(order).toEqual([0, 1, 2].flatMap(() => Array.from({ length: 20 }, (_, piece) => piece)));
+  });
+});
+
+describe('an image of 65,535 headers', () => {
+  const HEADERS = 65_535;
+  const { elfHeader, programHeader, sectionHeader } = ELF64;
+  const image = Buffer.concat([kernel().bytes, Buffer.alloc(HEADERS * 64)]);
+  const at = image.length - HEADERS * 64;
+  const crowded = (values: Readonly<Record<string, number>>): MemorySource => {
+    const bytes = image.slice();
+    for (const [name, value] of Object.entries(values)) {
+      const field = Object.values(elfHeader.fields).find((one) => one.name === name);
+      if (field !== undefined) writeField(bytes, 0, field, value, true);
+    }
+    return new MemorySource([bytes]);
+  };
+  const segments = { e_phoff: at, e_phnum: HEADERS, e_phentsize: programHeader.size };
+  const sections = { e_shoff: at, e_shnum: HEADERS, e_shentsize: sectionHeader.size };
+
+  /** Steps end after every 1,024 headers. */
+  const steps = Math.floor(HEADERS / 1024);
+
+  // With a clock by which every step takes the whole turn, there are as many turns as steps.
+  beforeEach(() => {
+    vi.spyOn(performance, 'now').mockImplementation(() => (now += TURN_MS));
+  });
+
+  test.each([
+    ['is opened', 2, (source: MemorySource) => openImage(source), segments],
+    ['is opened', 2, (source: MemorySource) => openImage(source), sections],
+    ['is inspected', 4, (source: MemorySource) => inspectKernel(source), segments],
+    ['is flattened', 3, (source: MemorySource) => flattenImage(source, { symbols: 'never' }), segments],
+    ['is loaded', 3, (source: MemorySource) => loadImage(source, { loader: 'xen-4.6' }), sections],
+  ] as const)('%s in turns, %i times what it takes to go through them', async (_what, times, work, values) => {
+    expect(await countTurns(() => work(crowded(values)))).toBeGreaterThanOrEqual(times * steps);
   });
 });
 
