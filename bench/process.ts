@@ -15,14 +15,27 @@ export interface Server {
   /** Highest memory since then, in MiB. */
   peak(): number;
   stop(): Promise<void>;
+  /** What the event loop was kept from turning at most since it was last asked, of a server that watches it. */
+  loop(): Promise<Loop>;
 }
 
-type Message = { port: number } | { collected: true } | { seconds: number };
+/** In ms of processor time: of the main thread between two turns, and of the whole process. */
+export interface Loop {
+  readonly blockMs: number;
+  readonly cpuMs: number;
+}
 
-export async function startServer(name: string, env: Record<string, string> = {}): Promise<Server> {
+type Message = { port: number } | { collected: true } | { seconds: number } | Loop;
+
+/** @param execArgv further options of Node; `servers/watch-loop.ts` watches the event loop */
+export async function startServer(
+  name: string,
+  env: Record<string, string> = {},
+  execArgv: readonly string[] = [],
+): Promise<Server> {
   const child = fork(new URL(`./servers/${name}.ts`, import.meta.url), {
     env: { ...process.env, LOG_LEVEL: 'info', ...env },
-    execArgv: ['--expose-gc'],
+    execArgv: ['--expose-gc', ...execArgv],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   const started = await message(child);
@@ -39,6 +52,12 @@ export async function startServer(name: string, env: Record<string, string> = {}
     },
     resetPeak: () => writeFileSync(`/proc/${child.pid}/clear_refs`, '5'),
     peak: () => readStatus(child, 'VmHWM'),
+    async loop() {
+      child.send('loop');
+      const loop = await message(child);
+      if (!('blockMs' in loop)) throw new Error(`${name} does not watch its event loop`);
+      return loop;
+    },
     async stop() {
       child.kill();
       await once(child, 'exit');

@@ -90,10 +90,10 @@ export {
   type Loader,
   type LoadOptions,
   loadSymbols,
-  type PlannedTable,
   type SymbolLoad,
   type SymbolPlan,
 } from './xen/loaders/bsdsyms.ts';
+export type { PlannedTable } from './xen/loaders/layout.ts';
 export type { GuestKind, GuestParameters, NoteName } from './xen/notes/parameters.ts';
 export type { XenNotes } from './xen/notes/walk.ts';
 export type { Extent } from './xen/plan.ts';

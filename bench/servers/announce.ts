@@ -14,7 +14,9 @@ export function announce(server: Server): void {
 /** `gc` collects garbage and says so; the end of the parent is the end of this process. */
 export function obeyParent(): void {
   process.on('disconnect', () => process.exit(0));
-  process.on('message', () => void collect());
+  process.on('message', (message) => {
+    if (message === 'gc') void collect();
+  });
 }
 
 async function collect(): Promise<void> {

@@ -1,5 +1,6 @@
 /** Which symbol stands for an address, as debuggers have it; source: docs/symbols.md. */
 import { SHF_ALLOC } from './format.ts';
+import { isStepEnd, type Steps } from './steps.ts';
 import {
   SHN_LORESERVE,
   SHN_UNDEF,
@@ -28,6 +29,9 @@ interface Range {
   readonly end: bigint;
 }
 
+/** Where sections lie in memory, by their index; null for those that occupy none. */
+export type SectionRanges = readonly (Range | null)[];
+
 /** A symbol of a block; what else is to be known of it is read when it matters. */
 interface Candidate {
   readonly block: SymbolBlock;
@@ -48,17 +52,17 @@ type Claims = (AddressedSymbol | undefined)[];
 export class AddressSearch {
   readonly #addresses: readonly bigint[];
   readonly #highest: bigint;
-  readonly #sections: readonly (Range | null)[];
+  readonly #sections: SectionRanges;
   /** Symbols by the addresses from their value to value + size. */
   readonly #holding: Claims = [];
   /** Symbols by the addresses from their value to the end of their section. */
   readonly #preceding: Claims = [];
 
-  /** @param sectionCount section headers that count */
-  constructor(addresses: readonly bigint[], headers: Headers, sectionCount: number) {
+  /** @param sections those of the image, as `locateSections` finds them */
+  constructor(addresses: readonly bigint[], sections: SectionRanges) {
     this.#addresses = [...new Set(addresses)].sort((a, b) => (a < b ? -1 : 1));
     this.#highest = this.#addresses.at(-1) ?? -1n;
-    this.#sections = locateSections(headers, sectionCount);
+    this.#sections = sections;
   }
 
   /** Whether the symbol may stand for any of the addresses, its name not considered. */
@@ -142,14 +146,23 @@ function rank({ type, bind }: SymbolEntry): number {
   return bind === STB_WEAK ? typed + 1 : typed;
 }
 
-/** Where the sections lie that occupy memory, by their index; null for the others. */
-function locateSections({ format, imageSize, littleEndian, sectionHeaders }: Headers, count: number): (Range | null)[] {
+/** Reads where the sections lie. @param count section headers that count */
+export function* locateSections(
+  { format, imageSize, littleEndian, sectionHeaders }: Headers,
+  count: number,
+): Steps<SectionRanges> {
   // A view of its own: what is read here is no reason against the image.
   const view = new View(imageSize, littleEndian);
   const { sh_flags, sh_addr, sh_size } = format.sectionHeader.fields;
-  return Array.from({ length: count }, (_, index) => {
-    if ((view.u64(sectionHeaders, index, sh_flags) & SHF_ALLOC) === 0n) return null;
+  const ranges: (Range | null)[] = [];
+  for (let index = 0; index < count; index++) {
+    if (isStepEnd(index)) yield;
+    if ((view.u64(sectionHeaders, index, sh_flags) & SHF_ALLOC) === 0n) {
+      ranges.push(null);
+      continue;
+    }
     const start = view.u64(sectionHeaders, index, sh_addr);
-    return { start, end: start + view.u64(sectionHeaders, index, sh_size) };
-  });
+    ranges.push({ start, end: start + view.u64(sectionHeaders, index, sh_size) });
+  }
+  return ranges;
 }

@@ -1,5 +1,6 @@
 /** The GNU build ID: what identifies a kernel across copies, compression and renaming. */
 import { PT_NOTE, SHT_NOTE } from './format.ts';
+import { isStepEnd, type Steps } from './steps.ts';
 import { type Headers, View } from './view.ts';
 
 const NT_GNU_BUILD_ID = 3;
@@ -12,7 +13,7 @@ export const MAX_NOTE_RANGE_BYTES = 64 * 1024;
 const MAX_NOTE_RANGES = 16;
 
 /** Ranges of the image, at most `MAX_NOTE_RANGE_BYTES` each, where notes lie: segments first, then sections. */
-export function locateNotes(headers: Headers): { readonly offset: number; readonly length: number }[] {
+export function* locateNotes(headers: Headers): Steps<{ readonly offset: number; readonly length: number }[]> {
   const { format, programHeaders, sectionHeaders, imageSize } = headers;
   // A view of its own: looking for a build ID must not become a reason against the image.
   const view = new View(imageSize, headers.littleEndian);
@@ -24,11 +25,13 @@ export function locateNotes(headers: Headers): { readonly offset: number; readon
   };
   const { p_type, p_offset, p_filesz } = format.programHeader.fields;
   for (let index = 0; index < programHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
+    if (isStepEnd(index)) yield;
     if (view.u32(programHeaders, index, p_type) !== PT_NOTE) continue;
     add(view.u64(programHeaders, index, p_offset), view.u64(programHeaders, index, p_filesz));
   }
   const { sh_type, sh_offset, sh_size } = format.sectionHeader.fields;
   for (let index = 0; index < sectionHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
+    if (isStepEnd(index)) yield;
     if (view.u32(sectionHeaders, index, sh_type) !== SHT_NOTE) continue;
     add(view.u64(sectionHeaders, index, sh_offset), view.u64(sectionHeaders, index, sh_size));
   }

@@ -13,6 +13,7 @@ import {
   SHT_DYNSYM,
   SHT_SYMTAB,
 } from './format.ts';
+import { isStepEnd, runToEnd, type Steps } from './steps.ts';
 import { describeTable, type Headers, type Recorded, type Table, type TableBytes, View } from './view.ts';
 
 /** The shortest image that is looked at at all: an ELF32 header. */
@@ -112,7 +113,10 @@ export type Init =
   | { readonly ok: false; readonly failure: InitFailure };
 
 /** Stage `init` of the loader; source: docs/loader.md. Never throws; works for any headers. */
-export function init(headers: Headers): Init {
+export const init = (headers: Headers): Init => runToEnd(initInSteps(headers));
+
+/** As `init`, in steps. */
+export function* initInSteps(headers: Headers): Steps<Init> {
   const { format, elfHeader, imageSize } = headers;
   const view = new View(imageSize, headers.littleEndian);
   const fail = (code: InitFailure['code'], table: Table): Init => ({
@@ -130,7 +134,7 @@ export function init(headers: Headers): Init {
   const nameTableIndex = view.u32(elfHeader, 0, format.elfHeader.fields.e_shstrndx);
   if (nameTableIndex < sectionCount) view.u64(headers.sectionHeaders, nameTableIndex, sectionFields.sh_offset);
 
-  const symbolTable = findSymbolTable(view, headers, sectionCount, INIT_SEARCH);
+  const symbolTable = yield* findSymbolTable(view, headers, sectionCount, INIT_SEARCH);
   if (symbolTable.found) view.u64(headers.sectionHeaders, symbolTable.link, sectionFields.sh_offset);
   return { ok: true, image: { headers, view, sectionCount, symbolTable } };
 }
@@ -139,17 +143,18 @@ export function init(headers: Headers): Init {
  * Looks for the symbol table among the first `count` section headers.
  * What is found is not looked at further; the type of the linked section may be any.
  */
-export function findSymbolTable(
+export function* findSymbolTable(
   view: View,
   headers: Headers,
   count: number,
   { from, lowestLink, firstDecides }: SymbolTableSearch,
-): SymbolTableRef | NoSymbolTable {
+): Steps<SymbolTableRef | NoSymbolTable> {
   const table = headers.sectionHeaders;
   const { sh_type, sh_link } = headers.format.sectionHeader.fields;
   let hasDynamicSymbols = false;
   let badLink: NoSymbolTable | null = null;
-  for (let index = from; index < count; index++) {
+  for (let index: number = from; index < count; index++) {
+    if (isStepEnd(index)) yield;
     if (!view.hasEntry(table, index)) return { found: false, why: 'headers-cut', index };
     const type = view.u32(table, index, sh_type);
     if (type === SHT_DYNSYM) hasDynamicSymbols = true;

@@ -12,7 +12,13 @@ export const OCTETS = 'application/octet-stream';
 /** Up to this size it is sent in one piece: copying it is cheaper than a stream. */
 const MAX_GATHERED_BYTES = 128 * 1024;
 
-/** Answers with the `size` bytes that the extents stand for, and with their digest when that is asked for. */
+/** No more than this plus twice the image is hashed: a few kilobytes can stand for gigabytes of zeros. */
+const MAX_HASHED_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Answers with the `size` bytes that the extents stand for, and with their digest when that is asked for. The request
+ * states a preference (RFC 9530, section 4); bytes that are many more than those of the image have no digest.
+ */
 export async function sendExtents(
   request: FastifyRequest,
   reply: FastifyReply,
@@ -24,14 +30,19 @@ export async function sendExtents(
     'Content-Length': size,
     'Content-Disposition': `attachment; filename="${fileName}"`,
   });
-  if (wantsSha256(request)) {
-    const hash = createHash('sha256');
-    for await (const piece of streamExtents(source, extents)) hash.update(piece);
-    reply.header('Repr-Digest', `sha-256=:${hash.digest('base64')}:`);
+  if (wantsSha256(request) && size <= MAX_HASHED_BYTES + 2 * source.size) {
+    reply.header('Repr-Digest', `sha-256=:${await hashExtents(source, extents)}:`);
   }
   const pieces = streamExtents(source, extents);
   if (size > MAX_GATHERED_BYTES) return reply.send(Readable.from(pieces, { objectMode: false }));
   const gathered: Uint8Array[] = [];
   for await (const piece of pieces) gathered.push(piece);
   return reply.send(Buffer.concat(gathered));
+}
+
+/** @returns their SHA-256 in base64 */
+async function hashExtents(source: ImageSource, extents: readonly Extent[]): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of streamExtents(source, extents)) hash.update(piece);
+  return hash.digest('base64');
 }

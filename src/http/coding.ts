@@ -68,26 +68,25 @@ class DecodedBody extends Readable {
   constructor(request: IncomingMessage, codings: readonly PackedFormat[], memory: Budget) {
     super();
     this.headers = request.headers;
-    // From the last to the first, as each hands its bytes to the one after it.
+    const unpackers: Unpacker[] = [];
     let take = (piece: Uint8Array): void | Promise<void> => this.#pass(piece);
-    this.#unpackers = codings
-      .toReversed()
-      .map((format) => {
-        const unpacker = new Unpacker({
-          format,
-          memory,
-          maxWindowBytes: MAX_WINDOW_BYTES,
-          allowPadding: false,
-          take,
-          // They may still be waiting to be read.
-          freePieces: false,
-          explain: (fault) => explainFault(format, fault),
-        });
-        take = (piece) => unpacker.append(piece);
-        return unpacker;
-      })
-      .toReversed();
-    // Whatever goes wrong before anything listens is found in `errored`.
+    // From the last to the first, as each hands its bytes to the one after it.
+    for (const format of codings.toReversed()) {
+      const unpacker = new Unpacker({
+        format,
+        memory,
+        maxWindowBytes: MAX_WINDOW_BYTES,
+        allowPadding: false,
+        take,
+        // They may still be waiting to be read.
+        freePieces: false,
+        explain: (fault) => explainFault(format, fault),
+      });
+      unpackers.unshift(unpacker);
+      take = (piece) => unpacker.append(piece);
+    }
+    this.#unpackers = unpackers;
+    // An error before anything listens would end the process. It stays in `errored`.
     this.on('error', () => {});
     void this.#run(request, take);
   }

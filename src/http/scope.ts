@@ -2,13 +2,13 @@
 
 export type Release = () => void | Promise<void>;
 
-/** Owns what is to be given back, however the work ends. What comes after that is given back at once. */
+/** Owns what must be given back when the work ends, however it ends. */
 export class Scope {
   readonly #onFailure: (error: unknown) => void;
   #releases: Release[] = [];
   #closed = false;
 
-  /** @param onFailure is told what a release fails with; the others are called all the same */
+  /** @param onFailure called with the error of a release that fails; the others run all the same */
   constructor(onFailure: (error: unknown) => void) {
     this.#onFailure = onFailure;
   }
@@ -18,6 +18,7 @@ export class Scope {
     return this.#closed;
   }
 
+  /** Takes over something that `release` gives back: at once when the work has ended already. */
   own(release: Release): void {
     if (this.#closed) void this.#run(release);
     else this.#releases.push(release);

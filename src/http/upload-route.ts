@@ -18,7 +18,7 @@ import { logBroken } from './logging.ts';
 import type { Metrics } from './metrics.ts';
 import { negotiate } from './negotiation.ts';
 import { ParameterCollector } from './parameters.ts';
-import { Problem, sendProblem, toProblem } from './problem.ts';
+import { PROBLEM_KINDS, Problem, sendProblem, toProblem } from './problem.ts';
 import type { Refusals } from './refusals.ts';
 import { binary, parameterSchema, problemResponse } from './schemas.ts';
 import { Scope } from './scope.ts';
@@ -101,7 +101,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     const received = await receive(request, reply, parameters, scope);
     refusals.arrived(request);
     const payload = await route.handle({ ...received, request, reply, parameters: parameters.values, mediaType });
-    // A reply that was waited for is nothing.
+    // Awaiting a reply gives undefined.
     if (payload !== undefined) void reply.send(payload);
   }
 
@@ -166,7 +166,8 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
         });
       });
       try {
-        if (!scope.closed) await Promise.race([answer(request, reply, scope), over]);
+        if (scope.closed) refusals.ended(request, PROBLEM_KINDS['client-gone'].status);
+        else await Promise.race([answer(request, reply, scope), over]);
         await over;
       } finally {
         // The answer to a refused upload does not wait for the disk.

@@ -26,6 +26,7 @@ export class UnpackingSink {
   #fileBytes = 0;
   /** The last bytes of the file, at most `SIZE_WORD_BYTES`. */
   #tail = new Uint8Array(0);
+  #discarded = false;
 
   /**
    * @param unpack false to let everything pass, whatever it looks like
@@ -48,6 +49,8 @@ export class UnpackingSink {
    * @throws ImageError compression-unsupported, compressed-data-corrupt, memory-full, and what the sink behind throws
    */
   append(chunk: Uint8Array): void | Promise<void> {
+    // There may be chunks on their way. Nothing may be taken for them any more.
+    if (this.#discarded) return;
     if (this.#start === null) return this.#pass(chunk);
     const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
     if (start.length < LONGEST_COMPRESSION_MARK_BYTES) {
@@ -59,6 +62,7 @@ export class UnpackingSink {
 
   /** @throws as `append` does */
   async finish(): Promise<ImageSource> {
+    if (this.#discarded) throw new Error('the image was discarded');
     if (this.#start !== null && this.#start.length > 0) await this.#decide(this.#start);
     await this.#unpacker?.finish();
     const source = await this.#sink.finish();
@@ -69,6 +73,7 @@ export class UnpackingSink {
   }
 
   async discard(): Promise<void> {
+    this.#discarded = true;
     this.#unpacker?.destroy();
     await this.#sink.discard();
   }

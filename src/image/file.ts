@@ -2,8 +2,11 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { assertInside, type ImageSource } from '../inspect/image-source.ts';
+import { Budget } from './budget.ts';
 
 const READ_PIECE_BYTES = 256 * 1024;
+/** What is held of a file at most: the string table of any kernel. */
+const MAX_HELD_BYTES = 64 * 1024 * 1024;
 
 /** What callers match on. */
 export type FileErrorCode = 'not-a-file' | 'file-shortened';
@@ -24,17 +27,26 @@ export class FileSource implements ImageSource {
   readonly size: number;
   readonly #file: FileHandle;
   readonly #release: () => void;
+  readonly #memory: Budget;
+  #heldBytes = 0;
   #closed: Promise<void> | null = null;
 
   /**
    * @param file is closed with the source
    * @param size bytes of it that are the image
    * @param release called once, when the file has been closed
+   * @param memory what is held of the file is taken from it
    */
-  constructor(file: FileHandle, size: number, release: () => void = () => {}) {
+  constructor(
+    file: FileHandle,
+    size: number,
+    release: () => void = () => {},
+    memory: Budget = new Budget(MAX_HELD_BYTES),
+  ) {
     this.#file = file;
     this.size = size;
     this.#release = release;
+    this.#memory = memory;
   }
 
   /**
@@ -77,9 +89,23 @@ export class FileSource implements ImageSource {
     }
   }
 
+  /** @throws as `read` does */
+  async hold(offset: number, length: number): Promise<readonly Uint8Array[] | null> {
+    assertInside(offset, length, this.size);
+    if (this.#closed !== null) throw new Error('the image was closed');
+    if (length > MAX_HELD_BYTES || !this.#memory.take(length)) return null;
+    this.#heldBytes += length;
+    const pieces: Uint8Array[] = [];
+    for await (const piece of this.stream(offset, length)) pieces.push(piece);
+    return pieces;
+  }
+
   close(): Promise<void> {
     // Closing a FileHandle waits for what is under way on it.
-    this.#closed ??= this.#file.close().finally(() => this.#release());
+    this.#closed ??= this.#file.close().finally(() => {
+      this.#memory.give(this.#heldBytes);
+      this.#release();
+    });
     return this.#closed;
   }
 }

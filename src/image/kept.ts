@@ -51,6 +51,10 @@ export class KeptSource implements ImageSource {
     }
   }
 
+  async hold(offset: number, length: number): Promise<readonly Uint8Array[] | null> {
+    return (await this.#source.hold?.(offset, length)) ?? null;
+  }
+
   close(): Promise<void> {
     this.#blocks = [];
     return this.#source.close();

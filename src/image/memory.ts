@@ -38,6 +38,10 @@ export class MemorySource implements ImageSource {
     yield* this.#pieces(offset, length);
   }
 
+  hold(offset: number, length: number): Promise<readonly Uint8Array[]> {
+    return Promise.resolve([...this.#pieces(offset, length)]);
+  }
+
   close(): Promise<void> {
     this.#chunks = [];
     this.#release();

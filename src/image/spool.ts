@@ -101,10 +101,11 @@ export class SpoolWriter {
     if (this.#batch.bytes >= WRITE_BATCH_BYTES) return this.#flush();
   }
 
-  async finish(): Promise<ImageSource> {
+  /** @param memory what is held of the image later is taken from it */
+  async finish(memory?: Budget): Promise<ImageSource> {
     await this.#flush();
     await this.#writing;
-    return new FileSource(this.#file, this.#size, () => this.#release());
+    return new FileSource(this.#file, this.#size, () => this.#release(), memory);
   }
 
   /** Idempotent, and harmless while or after the image is finished: whoever comes first gives the budget back. */

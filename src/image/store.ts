@@ -56,7 +56,7 @@ export class StoredSink implements ImageSink {
   async finish(): Promise<ImageSource> {
     if (this.#ended) throw new Error('the image was discarded');
     if (this.#writer !== null) {
-      const source = await this.#writer.finish();
+      const source = await this.#writer.finish(this.#store.memory);
       this.#ended = true;
       return source;
     }

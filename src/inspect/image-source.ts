@@ -21,6 +21,12 @@ export interface ImageSource {
   /** The same range piece by piece, without ever holding all of it. The pieces are good until the image is closed. */
   stream(offset: number, length: number): AsyncIterable<Uint8Array>;
 
+  /**
+   * The bytes of a range in pieces that stay at hand until the image is closed, for reads that jump about in it; null when
+   * that takes more memory than there is. A source can do without it.
+   */
+  hold?(offset: number, length: number): Promise<readonly Uint8Array[] | null>;
+
   /** Gives back what the image occupies. Idempotent; reads after it fail. */
   close(): Promise<void>;
 }

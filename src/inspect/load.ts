@@ -6,19 +6,32 @@ import {
   type ImageIdentity,
   type InitFailure,
   identify,
-  init,
+  initInSteps,
   MIN_IMAGE_BYTES,
 } from '../elf/headers.ts';
 import type { Headers, Recorded } from '../elf/view.ts';
 import { type Broken, broken } from '../xen/broken.ts';
 import type { BuilderVerdict } from '../xen/builder.ts';
 import { type Comparison, comparePlans } from '../xen/compare.ts';
-import { type FlatImagePlan, planFlatImage } from '../xen/flat-image.ts';
+import { type FlatImagePlan, planFlatImageInSteps } from '../xen/flat-image.ts';
 import type { GuestVerdicts } from '../xen/guests/verdict.ts';
-import { DEFAULT_LOADER, type Loader, type LoadOptions, loadSymbols, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
+import { MAX_LISTED } from '../xen/listed.ts';
+import {
+  DEFAULT_LOADER,
+  type Loader,
+  type LoadOptions,
+  loadSymbolsInSteps,
+  type SymbolPlan,
+} from '../xen/loaders/bsdsyms.ts';
 import { locateSymbols } from '../xen/locate-symbols.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
-import { findKernelRange, hasSegments, type KernelRange, listSegments, type Segment } from '../xen/segments.ts';
+import {
+  findKernelRangeInSteps,
+  hasSegments,
+  type KernelRange,
+  listSegmentsInSteps,
+  type Segment,
+} from '../xen/segments.ts';
 import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
 import { askBuilder } from './ask-builder.ts';
 import type { ImageSource } from './image-source.ts';
@@ -29,7 +42,7 @@ import { readTableWarnings } from './read-warnings.ts';
 import { findTextDamage, readStart, recogniseContent } from './recognise.ts';
 import { findHeaderDamage, recogniseElf } from './recognise-elf.ts';
 import { SymbolTable } from './symbol-table.ts';
-import { nextTurn } from './turn.ts';
+import { runInSteps } from './turn.ts';
 import { verifyPlan } from './verify.ts';
 
 export const ON_BROKEN = ['reject', 'load'] as const;
@@ -112,9 +125,10 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
     identity: identify(headers),
     buildId: await readBuildId(source, headers),
   };
-  const started = init(headers);
+  const started = await runInSteps(initInSteps(headers));
   if (!started.ok) return { ok: false, image, loadAddress: null, broken: tableOverflow(started.failure, headers) };
-  return { ok: true, image, elf: started.image, kernel: findKernelRange(started.image) };
+  const kernel = await runInSteps(findKernelRangeInSteps(started.image));
+  return { ok: true, image, elf: started.image, kernel };
 }
 
 /**
@@ -131,7 +145,7 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   const notes = await readXenNotes(source, elf, kernel);
   // What one loader records is no reason against the image for the other.
   const untouched: ElfImage = { ...elf, view: elf.view.fork() };
-  const loaded = loadSymbols(elf, { loader, loadAddress, maxBlobBytes });
+  const loaded = await runInSteps(loadSymbolsInSteps(elf, { loader, loadAddress, maxBlobBytes }));
   if (!loaded.ok) return refuse(source, opened, loaded.broken, loadAddress);
 
   const { plan, recorded } = loaded;
@@ -175,19 +189,19 @@ async function compare(
   onBroken: OnBroken,
 ): Promise<Comparison> {
   const { loader } = options;
-  const other = loadSymbols(image, options);
+  const other = await runInSteps(loadSymbolsInSteps(image, options));
   if (other.ok && other.recorded !== null && onBroken === 'reject') {
     return { loader, broken: reportRecorded(other.recorded), plan: null };
   }
-  const steps = comparePlans(image.headers.format.class, plan, loader, other);
-  let step = steps.next();
-  for (; step.done !== true; step = steps.next()) await nextTurn();
-  return step.value;
+  return runInSteps(comparePlans(image.headers.format.class, plan, loader, other));
 }
 
 /** What Xen makes of a kernel. A recorded reason is reported, not refused. */
 export interface InspectedKernel extends OpenedImage {
+  /** The loadable segments in table order, 1,000 at most. */
   readonly segments: readonly Segment[];
+  /** How many loadable segments there are besides. */
+  readonly unlistedSegments: number;
   /** What Xen's ELF library says. */
   readonly xen: XenNotes;
   /** What Xen's domain builder says: whether the toolstack would start the kernel as a guest. */
@@ -207,7 +221,8 @@ export async function inspectKernel(source: ImageSource): Promise<InspectedKerne
   const xen = await readXenNotes(source, elf, kernel);
   const { verdict, warning } = await askBuilder(source, elf, xen);
   const warnings = [...kernelWarnings(elf, kernel, xen), ...(warning === null ? [] : [warning])];
-  return { ...opened, segments: listSegments(elf), xen, builder: verdict, warnings };
+  const { segments, unlisted } = await runInSteps(listSegmentsInSteps(elf, MAX_LISTED));
+  return { ...opened, segments, unlistedSegments: unlisted, xen, builder: verdict, warnings };
 }
 
 /** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */
@@ -279,9 +294,11 @@ export async function flattenImage(
   const beforeSegments: ElfImage = { ...elf, view: elf.view.fork() };
   // Without segments the symbols have no place either; the flat image is refused for that.
   const hasPlace = wanted && hasSegments(kernel);
-  const symbols = hasPlace ? loadSymbols(beforeSegments, { loader, loadAddress, maxBlobBytes }) : null;
+  const symbols = hasPlace
+    ? await runInSteps(loadSymbolsInSteps(beforeSegments, { loader, loadAddress, maxBlobBytes }))
+    : null;
   if (symbols !== null && !symbols.ok) return refuse(source, opened, symbols.broken, loadAddress);
-  const flat = planFlatImage(elf, { kernel, symbols, maxFlatBytes });
+  const flat = await runInSteps(planFlatImageInSteps(elf, { kernel, symbols, maxFlatBytes }));
   if (!flat.ok) return refuse(source, opened, flat.broken, loadAddress);
   const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
   if (reported !== null && onBroken === 'reject') return refuse(source, opened, reported, loadAddress);

@@ -1,6 +1,6 @@
 /** The one asynchronous step before the loader: reads the headers of an image, and no more than them. */
 import { ELF_HEADER_BYTES, locateHeaders } from '../elf/headers.ts';
-import { entryPosition, type Headers, isInside, type Table, type TableBytes } from '../elf/view.ts';
+import { entryPosition, type Headers, type Table, type TableBytes } from '../elf/view.ts';
 import type { ImageSource } from './image-source.ts';
 import { nextTurn } from './turn.ts';
 
@@ -30,31 +30,39 @@ export async function readHeaders(source: ImageSource): Promise<Headers | null> 
 async function readTable(source: ImageSource, table: Table): Promise<TableBytes> {
   const { count, stride } = table;
   const entrySize = table.struct.size;
-  const start = table.position;
-  const span = stride * (count - 1) + entrySize;
+  if (count === 0) return { ...table, bytes: viewOf(new Uint8Array()), pitch: entrySize };
 
   // Closer than their own size, as no linker writes them: the overlapping run itself is the smallest copy.
-  if (count > 0 && stride < entrySize && isInside(start, span, source.size)) {
-    const run = await source.read(start, span);
+  if (stride < entrySize) {
+    const run = new Uint8Array(stride * (count - 1) + entrySize);
+    const { start, length } = clip(table.position, run.length, source.size);
+    if (length > 0) run.set(await source.read(start, length), start - table.position);
     return { ...table, bytes: viewOf(run), pitch: stride };
   }
 
   const packed = new Uint8Array(count * entrySize);
-  const runs = stride >= entrySize && stride <= MAX_RUN_STRIDE_BYTES && isInside(start, span, source.size);
-  const entriesPerRun = runs ? Math.max(1, Math.floor(RUN_BYTES / stride)) : 1;
+  const entriesPerRun = stride <= MAX_RUN_STRIDE_BYTES ? Math.max(1, Math.floor(RUN_BYTES / stride)) : 1;
   for (let first = 0; first < count; first += entriesPerRun) {
     const entries = Math.min(entriesPerRun, count - first);
     const position = entryPosition(table, first);
-    const length = Math.min(stride * (entries - 1) + entrySize, source.size - position);
-    if (position < 0 || length <= 0) continue;
-    const run = await source.read(position, length);
+    const { start, length } = clip(position, stride * (entries - 1) + entrySize, source.size);
+    if (length === 0) continue;
+    const run = await source.read(start, length);
     for (let entry = 0; entry < entries; entry++) {
-      packed.set(run.subarray(entry * stride, entry * stride + entrySize), (first + entry) * entrySize);
+      const from = position + entry * stride - start;
+      // Headers that begin outside of the image are not looked at.
+      if (from >= 0) packed.set(run.subarray(from, from + entrySize), (first + entry) * entrySize);
     }
     const more = first + entries < count;
     if (more && (entriesPerRun > 1 || first % ENTRIES_PER_TURN === ENTRIES_PER_TURN - 1)) await nextTurn();
   }
   return { ...table, bytes: viewOf(packed), pitch: entrySize };
+}
+
+/** What there is of a range in an image of `size` bytes. */
+function clip(position: number, length: number, size: number): { readonly start: number; readonly length: number } {
+  const start = Math.min(Math.max(position, 0), size);
+  return { start, length: Math.max(0, Math.min(position + length, size) - start) };
 }
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -8,8 +8,8 @@ export const MAX_NAME_BYTES = 4096;
 /** A string may begin anywhere in a window, and its bytes are read along with it. */
 const WINDOW_BYTES = 16 * 1024;
 /**
- * What is kept at most is 2.5 MiB. Linkers write names nearly in the order of their symbols, so few are enough; a table
- * whose names jump costs a read of a window for each.
+ * What is kept at most is 2.5 MiB. Linkers write names nearly in the order of their symbols, so few are enough. Where names
+ * jump about in more than that, the source is asked to hold the table; if it does not, each name costs a read of a window.
  */
 const MAX_WINDOWS = 128;
 /** Reads after which others get their turn. */
@@ -30,6 +30,9 @@ export class StringTable {
   readonly #windows = new Map<number, Uint8Array>();
   #latest = -1;
   #reads = 0;
+  /** The whole table, once it was found to be better held. */
+  #held: HeldTable | null = null;
+  #wasHoldAsked = false;
 
   /** @param range inside the image */
   constructor(source: ImageSource, range: { readonly offset: number; readonly length: number }) {
@@ -41,6 +44,7 @@ export class StringTable {
   /** As `read`, when that needs no waiting; otherwise undefined. */
   peek(at: number): SymbolName | null | undefined {
     if (at >= this.#length) return null;
+    if (this.#held !== null) return this.#held.nameAt(at);
     const number = Math.floor(at / WINDOW_BYTES);
     const window = this.#windows.get(number);
     if (window === undefined) return undefined;
@@ -50,17 +54,22 @@ export class StringTable {
       this.#latest = number;
     }
     const start = at - number * WINDOW_BYTES;
-    const bytes = window.subarray(start, start + MAX_NAME_BYTES + 1);
-    const end = bytes.indexOf(0);
-    // Without a NUL it runs on, or to the end of the table.
-    const cut = end === -1 && bytes.length > MAX_NAME_BYTES;
-    return { bytes: bytes.subarray(0, cut ? MAX_NAME_BYTES : end === -1 ? bytes.length : end), cut };
+    return nameOf(window.subarray(start, start + MAX_NAME_BYTES + 1));
   }
 
   /** The string that begins `at` bytes into the table, without its NUL; null when that is outside of the table. */
   async read(at: number): Promise<SymbolName | null> {
     const known = this.peek(at);
     if (known !== undefined) return known;
+    if (this.#windows.size === MAX_WINDOWS && !this.#wasHoldAsked) {
+      this.#wasHoldAsked = true;
+      const pieces = await this.#source.hold?.(this.#offset, this.#length);
+      if (pieces) {
+        this.#windows.clear();
+        this.#held = new HeldTable(pieces);
+        return this.#held.nameAt(at);
+      }
+    }
     const number = Math.floor(at / WINDOW_BYTES);
     const start = number * WINDOW_BYTES;
     const length = Math.min(WINDOW_BYTES + MAX_NAME_BYTES, this.#length - start);
@@ -72,5 +81,64 @@ export class StringTable {
     this.#windows.set(number, window);
     this.#latest = number;
     return this.peek(at) ?? null;
+  }
+}
+
+/** @param bytes from the start of the name on, one more than `MAX_NAME_BYTES` or up to the end of the table */
+function nameOf(bytes: Uint8Array): SymbolName {
+  const end = bytes.indexOf(0);
+  // Without a NUL it runs on, or to the end of the table.
+  const cut = end === -1 && bytes.length > MAX_NAME_BYTES;
+  return { bytes: bytes.subarray(0, cut ? MAX_NAME_BYTES : end === -1 ? bytes.length : end), cut };
+}
+
+/** A string table that is held as a whole, in pieces. */
+class HeldTable {
+  readonly #pieces: readonly Uint8Array[];
+  /** Where in the table each piece begins. */
+  readonly #starts: Float64Array;
+
+  constructor(pieces: readonly Uint8Array[]) {
+    this.#pieces = pieces;
+    this.#starts = new Float64Array(pieces.length);
+    let start = 0;
+    for (const [index, piece] of pieces.entries()) {
+      this.#starts[index] = start;
+      start += piece.length;
+    }
+  }
+
+  /** @param at inside the table */
+  nameAt(at: number): SymbolName {
+    const index = this.#pieceAt(at);
+    const start = at - (this.#starts[index] ?? 0);
+    const bytes = this.#pieces[index]?.subarray(start, start + MAX_NAME_BYTES + 1) ?? new Uint8Array();
+    return nameOf(bytes.length > MAX_NAME_BYTES || bytes.includes(0) ? bytes : this.#gather(bytes, index + 1));
+  }
+
+  /** The start of a name, and what follows it in further pieces. */
+  #gather(start: Uint8Array, next: number): Uint8Array {
+    const bytes = new Uint8Array(MAX_NAME_BYTES + 1);
+    bytes.set(start);
+    let length = start.length;
+    for (let index = next; index < this.#pieces.length && length < bytes.length; index++) {
+      const part = this.#pieces[index]?.subarray(0, bytes.length - length) ?? new Uint8Array();
+      bytes.set(part, length);
+      length += part.length;
+      if (part.includes(0)) break;
+    }
+    return bytes.subarray(0, length);
+  }
+
+  /** The last piece that begins at or before `at`. */
+  #pieceAt(at: number): number {
+    let low = 0;
+    let high = this.#starts.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if ((this.#starts[middle] ?? 0) <= at) low = middle;
+      else high = middle - 1;
+    }
+    return low;
   }
 }

@@ -1,7 +1,8 @@
 /** Passes over the symbol table of an image, in blocks: tables may be of any size, and others have their turns. */
-import { type AddressedSymbol, AddressSearch } from '../elf/address-search.ts';
+import { type AddressedSymbol, AddressSearch, locateSections } from '../elf/address-search.ts';
 import type { ElfImage } from '../elf/headers.ts';
 import { NameSearch } from '../elf/name-search.ts';
+import { isStepEnd } from '../elf/steps.ts';
 import {
   hasMappingSymbols,
   isMappingName,
@@ -14,8 +15,9 @@ import type { Headers } from '../elf/view.ts';
 import { View } from '../elf/view.ts';
 import type { SymbolTables } from '../xen/locate-symbols.ts';
 import type { ImageSource } from './image-source.ts';
-import { StringTable, type SymbolName } from './string-table.ts';
-import { nextTurn } from './turn.ts';
+import { type JudgedBlock, judgeNames, type NameQuestion } from './judge-names.ts';
+import { MAX_NAME_BYTES, StringTable, type SymbolName } from './string-table.ts';
+import { isTurnOver, nextTurn, runInSteps } from './turn.ts';
 
 /** Tables are looked at in blocks of about this size, so that none of them holds up other requests. */
 const BLOCK_BYTES = 256 * 1024;
@@ -74,7 +76,8 @@ export class SymbolTable {
         sharedBytes += missing.length;
         rest = rest.subarray(missing.length);
         if (sharedBytes < size) continue;
-        yield new SymbolBlock(shared, first, format, littleEndian);
+        // A copy, as blocks may be kept until others have come.
+        yield new SymbolBlock(shared.slice(), first, format, littleEndian);
         first += 1;
       }
       const block = new SymbolBlock(rest, first, format, littleEndian);
@@ -84,6 +87,11 @@ export class SymbolTable {
       shared.set(left);
       sharedBytes = left.length;
     }
+  }
+
+  /** Judges the names of symbols that come in blocks. */
+  judge(blocks: AsyncIterable<SymbolBlock>, question: NameQuestion): AsyncGenerator<JudgedBlock, void> {
+    return judgeNames(this.#source, this.tables.strtab, blocks, question);
   }
 
   /** Looks for names in the string table, until there are more places than are kept. */
@@ -139,24 +147,30 @@ export interface Page {
 export async function* listSymbols(table: SymbolTable, page: Page): AsyncGenerator<TableSymbol[], number | null> {
   const { limit, types, binds } = page;
   const prefix = new TextEncoder().encode(page.prefix);
+  const isAsked = (block: SymbolBlock, at: number): boolean =>
+    (types.length === 0 || types.includes(block.type(at))) && (binds.length === 0 || binds.includes(block.bind(at)));
+  const blocks = table.blocks(page.after + 1);
+  const judged =
+    prefix.length === 0
+      ? withoutNames(blocks, isAsked)
+      : table.judge(blocks, { isAsked, judge: (bytes, at) => (beginsWith(bytes, at, prefix) ? 1 : 0) });
+  const names = new NameAllowance(table.image.headers.imageSize);
   const batch = new Batch();
   let listed = 0;
   let last = page.after;
-  for await (const block of table.blocks(page.after + 1)) {
+  for await (const { block, verdicts } of judged) {
     for (let at = 0; at < block.count; at++) {
-      if (types.length > 0 && !types.includes(block.type(at))) continue;
-      if (binds.length > 0 && !binds.includes(block.bind(at))) continue;
-      const place = block.nameOffset(at);
-      const known = table.strings.peek(place);
-      const name = known === undefined ? await table.strings.read(place) : known;
-      if (prefix.length > 0 && !beginsWith(name, prefix)) continue;
+      if (verdicts[at] === 0) continue;
       if (listed === limit) {
         if (batch.filled) yield batch.take();
         return last;
       }
       listed += 1;
       last = block.first + at;
-      batch.add({ ...block.entry(at), index: last, name });
+      const place = block.nameOffset(at);
+      const known = table.strings.peek(place);
+      const name = known === undefined ? await table.strings.read(place) : known;
+      batch.add({ ...block.entry(at), index: last, name: names.take(name) });
       if (batch.full) {
         yield batch.take();
         await nextTurn();
@@ -165,6 +179,18 @@ export async function* listSymbols(table: SymbolTable, page: Page): AsyncGenerat
   }
   if (batch.filled) yield batch.take();
   return null;
+}
+
+/** Symbols of which only the entries are asked about. */
+async function* withoutNames(
+  blocks: AsyncIterable<SymbolBlock>,
+  isAsked: NameQuestion['isAsked'],
+): AsyncGenerator<JudgedBlock, void> {
+  for await (const block of blocks) {
+    const verdicts = new Uint32Array(block.count);
+    for (let at = 0; at < block.count; at++) verdicts[at] = isAsked(block, at) ? 1 : 0;
+    yield { block, verdicts };
+  }
 }
 
 /**
@@ -183,19 +209,20 @@ export async function* findSymbols(
   const missing = new Set(names.keys());
   if (search.found.size > 0) {
     await nextTurn();
-    const matcher = search.overflowed ? new NameMatcher(encoded) : null;
+    const blocks = table.blocks(1);
+    const judged = search.overflowed
+      ? table.judge(blocks, { isAsked: () => true, judge: matchNames(encoded) })
+      : matchPlaces(blocks, search);
+    const allowance = new NameAllowance(table.image.headers.imageSize);
     const batch = new Batch();
-    for await (const block of table.blocks(1)) {
+    for await (const { block, verdicts } of judged) {
       for (let at = 0; at < block.count; at++) {
-        const place = block.nameOffset(at);
-        const match =
-          matcher === null
-            ? search.at(place)
-            : matcher.match(table.strings.peek(place) ?? (await table.strings.read(place)));
-        const bytes = match === undefined ? undefined : encoded[match];
-        if (match === undefined || bytes === undefined) continue;
+        const match = (verdicts[at] ?? 0) - 1;
+        const bytes = encoded[match];
+        if (bytes === undefined) continue;
         missing.delete(match);
-        batch.add({ ...block.entry(at), index: block.first + at, name: { bytes, cut: false } });
+        const name = allowance.take({ bytes, cut: false });
+        batch.add({ ...block.entry(at), index: block.first + at, name });
         if (batch.full) {
           yield batch.take();
           await nextTurn();
@@ -207,26 +234,32 @@ export async function* findSymbols(
   return [...missing].map((index) => names[index] ?? '');
 }
 
-/** Compares names one by one: for tables that repeat the names looked for more often than their places are kept. */
-class NameMatcher {
-  readonly #indices: ReadonlyMap<string, number>;
-  readonly #lengths: ReadonlySet<number>;
-
-  constructor(names: readonly Uint8Array[]) {
-    this.#lengths = new Set(names.map(({ length }) => length));
-    this.#indices = new Map(names.map((name, index) => [bytesKey(name), index]));
-  }
-
-  match(name: SymbolName | null): number | undefined {
-    if (name === null || name.cut || !this.#lengths.has(name.bytes.length)) return undefined;
-    return this.#indices.get(bytesKey(name.bytes));
+/** Symbols by the places where names were found: the index of the name and 1, or 0. */
+async function* matchPlaces(blocks: AsyncIterable<SymbolBlock>, search: NameSearch): AsyncGenerator<JudgedBlock, void> {
+  for await (const block of blocks) {
+    const verdicts = new Uint32Array(block.count);
+    for (let at = 0; at < block.count; at++) verdicts[at] = (search.at(block.nameOffset(at)) ?? -1) + 1;
+    yield { block, verdicts };
   }
 }
 
-/** A string for each sequence of bytes. */
-const bytesKey = (bytes: Uint8Array): string => asBuffer(bytes).toString('latin1');
-const asBuffer = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
-  Buffer.from(buffer, byteOffset, byteLength);
+/**
+ * Compares names one by one: for tables that repeat the names looked for more often than their places are kept. A verdict
+ * is the index of the name and 1.
+ */
+function matchNames(names: readonly Uint8Array[]): NameQuestion['judge'] {
+  const decoder = new TextDecoder('latin1');
+  const keyOf = (bytes: Uint8Array): string => decoder.decode(bytes);
+  const lengths = new Set(names.map(({ length }) => length).filter((length) => length <= MAX_NAME_BYTES));
+  const longest = Math.max(...lengths);
+  const verdicts = new Map(names.map((name, index) => [keyOf(name), index + 1]));
+  return (bytes, at) => {
+    const start = bytes.subarray(at, at + longest + 1);
+    const nul = start.indexOf(0);
+    const name = nul === -1 ? start : start.subarray(0, nul);
+    return lengths.has(name.length) ? (verdicts.get(keyOf(name)) ?? 0) : 0;
+  };
+}
 
 /** An address and the symbol that stands for it. */
 export interface ResolvedAddress {
@@ -241,17 +274,17 @@ export async function resolveAddresses(
   addresses: readonly bigint[],
 ): Promise<readonly ResolvedAddress[]> {
   const { headers, sectionCount } = table.image;
-  const search = new AddressSearch(addresses, headers, sectionCount);
-  const marked = hasMappingSymbols(readMachine(headers));
-  for await (const block of table.blocks(1)) {
-    for (let at = 0; at < block.count; at++) {
-      if (!search.considers(block, at)) continue;
-      if (marked && block.type(at) === STT_NOTYPE && block.bind(at) === STB_LOCAL) {
-        const name = await table.strings.read(block.nameOffset(at));
-        if (name !== null && isMappingName(name.bytes)) continue;
-      }
-      search.offer(block, at);
+  const search = new AddressSearch(addresses, await runInSteps(locateSections(headers, sectionCount)));
+  const considers = (block: SymbolBlock, at: number): boolean => search.considers(block, at);
+  const blocks = table.blocks(1);
+  if (hasMappingSymbols(readMachine(headers))) {
+    const isAsked = (block: SymbolBlock, at: number): boolean =>
+      block.type(at) === STT_NOTYPE && block.bind(at) === STB_LOCAL && considers(block, at);
+    for await (const { block, verdicts } of table.judge(blocks, { isAsked, judge: judgeMark })) {
+      await offer(search, block, (at) => verdicts[at] === 0 && considers(block, at));
     }
+  } else {
+    for await (const block of blocks) await offer(search, block, (at) => considers(block, at));
   }
   const withName = async (symbol: AddressedSymbol): Promise<TableSymbol> => ({
     ...symbol,
@@ -265,10 +298,44 @@ export async function resolveAddresses(
   return resolved;
 }
 
+/** 1 for the name of a mark between code and data. */
+const judgeMark: NameQuestion['judge'] = (bytes, at) => (isMappingName(bytes.subarray(at)) ? 1 : 0);
+
+async function offer(search: AddressSearch, block: SymbolBlock, isOffered: (at: number) => boolean): Promise<void> {
+  for (let at = 0; at < block.count; at++) {
+    if (isStepEnd(at) && isTurnOver()) await nextTurn();
+    if (isOffered(at)) search.offer(block, at);
+  }
+}
+
 function readMachine(headers: Headers): number {
   // A view of its own: what is read here is no reason against the image.
   const view = new View(headers.imageSize, headers.littleEndian);
   return view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+}
+
+/** Names of an answer may have this many bytes, and twice the bytes of the image, before they are cut shorter. */
+const FREE_NAME_BYTES = 1024 * 1024;
+const MAX_CUT_NAME_BYTES = 64;
+
+/**
+ * The names of an answer. They add up to less than the string table where each string has a symbol or two; a million symbols
+ * can share one of 4 KB.
+ */
+class NameAllowance {
+  #bytesLeft: number;
+
+  constructor(imageSize: number) {
+    this.#bytesLeft = FREE_NAME_BYTES + 2 * imageSize;
+  }
+
+  /** The name, cut when it is long and those before it were too many. */
+  take(name: SymbolName | null): SymbolName | null {
+    if (name === null) return null;
+    this.#bytesLeft -= name.bytes.length;
+    if (this.#bytesLeft >= 0 || name.bytes.length <= MAX_CUT_NAME_BYTES) return name;
+    return { bytes: name.bytes.subarray(0, MAX_CUT_NAME_BYTES), cut: true };
+  }
 }
 
 /** Symbols gathered to be handed over. */
@@ -297,5 +364,12 @@ class Batch {
   }
 }
 
-const beginsWith = (name: SymbolName | null, prefix: Uint8Array): boolean =>
-  name !== null && asBuffer(name.bytes.subarray(0, prefix.length)).equals(prefix);
+const asBuffer = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength);
+
+function beginsWith(bytes: Uint8Array, at: number, prefix: Uint8Array): boolean {
+  for (let index = 0; index < prefix.length; index++) {
+    if (bytes[at + index] !== prefix[index]) return false;
+  }
+  return true;
+}

@@ -1,2 +1,66 @@
-/** Lets everything else that waits for this process go on first. Work of a length that the image decides calls it often. */
-export const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/**
+ * How long work shares the thread with everything else that waits for it.
+ *
+ * At most one piece of long work runs in a turn of the event loop, for `TURN_MS`, however many requests there are: they
+ * queue for their turns. Work that is done in its first step never queues.
+ */
+import type { Steps } from '../elf/steps.ts';
+
+// What Node and browsers have in common, so that this needs the types of neither.
+declare const performance: { now(): number };
+declare const setImmediate: ((callback: () => void) => unknown) | undefined;
+declare const MessageChannel: new () => {
+  readonly port1: { addEventListener(type: 'message', listener: () => void): void; start(): void };
+  readonly port2: { postMessage(message: null): void };
+};
+
+/** How long work may go on in one turn. What it does then without a pause comes on top. */
+export const TURN_MS = 5;
+
+/**
+ * Calls back after the event loop has looked after everything else. Browsers have no `setImmediate`. Node has both, but
+ * handles up to 1,000 messages before it looks at a socket again.
+ */
+const callInNextTurn: (callback: () => void) => void =
+  typeof setImmediate === 'function' ? (callback) => setImmediate?.(callback) : byMessages();
+
+function byMessages(): (callback: () => void) => void {
+  const { port1, port2 } = new MessageChannel();
+  const callbacks: (() => void)[] = [];
+  port1.addEventListener('message', () => callbacks.shift()?.());
+  port1.start();
+  return (callback) => {
+    callbacks.push(callback);
+    port2.postMessage(null);
+  };
+}
+
+/** Work that waits for its turn, in the order in which it came. */
+const waiting: (() => void)[] = [];
+let turnEnds = Number.NEGATIVE_INFINITY;
+
+/** Lets everything else go on first, other long work included. */
+export const nextTurn = (): Promise<void> =>
+  new Promise((resolve) => {
+    waiting.push(resolve);
+    if (waiting.length === 1) callInNextTurn(startTurn);
+  });
+
+function startTurn(): void {
+  const resume = waiting.shift();
+  if (waiting.length > 0) callInNextTurn(startTurn);
+  turnEnds = performance.now() + TURN_MS;
+  resume?.();
+}
+
+/** Whether long work should wait for its next turn. True for work that never waited for one. */
+export const isTurnOver = (): boolean => performance.now() >= turnEnds;
+
+/** Runs steps, in as many turns as they take. Those without a pause are run at once. */
+export async function runInSteps<Result>(steps: Steps<Result>): Promise<Result> {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (isTurnOver()) await nextTurn();
+  }
+}

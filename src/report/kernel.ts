@@ -2,6 +2,7 @@
 import type { Compression } from '../image/decompress.ts';
 import type { FlattenedImage, InspectedKernel } from '../inspect/load.ts';
 import { BROKEN_KINDS } from '../xen/broken.ts';
+import { MAX_LISTED } from '../xen/listed.ts';
 import type { GuestParameters, NoteName } from '../xen/notes/parameters.ts';
 import type { KernelRange, Segment } from '../xen/segments.ts';
 import { hex } from './hex.ts';
@@ -10,12 +11,13 @@ import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';
 
 /** The JSON of `POST /kernel`. @param compression how the image was compressed */
 export function toKernelReport(inspected: InspectedKernel, compression: Compression | null): KernelReport {
-  const { image, kernel, segments, xen, builder, elf, warnings } = inspected;
+  const { image, kernel, segments, unlistedSegments, xen, builder, elf, warnings } = inspected;
   const { recorded } = elf.view;
   return {
     image: describeImage(image, compression),
     kernel: describeKernel(kernel),
     segments: segments.map(describeSegment),
+    ...(unlistedSegments > 0 ? { unlistedSegments } : {}),
     notes: describeNotes(xen.hvm.notes),
     xen: { pv: describeGuest(xen.pv), hvm: describeGuest(xen.hvm) },
     builder,
@@ -27,13 +29,14 @@ export function toKernelReport(inspected: InspectedKernel, compression: Compress
 /** The JSON of `POST /image`. @param compression how the image was compressed */
 export function toFlatLayout(flattened: FlattenedImage, compression: Compression | null): FlatLayout {
   const { image, kernel, plan, symbols, broken } = flattened;
+  const unlistedExtents = plan.extents.length - MAX_LISTED;
   let offset = 0;
   return {
     image: describeImage(image, compression),
     kernel: describeKernel(kernel),
     flat: { pstart: hex(plan.pstart), pend: hex(plan.pend), size: plan.size },
     bsdsyms: symbols === null ? null : { pstart: hex(symbols.pstart), pend: hex(symbols.pend) },
-    extents: plan.extents.map((extent) => {
+    extents: plan.extents.slice(0, MAX_LISTED).map((extent) => {
       const at = offset;
       offset += extent.length;
       const described = {
@@ -45,6 +48,7 @@ export function toFlatLayout(flattened: FlattenedImage, compression: Compression
       if (extent.kind === 'copy') return Object.assign(described, { fileOffset: extent.offset });
       return extent.kind === 'fill' ? Object.assign(described, { byte: 0 }) : described;
     }),
+    ...(unlistedExtents > 0 ? { unlistedExtents } : {}),
     broken: broken === null ? null : describeBroken(broken),
   };
 }

@@ -4,7 +4,9 @@ import type { Compression } from '../image/decompress.ts';
 import type { ImageFacts, LoadedImage } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Comparison } from '../xen/compare.ts';
-import { type PlannedTable, SIZE_WORD_BYTES, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
+import { MAX_LISTED } from '../xen/listed.ts';
+import { SIZE_WORD_BYTES, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
+import type { PlannedTable } from '../xen/loaders/layout.ts';
 import { describeGuests } from './guests.ts';
 import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
@@ -15,6 +17,8 @@ export function toLayout(
   compression: Compression | null,
 ): Layout {
   const { symbol } = image.identity?.class === 'ELF64' ? ELF64 : ELF32;
+  const tables = plan.tables.slice(0, MAX_LISTED);
+  const unlistedSections = plan.tables.length - tables.length;
   return {
     image: describeImage(image, compression),
     kernel: { pstart: hex(kernel.pstart), pend: hex(kernel.pend), align: hex(kernel.align) },
@@ -30,7 +34,8 @@ export function toLayout(
         plan.elfHeaderSize === null
           ? null
           : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.elfHeaderSize },
-      sections: [{ index: 0, type: 'NULL' }, ...plan.tables.map((table) => describeTable(plan, table, symbol.size))],
+      sections: [{ index: 0, type: 'NULL' }, ...tables.map((table) => describeTable(plan, table, symbol.size))],
+      ...(unlistedSections > 0 ? { unlistedSections } : {}),
     },
     broken: broken === null ? null : describeBroken(broken),
     warnings: [...warnings],

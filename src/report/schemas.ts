@@ -3,6 +3,7 @@ import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { BUILDER_REFUSALS, type BuilderRefusalCode } from '../xen/builder.ts';
 import { GUEST_OUTCOMES, GUEST_REASONS, GUEST_WARNINGS } from '../xen/guests/verdict.ts';
+import { MAX_LISTED } from '../xen/listed.ts';
 import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 
@@ -12,6 +13,12 @@ export const Bytes = (description: string) => Type.Integer({ minimum: 0, descrip
 export const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 export const enumeration = <const T extends string>(values: readonly T[], options: Type.TSchemaOptions = {}) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options });
+
+/** How many entries a list would have besides. */
+const Unlisted = (what: string) =>
+  Type.Optional(
+    Type.Integer({ minimum: 1, description: `How many ${what} there are besides; only when there are any.` }),
+  );
 
 /** A reference to a schema that is a component of the API document. */
 export const ref = <T extends Type.TSchema & { $id: string }>(schema: T) =>
@@ -70,7 +77,10 @@ export const Bsdsyms = component(
     elfHeader: Nullable(
       Type.Object({ address: Address('In guest memory.'), offset: Bytes('In the blob.'), size: Bytes('In bytes.') }),
     ),
-    sections: Type.Array(Section),
+    sections: Type.Array(Section, {
+      description: `The null section, and the tables in the order of the blob, ${MAX_LISTED} at most.`,
+    }),
+    unlistedSections: Unlisted('tables'),
   }),
 );
 
@@ -293,7 +303,8 @@ export const KernelReport = component(
   Type.Object({
     image: ref(Image),
     kernel: ref(Kernel),
-    segments: Type.Array(Segment, { description: 'The loadable segments in table order.' }),
+    segments: Type.Array(Segment, { description: `The loadable segments in table order, ${MAX_LISTED} at most.` }),
+    unlistedSegments: Unlisted('loadable segments'),
     notes: NoteValues,
     xen: Type.Object({ pv: ref(Guest), hvm: ref(Guest) }, { description: "The verdict of Xen's ELF library." }),
     builder: ref(BuilderReport),
@@ -326,7 +337,9 @@ export const FlatLayout = component(
         fileOffset: Type.Optional(Bytes('Of a copy: where the image has it.')),
         byte: Type.Optional(Type.Integer({ minimum: 0, maximum: 255, description: 'Of a fill: 0.' })),
       }),
+      { description: `What the flat image consists of, in its order, ${MAX_LISTED} extents at most.` },
     ),
+    unlistedExtents: Unlisted('extents'),
     broken: Nullable(ref(BrokenReason)),
   }),
 );
@@ -347,7 +360,11 @@ export const SymbolSchema = component(
         Type.String({ pattern: '^([0-9a-f]{2})+$', description: 'The name in hex, when it is not UTF-8.' }),
       ),
       nameCut: Type.Optional(
-        Type.Literal(true, { description: 'The name is longer than 4096 bytes; these are the first.' }),
+        Type.Literal(true, {
+          description:
+            'The name is longer. These are its first 4096 bytes, or its first 64 once the names before it exceed 1 MiB ' +
+            'plus twice the image, which only damaged images cause.',
+        }),
       ),
       value: Address('st_value: of most symbols, an address.'),
       size: Count('st_size: bytes.'),

@@ -8,13 +8,15 @@ import {
   type Struct,
   sectionTypeName,
 } from '../elf/format.ts';
+import type { Steps } from '../elf/steps.ts';
 import type { Broken } from './broken.ts';
+import { MAX_LISTED } from './listed.ts';
 import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan } from './loaders/bsdsyms.ts';
+import type { PlannedTable } from './loaders/layout.ts';
 import type { Extent } from './plan.ts';
 
-/** An image can have 65,535 sections; nobody reads as many differences. */
-const MAX_DIFFERENCES = 1000;
-const PARTS_PER_STEP = 1024;
+/** Parts that are compared between two pauses. */
+const PARTS_PER_STEP = 256;
 
 /** A range of a blob, counted from its start, in bytes. */
 export interface BlobRange {
@@ -80,159 +82,263 @@ export function* comparePlans(
   plan: SymbolPlan,
   loader: Loader,
   other: SymbolLoad,
-): Generator<void, Comparison> {
+): Steps<Comparison> {
   if (!other.ok) return { loader, broken: other.broken, plan: null };
   const format = elfClass === 'ELF64' ? ELF64 : ELF32;
-  const others = new Map<string, Part>();
+  const others = new OtherParts();
   let done = 0;
   const isStep = (): boolean => ++done % PARTS_PER_STEP === 0;
-  for (const part of listParts(format, other.plan)) {
-    others.set(part.key, part);
+  for (const part of listParts(format, other.plan, (table) => table.section)) {
+    others.add(part);
     if (isStep()) yield;
   }
+  const own = new FieldReader(format, plan);
+  const theirs = new FieldReader(format, other.plan);
   const differences: Difference[] = [];
   let unlisted = 0;
   const add = (describe: () => Difference): void => {
-    if (differences.length < MAX_DIFFERENCES) differences.push(describe());
+    if (differences.length < MAX_LISTED) differences.push(describe());
     else unlisted += 1;
   };
-  for (const part of listParts(format, plan)) {
-    const match = others.get(part.key);
-    others.delete(part.key);
-    if (match === undefined) add(() => missing(part));
-    else if (!isSame(part, match)) add(() => difference(part, match));
+  for (const part of listParts(format, plan, matchSections(plan, other.plan))) {
+    const match = others.take(part);
+    if (match === null) add(() => missing(own.describe(part, own.read(part)), part));
+    else {
+      const [bytes, otherBytes] = [own.read(part), theirs.read(match)];
+      const isSame = part.offset === match.offset && part.size === match.size && sameBytes(bytes, otherBytes);
+      if (!isSame) add(() => difference(own.describe(part, bytes), part, match, own.compare(part, bytes, otherBytes)));
+    }
     if (isStep()) yield;
   }
-  for (const part of others.values()) {
-    add(() => added(part));
+  for (const part of others.remaining()) {
+    if (part !== null) add(() => added(theirs.describe(part, theirs.read(part)), part));
     if (isStep()) yield;
   }
   return { loader, broken: null, plan: other.plan, differences, unlisted };
 }
 
-/** A part of a blob that stands for itself. */
-interface Part extends BlobRange {
-  /** The same in both blobs for what is the same in the image. */
-  readonly key: string;
-  readonly what: string;
-  /** Its bytes as far as they are fields; null for a copy, or for what belongs to nothing: the key tells those. */
-  readonly bytes: Uint8Array | null;
-  /** What the bytes are read as; null for bytes without fields. */
-  readonly struct: Struct | null;
+/** By what number a table goes when it is looked for in the other blob. */
+type SectionOf = (table: PlannedTable) => number;
+
+/** For sections that the other blob has no table of: no image has so many. */
+const UNMATCHED = 2 ** 16;
+
+/**
+ * Loaders of the same kind take the same sections of the image. Three headers can be about another section than the other
+ * loader takes, and about the same bytes all the same.
+ */
+function matchSections(plan: SymbolPlan, other: SymbolPlan): SectionOf {
+  if (!hasThreeHeaders(plan) && !hasThreeHeaders(other)) return ({ section }) => section;
+  const known = new Map<PlannedTable, number>();
+  const few = hasThreeHeaders(plan) ? plan.tables : other.tables;
+  const many = few === plan.tables ? other.tables : plan.tables;
+  for (const table of few) {
+    const same = many.find((one) => one.fileOffset === table.fileOffset && one.size === table.size && !known.has(one));
+    if (same === undefined) continue;
+    // The number is that of the other blob.
+    const number = few === plan.tables ? same.section : table.section;
+    known.set(table, number).set(same, number);
+  }
+  return (table) => known.get(table) ?? UNMATCHED + table.section;
 }
 
-interface Outline extends BlobRange {
-  readonly key: string;
-  readonly what: string;
-  readonly struct: Struct | null;
-  /** Index of the section whose header it is; null for everything else. */
-  readonly section: number | null;
+/** The parts of the other blob, until they are found in this one. */
+class OtherParts {
+  /** In the order of the blob; null for those that were taken. */
+  readonly #parts: (Part | null)[] = [];
+  /** By `keyOf`: where a part that stands for itself is, counted from 1; 0 when there is none. */
+  readonly #places = new Int32Array((UNMATCHED + 1) * PART_KINDS.length);
+  /** Where those are that belong to nothing, by what they are; those that are the same are taken in their order. */
+  readonly #unused = new Map<string, { readonly places: number[]; taken: number }>();
+
+  add(part: Part): void {
+    const place = this.#parts.push(part);
+    if (part.unused === null) {
+      this.#places[keyOf(part)] = place;
+      return;
+    }
+    const same = this.#unused.get(part.unused);
+    if (same === undefined) this.#unused.set(part.unused, { places: [place], taken: 0 });
+    else same.places.push(place);
+  }
+
+  /** The part that is the same in the image; null when there is none, or it was taken before. */
+  take(part: Part): Part | null {
+    const place = part.unused === null ? this.#places[keyOf(part)] : this.#takeUnused(part.unused);
+    if (place === undefined || place === 0) return null;
+    const found = this.#parts[place - 1] ?? null;
+    this.#parts[place - 1] = null;
+    return found;
+  }
+
+  /** In the order of the blob; null for those that were taken. */
+  remaining(): Iterable<Part | null> {
+    return this.#parts;
+  }
+
+  #takeUnused(text: string): number | undefined {
+    const same = this.#unused.get(text);
+    return same?.places[same.taken++];
+  }
+}
+
+/** The rewrite packs three headers, whatever the image says of their size. */
+const hasThreeHeaders = ({ loader }: SymbolPlan): boolean => loader === 'xen-4.8' || loader === 'xen-4.7';
+
+/** What there is in a blob. */
+const PART_KINDS = [
+  'size word',
+  'ELF header',
+  'section header',
+  'header of a table',
+  'symbol table',
+  'string table',
+  'end',
+] as const;
+type PartKind = (typeof PART_KINDS)[number];
+
+/** A part of a blob that stands for itself. An image can have 131,070 of them, so they hold little. */
+interface Part extends BlobRange {
+  readonly kind: PartKind;
+  /** Of a section header and of a table: the number of the section in the image; otherwise 0. */
+  readonly section: number;
+  /** Section index in the blob; 0 for what is no section header. */
+  readonly index: number;
+  /** Of what belongs to nothing and lies before the part: what it is, a text that is the same for the same bytes. */
+  readonly unused: string | null;
+}
+
+/** A number for each part that an image can have, the same in both blobs for what is the same in the image. */
+const keyOf = ({ kind, section }: Part): number => section * PART_KINDS.length + PART_KINDS.indexOf(kind);
+
+/** What the bytes of a part are read as; null for bytes without fields. */
+function structOf({ elfHeader, sectionHeader }: ElfFormat, part: Pick<Part, 'kind'>): Struct | null {
+  if (part.kind === 'ELF header') return elfHeader;
+  return isSectionHeader(part) ? sectionHeader : null;
+}
+
+const isSectionHeader = ({ kind }: Pick<Part, 'kind'>): boolean =>
+  kind === 'section header' || kind === 'header of a table';
+
+function nameOf(part: Pick<Part, 'kind' | 'index'>): string {
+  if (part.kind === 'end') return 'the end';
+  return isSectionHeader(part) ? `section header ${part.index}` : part.kind;
 }
 
 /** The parts of a blob in ascending order, without gaps. */
-function* listParts(format: ElfFormat, plan: SymbolPlan): Generator<Part, void> {
+function* listParts(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Part, void> {
   const reader = new PlanReader(plan.extents);
-  const times = new Map<string, number>();
-  // Two sections may be about the same bytes of the image.
-  const distinct = (key: string): string => {
-    const time = (times.get(key) ?? 0) + 1;
-    times.set(key, time);
-    return time === 1 ? key : `${key}, ${time}`;
-  };
   let end = 0;
-  const unused = (offset: number, before: string): Part => {
-    const key = distinct(`before ${before}: ${reader.describe(end, offset - end)}`);
-    return { key, what: `unused, before ${before}`, offset: end, size: offset - end, bytes: null, struct: null };
-  };
-  for (const { key, what, offset, size, struct, section } of outline(format, plan)) {
+  for (const part of outline(format, plan, sectionOf)) {
+    const { kind, section, index, offset, size } = part;
     // Headers of a size that the image puts at 0.
-    if (size === 0) continue;
-    if (offset > end) yield unused(offset, what);
-    // The size word alone has bytes and no fields.
-    const isCopy = struct === null && offset > 0;
-    const bytes = isCopy ? null : reader.read(offset, Math.min(size, struct?.size ?? size));
-    const type = bytes === null || section === null ? '' : ` (${readType(format, bytes)})`;
-    yield { key: distinct(key), what: what + type, offset, size, bytes, struct };
+    if (size === 0 && kind !== 'end') continue;
+    if (offset > end) {
+      const unused = `${nameOf(part)}: ${reader.describe(end, offset - end)}`;
+      yield { kind, section, index, offset: end, size: offset - end, unused };
+    }
+    if (kind !== 'end') yield part;
     end = Math.max(end, offset + size);
   }
-  if (plan.size > end) yield unused(plan.size, 'the end');
 }
 
-const readType = (format: ElfFormat, bytes: Uint8Array): string =>
-  sectionTypeName(Number(readLittle(bytes, format.sectionHeader.fields.sh_type)));
-
-function* outline(format: ElfFormat, plan: SymbolPlan): Generator<Outline, void> {
-  if (plan.elfHeaderSize !== null) yield* outlineHeaders(format, plan, plan.elfHeaderSize);
-  for (const { type, offset, size, fileOffset } of plan.tables) {
-    if (fileOffset === null || size === 0) continue;
-    const what = type === 'SYMTAB' ? 'symbol table' : 'string table';
-    yield { key: `${size} bytes from ${fileOffset}`, what, offset, size, struct: null, section: null };
+function* outline(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Part, void> {
+  const { elfHeaderSize } = plan;
+  const unused = null;
+  if (elfHeaderSize !== null) {
+    const size = Math.min(elfHeaderSize, format.elfHeader.size);
+    yield { kind: 'size word', section: 0, index: 0, offset: 0, size: SIZE_WORD_BYTES, unused };
+    yield { kind: 'ELF header', section: 0, index: 0, offset: SIZE_WORD_BYTES, size, unused };
+    yield* outlineSections(format, plan, sectionOf);
   }
+  for (const table of plan.tables) {
+    const { type, offset, size, fileOffset } = table;
+    const kind = type === 'SYMTAB' ? 'symbol table' : 'string table';
+    if (fileOffset !== null) yield { kind, section: sectionOf(table), index: 0, offset, size, unused };
+  }
+  yield { kind: 'end', section: 0, index: 0, offset: plan.size, size: 0, unused };
 }
 
-function* outlineHeaders(format: ElfFormat, plan: SymbolPlan, elfHeaderSize: number): Generator<Outline, void> {
-  yield {
-    key: 'size word',
-    what: 'size word',
-    offset: 0,
-    size: SIZE_WORD_BYTES,
-    struct: null,
-    section: null,
-  };
-  yield {
-    key: 'ELF header',
-    what: 'ELF header',
-    offset: SIZE_WORD_BYTES,
-    size: Math.min(elfHeaderSize, format.elfHeader.size),
-    struct: format.elfHeader,
-    section: null,
-  };
-  yield* outlineSections(format, plan);
-}
-
-function* outlineSections({ elfHeader, sectionHeader }: ElfFormat, plan: SymbolPlan): Generator<Outline, void> {
+function* outlineSections(
+  { elfHeader, sectionHeader }: ElfFormat,
+  plan: SymbolPlan,
+  sectionOf: SectionOf,
+): Generator<Part, void> {
   const header = new PlanReader(plan.extents).read(SIZE_WORD_BYTES, elfHeader.size);
   const { e_shoff, e_shnum, e_shentsize } = elfHeader.fields;
   const start = SIZE_WORD_BYTES + Number(readLittle(header, e_shoff));
-  // The rewrite packs its three headers, whatever the image says of their size.
-  const packed = plan.loader === 'xen-4.8' || plan.loader === 'xen-4.7';
   // As the image has them; the toolstack's copy of the code goes by the class instead.
   const size = plan.loader === 'xen-4.6' ? Number(readLittle(header, e_shentsize)) : sectionHeader.size;
-  const count = packed ? 3 : Number(readLittle(header, e_shnum));
+  const count = hasThreeHeaders(plan) ? 3 : Number(readLittle(header, e_shnum));
   // Tables and their headers are in the same order.
   let next = 0;
-  for (let section = 0; section < count; section++) {
-    const table = plan.tables[next]?.index === section ? plan.tables[next] : undefined;
+  for (let index = 0; index < count; index++) {
+    const table = plan.tables[next]?.index === index ? plan.tables[next] : undefined;
     if (table !== undefined) next += 1;
-    yield {
-      // The same table has another index with another loader.
-      key: table === undefined ? `section ${section}` : `header of ${table.size} bytes from ${table.fileOffset}`,
-      what: `section header ${section}`,
-      offset: start + section * size,
-      size,
-      struct: sectionHeader,
-      section,
-    };
+    const kind = table === undefined ? 'section header' : 'header of a table';
+    // The same table has another index with another loader.
+    const section = table === undefined ? index : sectionOf(table);
+    yield { kind, section, index, offset: start + index * size, size, unused: null };
   }
 }
 
-/** Whether a part is at the same place with the same bytes. Copies have the same bytes when they have the same key. */
-function isSame(part: Part, match: Part): boolean {
-  return part.offset === match.offset && part.size === match.size && sameBytes(part.bytes, match.bytes);
+/** Reads the fields of the parts of a blob, each once: going back in a plan takes as long as it is. */
+class FieldReader {
+  readonly #format: ElfFormat;
+  readonly #reader: PlanReader;
+
+  constructor(format: ElfFormat, plan: SymbolPlan) {
+    this.#format = format;
+    this.#reader = new PlanReader(plan.extents);
+  }
+
+  /** Its bytes as far as they are fields; null for what is copied, or belongs to nothing: that is known to be the same. */
+  read(part: Part): Uint8Array | null {
+    const { kind, offset, size, unused } = part;
+    if (unused !== null || kind === 'symbol table' || kind === 'string table') return null;
+    return this.#reader.read(offset, Math.min(size, structOf(this.#format, part)?.size ?? size));
+  }
+
+  /** @param bytes what was read of it */
+  describe(part: Part, bytes: Uint8Array | null): string {
+    if (part.unused !== null) return `unused, before ${nameOf(part)}`;
+    if (!isSectionHeader(part) || bytes === null) return nameOf(part);
+    const type = Number(readLittle(bytes, this.#format.sectionHeader.fields.sh_type));
+    return `${nameOf(part)} (${sectionTypeName(type)})`;
+  }
+
+  /** How the two say different things. */
+  compare(part: Part, bytes: Uint8Array | null, other: Uint8Array | null): PartDifference {
+    const struct = structOf(this.#format, part);
+    const fields =
+      struct === null || bytes === null || other === null
+        ? []
+        : Object.values(struct.fields).flatMap((field) => {
+            if (field.offset + field.width > Math.min(bytes.length, other.length)) return [];
+            const [value, otherValue] = [readLittle(bytes, field), readLittle(other, field)];
+            return value === otherValue ? [] : [{ name: field.name, value, other: otherValue }];
+          });
+    return { fields, hasOtherBytes: !sameBytes(bytes, other) };
+  }
 }
 
-function difference(part: Part, match: Part): Difference {
+interface PartDifference {
+  readonly fields: FieldDifference[];
+  /** Whether any bytes are others, of fields or not. */
+  readonly hasOtherBytes: boolean;
+}
+
+function difference(what: string, part: Part, match: Part, { fields, hasOtherBytes }: PartDifference): Difference {
   const moved = part.offset !== match.offset;
-  const fields = compareFields(part, match);
   const meaning = [
     moved ? `lies at ${match.offset} instead of ${part.offset}` : 'lies at the same place',
     ...(part.size === match.size ? [] : [`takes ${match.size} bytes instead of ${part.size}`]),
     ...(fields.length === 0 ? [] : [`differs in ${fields.map(({ name }) => name).join(', ')}`]),
-    ...(fields.length === 0 && !sameBytes(part.bytes, match.bytes) ? ['has other bytes'] : []),
+    ...(fields.length === 0 && hasOtherBytes ? ['has other bytes'] : []),
   ];
   return {
     kind: moved ? 'moved' : 'changed',
-    what: part.what,
+    what,
     range: rangeOf(part),
     otherRange: rangeOf(match),
     fields,
@@ -240,18 +346,18 @@ function difference(part: Part, match: Part): Difference {
   };
 }
 
-const missing = (part: Part): Difference => ({
+const missing = (what: string, part: Part): Difference => ({
   kind: 'missing',
-  what: part.what,
+  what,
   range: rangeOf(part),
   otherRange: null,
   fields: [],
   meaning: 'The other loader does not write it.',
 });
 
-const added = (part: Part): Difference => ({
+const added = (what: string, part: Part): Difference => ({
   kind: 'added',
-  what: part.what,
+  what,
   range: null,
   otherRange: rangeOf(part),
   fields: [],
@@ -260,18 +366,12 @@ const added = (part: Part): Difference => ({
 
 const rangeOf = ({ offset, size }: Part): BlobRange => ({ offset, size });
 
-function compareFields({ struct, bytes }: Part, match: Part): FieldDifference[] {
-  const other = match.bytes;
-  if (struct === null || bytes === null || other === null) return [];
-  return Object.values(struct.fields).flatMap((field) => {
-    if (field.offset + field.width > Math.min(bytes.length, other.length)) return [];
-    const [value, otherValue] = [readLittle(bytes, field), readLittle(other, field)];
-    return value === otherValue ? [] : [{ name: field.name, value, other: otherValue }];
-  });
+function sameBytes(a: Uint8Array | null, b: Uint8Array | null): boolean {
+  if (a === null || b === null) return a === b;
+  if (a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
+  return true;
 }
-
-const sameBytes = (a: Uint8Array | null, b: Uint8Array | null): boolean =>
-  a === null || b === null ? a === b : a.length === b.length && a.every((byte, index) => byte === b[index]);
 
 /** Loaders before 4.8 are known for little-endian images only, and 4.8 writes what it replaces so. */
 function readLittle(bytes: Uint8Array, { offset, width }: Field): bigint {
@@ -280,7 +380,7 @@ function readLittle(bytes: Uint8Array, { offset, width }: Field): bigint {
   return value;
 }
 
-/** Reads a plan in ascending order, so that however many extents it has, all of it is gone through once. */
+/** Reads a plan. In ascending order all of it is gone through once, however many extents it has. */
 class PlanReader {
   readonly #extents: readonly Extent[];
   #index = 0;
@@ -293,6 +393,11 @@ class PlanReader {
 
   /** The bytes of a range; what is copied from the image reads as zero. */
   read(offset: number, size: number): Uint8Array {
+    if (offset < this.#at) this.#restart();
+    const current = this.#extents[this.#index];
+    const start = offset - this.#at;
+    // Nearly all headers are in one run of bytes.
+    if (current?.kind === 'bytes' && start + size < current.length) return current.bytes.subarray(start, start + size);
     const read = new Uint8Array(size);
     this.#slice(offset, size, (extent, from, length, at) => {
       if (extent.kind === 'bytes') read.set(extent.bytes.subarray(from, from + length), at);
@@ -309,6 +414,11 @@ class PlanReader {
       if (extent.kind === 'copy') slices.push(`${length} from ${extent.offset + from}`);
     });
     return slices.join(', ');
+  }
+
+  #restart(): void {
+    this.#index = 0;
+    this.#at = 0;
   }
 
   #slice(offset: number, size: number, take: (extent: Extent, from: number, length: number, at: number) => void): void {

@@ -21,7 +21,7 @@ import { alignedWords } from '../elf/words.ts';
 import type { ByteWalk } from './byte-walk.ts';
 import type { SymbolPlan } from './loaders/bsdsyms.ts';
 import { roundUp } from './loaders/layout.ts';
-import { loadableSegments } from './segments.ts';
+import { hasSegment, isLoadable } from './segments.ts';
 import type { Warning } from './warnings.ts';
 
 /** FreeBSD and NetBSD look at `end`, the Xen Test Framework at `_end`. */
@@ -36,9 +36,14 @@ export function endSymbolsOf(image: ElfImage): readonly EndSymbol[] {
   // What is read here is no reason against the image.
   const view = image.view.fork();
   if (view.u32(elfHeader, 0, format.elfHeader.fields.e_type) === ET_REL) return [];
-  if (loadableSegments({ ...image, view }).next().done === true) return [];
+  if (!hasLoadableSegment({ ...image, view })) return [];
   // The Xen Test Framework is ELF32 only.
   return format === ELF64 ? ['end'] : ['end', '_end'];
+}
+
+function hasLoadableSegment(image: ElfImage): boolean {
+  for (let index = 0; hasSegment(image, index); index++) if (isLoadable(image, index)) return true;
+  return false;
 }
 
 /** As bytes; `_end` ends like `end`, and linkers let the two share a string. */
@@ -185,13 +190,13 @@ export function* findMisplaced(
 ): ByteWalk<Misplaced[]> {
   const { headers } = image;
   const view = image.view.fork();
+  const unrecorded = { ...image, view };
   const table = headers.programHeaders;
   const { p_vaddr, p_paddr, p_memsz } = headers.format.programHeader.fields;
   const places = [...values].map(([name, value]) => ({ name, value, nearest: new NearestSegment(value) }));
-  let seen = 0;
-  for (const index of places.length === 0 ? [] : loadableSegments({ ...image, view })) {
-    seen += 1;
-    if (seen % SEGMENTS_PER_TURN === 0) yield null;
+  for (let index = 0; places.length > 0 && hasSegment(unrecorded, index); index++) {
+    if (index % SEGMENTS_PER_TURN === SEGMENTS_PER_TURN - 1) yield null;
+    if (!isLoadable(unrecorded, index)) continue;
     const vaddr = view.u64(table, index, p_vaddr);
     const end = vaddr + view.u64(table, index, p_memsz);
     for (const { nearest } of places) nearest.offer(vaddr, end, () => view.u64(table, index, p_paddr));

@@ -1,11 +1,12 @@
 /** The flat image: the kernel in guest-physical memory, as the reference would write it, as a plan. */
 import type { ElfImage } from '../elf/headers.ts';
+import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
 import type { Finding, Recorded } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
 import type { SymbolLoad, SymbolPlan } from './loaders/bsdsyms.ts';
 import { noSegments, regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
-import { hasSegments, type KernelRange, loadableSegments } from './segments.ts';
+import { hasSegment, hasSegments, isLoadable, type KernelRange } from './segments.ts';
 
 /** What `planFlatImage` wants to know beside the image. */
 export interface FlatImageOptions {
@@ -45,7 +46,14 @@ const MAX_SEGMENT_FACTOR = 2n;
  * time for the bytes themselves, however large the segments and the gaps between them.
  * Source: docs/loader.md. Never throws.
  */
-export function planFlatImage(image: ElfImage, { kernel, symbols: loaded, maxFlatBytes }: FlatImageOptions): FlatImage {
+export const planFlatImage = (image: ElfImage, options: FlatImageOptions): FlatImage =>
+  runToEnd(planFlatImageInSteps(image, options));
+
+/** As `planFlatImage`, in steps. */
+export function* planFlatImageInSteps(
+  image: ElfImage,
+  { kernel, symbols: loaded, maxFlatBytes }: FlatImageOptions,
+): Steps<FlatImage> {
   const { view } = image;
   const { pstart } = kernel;
   if (!hasSegments(kernel)) return { ok: false, broken: reported(noSegments(), view.recorded, 'segments') };
@@ -63,16 +71,17 @@ export function planFlatImage(image: ElfImage, { kernel, symbols: loaded, maxFla
     return { ok: false, broken: reported(regionTooLow(symbols.pstart, pstart), view.recorded, view.stage) };
   }
 
-  const written = writeSegments(image, pstart, size);
-  if (symbols !== null) placeSymbols(written, symbols, Number(symbols.pstart - pstart));
+  const written = yield* writeSegments(image, pstart, size);
+  if (symbols !== null) yield* placeSymbols(written, symbols, Number(symbols.pstart - pstart));
+  const extents = yield* fillGaps(yield* overlay(written), Number(size));
   return {
     ok: true,
     recorded: early ?? view.recorded ?? loaded?.recorded ?? null,
-    plan: { pstart, pend, size: Number(size), extents: fillGaps(overlay(written), Number(size)) },
+    plan: { pstart, pend, size: Number(size), extents },
   };
 }
 
-function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] {
+function* writeSegments(image: ElfImage, pstart: bigint, size: bigint): Steps<Placed[]> {
   const { headers, view } = image;
   const table = headers.programHeaders;
   const { p_offset, p_paddr, p_filesz, p_memsz } = headers.format.programHeader.fields;
@@ -88,13 +97,17 @@ function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] 
   };
 
   let allowed = size * MAX_SEGMENT_FACTOR;
-  for (const index of loadableSegments(image)) {
+  for (let index = 0; hasSegment(image, index); index++) {
+    if (isStepEnd(index)) yield;
+    if (!isLoadable(image, index)) continue;
     const memsz = view.u64(table, index, p_memsz);
     if (memsz > allowed) {
       view.record('segments-too-large', () => tooMuch(index, size));
       break;
     }
     allowed -= memsz;
+    // One header for all of them: what it writes is written.
+    if (table.stride === 0 && index > 0) continue;
     const at = BigInt.asUintN(64, view.u64(table, index, p_paddr) - pstart);
     const filesz = view.u64(table, index, p_filesz);
     const offset = view.u64(table, index, p_offset);
@@ -108,9 +121,14 @@ function writeSegments(image: ElfImage, pstart: bigint, size: bigint): Placed[] 
   return written;
 }
 
-/** Where load writes nothing, what a segment put there stays. */
-function placeSymbols(written: Placed[], symbols: SymbolPlan, start: number): void {
-  for (const { at, extent } of symbols.written) written.push({ at: start + at, extent });
+/** Load writes all but the gaps of its plan. Where it writes nothing, what a segment put there stays. */
+function* placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): Steps<void> {
+  let at = start;
+  for (const [index, extent] of extents.entries()) {
+    if (isStepEnd(index)) yield;
+    if (extent.kind !== 'fill') written.push({ at, extent });
+    at += extent.length;
+  }
 }
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;

@@ -1,6 +1,7 @@
 /** Stage `segments`: where the kernel lies in guest-physical memory. */
 import { PF_ANY, PT_LOAD } from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
+import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
 
 /** Guest-physical addresses. Without a loadable segment `pstart` is 2^64-1 and `pend` 0, as in the reference. */
 export interface KernelRange {
@@ -15,7 +16,10 @@ export interface KernelRange {
 const MAX_U64 = 2n ** 64n - 1n;
 
 /** Stage `segments` of the loader; source: docs/loader.md. `p_paddr + p_memsz` wraps at 2^64. */
-export function findKernelRange(image: ElfImage): KernelRange {
+export const findKernelRange = (image: ElfImage): KernelRange => runToEnd(findKernelRangeInSteps(image));
+
+/** As `findKernelRange`, in steps. */
+export function* findKernelRangeInSteps(image: ElfImage): Steps<KernelRange> {
   const { headers, view } = image;
   view.stage = 'segments';
   const table = headers.programHeaders;
@@ -24,7 +28,9 @@ export function findKernelRange(image: ElfImage): KernelRange {
   let pend = 0n;
   let align = 0n;
   let hasFileBytes = false;
-  for (const index of loadableSegments(image)) {
+  for (let index = 0; hasSegment(image, index); index++) {
+    if (isStepEnd(index)) yield;
+    if (!isLoadable(image, index)) continue;
     const start = view.u64(table, index, p_paddr);
     const end = BigInt.asUintN(64, start + view.u64(table, index, p_memsz));
     const segmentAlign = view.u64(table, index, p_align);
@@ -40,16 +46,18 @@ export function findKernelRange(image: ElfImage): KernelRange {
 /** Whether the image has a loadable segment. */
 export const hasSegments = ({ pstart, pend }: KernelRange): boolean => pend !== 0n || pstart !== MAX_U64;
 
-/** The indices of the loadable segments in table order, up to the first header that is not in the image. */
-export function* loadableSegments({ headers, view }: ElfImage): Generator<number, void> {
+/** Whether there is a program header of this index. The first one that is not in the image ends the table. */
+export const hasSegment = ({ headers, view }: ElfImage, index: number): boolean =>
+  index < headers.programHeaders.count && view.hasEntry(headers.programHeaders, index);
+
+/** Whether the segment is one of those that make up the kernel. */
+export function isLoadable({ headers, view }: ElfImage, index: number): boolean {
   const table = headers.programHeaders;
   const { p_type, p_flags } = headers.format.programHeader.fields;
-  for (let index = 0; index < table.count && view.hasEntry(table, index); index++) {
-    // Both are read for every header, as either read may be the one that is recorded.
-    const type = view.u32(table, index, p_type);
-    const flags = view.u32(table, index, p_flags);
-    if (type === PT_LOAD && (flags & PF_ANY) !== 0) yield index;
-  }
+  // Both are read for every header, as either read may be the one that is recorded.
+  const type = view.u32(table, index, p_type);
+  const flags = view.u32(table, index, p_flags);
+  return type === PT_LOAD && (flags & PF_ANY) !== 0;
 }
 
 /** A loadable segment, with the fields of its program header. */
@@ -65,20 +73,42 @@ export interface Segment {
   readonly align: bigint;
 }
 
+/** The first segments of a list, and how many there are besides. */
+export interface ListedSegments {
+  readonly segments: Segment[];
+  readonly unlisted: number;
+}
+
 /** The loadable segments in table order. Reading them again records nothing that was not recorded before. */
-export function listSegments(image: ElfImage): Segment[] {
+export const listSegments = (image: ElfImage): Segment[] =>
+  runToEnd(listSegmentsInSteps(image, Number.POSITIVE_INFINITY)).segments;
+
+/** As `listSegments`, in steps, and at most `maxListed` of them: a list of 65,535 takes 20 MB. */
+export function* listSegmentsInSteps(image: ElfImage, maxListed: number): Steps<ListedSegments> {
   const { headers } = image;
   const view = image.view.fork();
+  const again = { ...image, view };
   const table = headers.programHeaders;
   const fields = headers.format.programHeader.fields;
-  return Array.from(loadableSegments({ ...image, view }), (index) => ({
-    index,
-    offset: view.u64(table, index, fields.p_offset),
-    vaddr: view.u64(table, index, fields.p_vaddr),
-    paddr: view.u64(table, index, fields.p_paddr),
-    filesz: view.u64(table, index, fields.p_filesz),
-    memsz: view.u64(table, index, fields.p_memsz),
-    flags: view.u32(table, index, fields.p_flags),
-    align: view.u64(table, index, fields.p_align),
-  }));
+  const segments: Segment[] = [];
+  let unlisted = 0;
+  for (let index = 0; hasSegment(again, index); index++) {
+    if (isStepEnd(index)) yield;
+    if (!isLoadable(again, index)) continue;
+    if (segments.length >= maxListed) {
+      unlisted += 1;
+      continue;
+    }
+    segments.push({
+      index,
+      offset: view.u64(table, index, fields.p_offset),
+      vaddr: view.u64(table, index, fields.p_vaddr),
+      paddr: view.u64(table, index, fields.p_paddr),
+      filesz: view.u64(table, index, fields.p_filesz),
+      memsz: view.u64(table, index, fields.p_memsz),
+      flags: view.u32(table, index, fields.p_flags),
+      align: view.u64(table, index, fields.p_align),
+    });
+  }
+  return { segments, unlisted };
 }

@@ -13,7 +13,8 @@ import {
 import type { ElfImage } from '../elf/headers.ts';
 import type { SymbolBlock } from '../elf/symbols.ts';
 import { View } from '../elf/view.ts';
-import type { PlannedTable, SymbolPlan } from './loaders/bsdsyms.ts';
+import type { SymbolPlan } from './loaders/bsdsyms.ts';
+import type { PlannedTable } from './loaders/layout.ts';
 import type { XenNotes } from './notes/walk.ts';
 import type { KernelRange } from './segments.ts';
 

@@ -126,6 +126,8 @@ describe('a connection that is gone before the request is routed', () => {
     await expectNothingLeft();
     const lines = service.logs('request').filter(({ method }) => method === 'POST');
     expect(lines.map(({ status }) => status)).toEqual([499, 499]);
+    const { registry } = service.app.metrics;
+    expect(await registry.getSingleMetricAsString('bsdsyms_uploads_refused_total')).toMatch(/code="client-gone"} 2$/);
   });
 });
 

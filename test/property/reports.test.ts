@@ -71,8 +71,8 @@ test('no number in any report of an image is rounded', async () => {
         expect([name, isExact(report)]).toEqual([name, true]);
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: 250 },
   );
   expect([...seen.keys()].toSorted()).toEqual(['flat', 'kernel', 'layout', 'symbols']);
-  expect(Math.min(...seen.values())).toBeGreaterThan(200);
+  expect(Math.min(...seen.values())).toBeGreaterThan(50);
 });

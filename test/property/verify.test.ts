@@ -218,9 +218,9 @@ const verdictsOf = ({ guests }: VerifiedBlob): unknown =>
   );
 
 describe.each([
-  ['were tampered with', mutated, 6000],
-  ['are made up', crafted, 12_000],
-  ['have tables that overlap', overlapping, 20_000],
+  ['were tampered with', mutated, 1500],
+  ['are made up', crafted, 2000],
+  ['have tables that overlap', overlapping, 3000],
 ] as const)('blobs that %s', (_, anyBlob, numRuns) => {
   test('are judged as plain readers come to it', async () => {
     const outcomes = new Set<string>();
@@ -289,9 +289,9 @@ test('a planned blob is judged as its bytes are', async () => {
       const { guests } = await verifyBlob(new MemorySource([blob]), loaded.plan.pstart);
       expect(loaded.guests).toEqual(guests);
     }),
-    { numRuns: 3000 },
+    { numRuns: 1500 },
   );
-  expect(judged).toBeGreaterThan(1000);
+  expect(judged).toBeGreaterThan(500);
 });
 
 test('no number in a report is rounded', async () => {
@@ -304,7 +304,7 @@ test('no number in a report is rounded', async () => {
       const report = toVerifyReport(await verifyBlob(new MemorySource([bytes]), address));
       expect(isExact(report)).toBe(true);
     }),
-    { numRuns: 4000 },
+    { numRuns: 2000 },
   );
   expect(isExact({ a: [2 ** 53] })).toBe(false);
   expect(isDeepStrictEqual(isExact({ a: [null, 'x', 1] }), true)).toBe(true);

@@ -44,7 +44,10 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
         'Bsdsyms-Pend': header('Where it ends. Only with the blob.'),
         'Bsdsyms-Warnings': header('Codes, comma-separated. Only with the blob, absent when there are none.'),
         'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with the blob and onBroken=load.'),
-        'Repr-Digest': header('sha-256 of the blob, when Want-Repr-Digest asked for it (RFC 9530).'),
+        'Repr-Digest': header(
+          'sha-256 of the blob, when Want-Repr-Digest asked for it (RFC 9530). Left out when the blob is larger than ' +
+            '64 MiB plus twice the image, which only damaged images cause.',
+        ),
       },
       content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: layoutResponse } },
     },

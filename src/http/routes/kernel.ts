@@ -47,7 +47,10 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
         'Bsdsyms-Kernel-Pstart': header('Where the image begins in guest memory. Only with the bytes.'),
         'Bsdsyms-Kernel-Pend': header('Where it ends. Only with the bytes.'),
         'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with the bytes and onBroken=load.'),
-        'Repr-Digest': header('sha-256 of the bytes, when Want-Repr-Digest asked for it (RFC 9530).'),
+        'Repr-Digest': header(
+          'sha-256 of the bytes, when Want-Repr-Digest asked for it (RFC 9530). Left out when they are more than 64 MiB ' +
+            'plus twice the image.',
+        ),
       },
       content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: flatLayoutResponse } },
     },

@@ -5,9 +5,10 @@
  * say how the loaders lay it out; what they share is here.
  */
 import { type ElfImage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
+import { runToEnd, type Steps } from '../../elf/steps.ts';
 import type { Recorded } from '../../elf/view.ts';
 import { type Broken, broken } from '../broken.ts';
-import { type Extent, fillGaps, type Placed } from '../plan.ts';
+import { type Extent, fillGaps } from '../plan.ts';
 import {
   type Failure,
   noPlace,
@@ -19,7 +20,7 @@ import {
   unsupportedClass,
 } from './failures.ts';
 import { LIBXC_4_6, XEN_4_6, XEN_4_7 } from './historical.ts';
-import { type LoaderRules, roundUp, SIZE_WORD_BYTES, type Table } from './layout.ts';
+import { type LoaderRules, type PlannedTable, roundUp } from './layout.ts';
 import { XEN_4_8 } from './three-headers.ts';
 
 export { SIZE_WORD_BYTES } from './layout.ts';
@@ -39,25 +40,6 @@ export const LOADERS = Object.keys(RULES) as Loader[];
 export const DEFAULT_LOADER: Loader = 'xen-4.8';
 
 const U64_END = 2n ** 64n;
-/** One table of the blob. Offsets and sizes are bytes; `offset` counts from the blob's start. */
-export interface PlannedTable {
-  /** Index in the blob's own section header table. */
-  readonly index: number;
-  readonly type: 'SYMTAB' | 'STRTAB';
-  readonly offset: number;
-  readonly size: number;
-  /** The `sh_offset` that the guest finds, which counts from the ELF header. */
-  readonly shOffset: number;
-  /** Where the bytes come from, or null when the copy was skipped as it is not inside the image. */
-  readonly fileOffset: number | null;
-  /** The `sh_link` that the guest finds; of a SYMTAB the index of its string table. */
-  readonly link: number;
-  /** `sh_info`; of a SYMTAB the index of the first global symbol. */
-  readonly info: number;
-  readonly entrySize: bigint;
-  /** Whether the guest finds a section header for it. */
-  readonly listed: boolean;
-}
 
 /** The symbol blob: where it goes, what it consists of, and how to make it. Addresses are guest-physical. */
 export interface SymbolPlan {
@@ -75,9 +57,7 @@ export interface SymbolPlan {
   readonly elfHeaderSize: number | null;
   /** The SYMTAB and STRTAB that were copied, in ascending order. */
   readonly tables: readonly PlannedTable[];
-  /** What load writes into the blob: in ascending order, without overlaps, with gaps where it writes nothing. */
-  readonly written: readonly Placed[];
-  /** The blob: what load writes, with zeros in the gaps. */
+  /** The blob without gaps: a `fill` is where load writes nothing. */
   readonly extents: readonly Extent[];
 }
 
@@ -103,7 +83,14 @@ export interface LoadOptions {
  * there is no plan; the reason reported is then the first that was recorded, if any.
  * Source: docs/loader.md. Never throws.
  */
-export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes }: LoadOptions): SymbolLoad {
+export const loadSymbols = (image: ElfImage, options: LoadOptions): SymbolLoad =>
+  runToEnd(loadSymbolsInSteps(image, options));
+
+/** As `loadSymbols`, in steps. */
+export function* loadSymbolsInSteps(
+  image: ElfImage,
+  { loader, loadAddress, maxBlobBytes }: LoadOptions,
+): Steps<SymbolLoad> {
   const { view } = image;
   const refuse = (failure: Failure): SymbolLoad => ({ ok: false, broken: reported(failure, view.recorded) });
 
@@ -112,15 +99,17 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
   if (unsupported !== null) return { ok: false, broken: broken(unsupported.code, 'parse', unsupported.finding) };
 
   const rules = RULES[loader];
-  const reservation = reserveRegion(image, loadAddress, rules);
+  const reservation = yield* reserveRegionInSteps(image, loadAddress, rules);
   if (!reservation.ok) return refuse(reservation.failure);
   const { symbolTable, reservedSize, region } = reservation;
   if (region.pstart === 0n) return refuse(noPlace(loadAddress));
 
   view.stage = 'load';
-  const written = rules.write(image, symbolTable, reservedSize);
+  const written = yield* rules.write(image, symbolTable, reservedSize);
   const needed = written.end > reservedSize ? written.end : reservedSize;
-  if (needed > BigInt(maxBlobBytes)) return refuse(regionTooLarge(written.tables, needed, maxBlobBytes));
+  if (needed > BigInt(maxBlobBytes)) {
+    return refuse(regionTooLarge(written.firstSizes, written.tables.length, needed, maxBlobBytes));
+  }
   if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed));
   const { recorded } = view;
   if (loader !== 'xen-4.8' && recorded !== null) {
@@ -128,7 +117,6 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
   }
 
   const size = Number(needed);
-  const placed = written.placed();
   return {
     ok: true,
     recorded,
@@ -141,9 +129,8 @@ export function loadSymbols(image: ElfImage, { loader, loadAddress, maxBlobBytes
       sizeWord: written.sizeWord,
       xenReservedEnd: region.pend,
       elfHeaderSize: written.elfHeaderSize,
-      tables: written.tables.map(toPlannedTable),
-      written: placed,
-      extents: fillGaps(placed, size),
+      tables: written.tables,
+      extents: yield* fillGaps(written.placed(), size),
     },
   };
 }
@@ -165,19 +152,24 @@ export type Reservation =
     }
   | { readonly ok: false; readonly failure: Failure };
 
-/** Stage `parse`, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
-export function reserveRegion(image: ElfImage, loadAddress: bigint, rules: LoaderRules = XEN_4_8): Reservation {
+/** Stage `parse` of the default loader, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
+export const reserveRegion = (image: ElfImage, loadAddress: bigint): Reservation =>
+  runToEnd(reserveRegionInSteps(image, loadAddress, XEN_4_8));
+
+function* reserveRegionInSteps(image: ElfImage, loadAddress: bigint, rules: LoaderRules): Steps<Reservation> {
   const { headers, view, sectionCount } = image;
   const { format } = headers;
   view.stage = 'parse';
   const symbolTable =
-    rules.search === INIT_SEARCH ? image.symbolTable : findSymbolTable(view, headers, sectionCount, rules.search);
+    rules.search === INIT_SEARCH
+      ? image.symbolTable
+      : yield* findSymbolTable(view, headers, sectionCount, rules.search);
   if (!symbolTable.found) {
     const failure = noSymbolTable(image, symbolTable, rules.search);
     view.record('no-symbol-table', () => failure.finding);
     return { ok: false, failure };
   }
-  const reserved = rules.reserve(image, symbolTable);
+  const reserved = yield* rules.reserve(image, symbolTable);
   if (!reserved.ok) return reserved;
   const pstart = BigInt.asUintN(64, roundUp(loadAddress, format));
   const pend = BigInt.asUintN(64, pstart + reserved.size);
@@ -188,19 +180,4 @@ function findUnsupported({ headers }: ElfImage, loader: Loader): Failure | null 
   if (loader === 'xen-4.7' && headers.format.class === 'ELF32') return unsupportedClass('ELF32', loader);
   if (loader !== 'xen-4.8' && !headers.littleEndian) return unsupportedByteOrder(loader);
   return null;
-}
-
-function toPlannedTable(table: Table): PlannedTable {
-  return {
-    index: table.index,
-    type: table.type,
-    offset: Number(table.offset),
-    size: Number(table.size),
-    shOffset: Number(table.offset) - SIZE_WORD_BYTES,
-    fileOffset: table.source?.offset ?? null,
-    link: table.link,
-    info: table.info,
-    entrySize: table.entrySize,
-    listed: table.listed,
-  };
 }

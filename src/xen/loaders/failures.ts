@@ -10,7 +10,7 @@ export interface Failure {
 }
 
 /** Tables that the detail of `regionTooLarge` names; an image can have 65,535 of them. */
-const MAX_NAMED_TABLES = 4;
+export const MAX_NAMED_TABLES = 4;
 
 const finding = (what: string, detail: string, length: bigint | null = null): Finding => ({
   what,
@@ -111,13 +111,15 @@ export function regionTooLow(pstart: bigint, kernelStart: bigint): Failure {
   };
 }
 
+/** @param first the first tables, of `count` */
 export function regionTooLarge(
-  tables: readonly { readonly type: string; readonly size: bigint }[],
+  first: readonly { readonly type: string; readonly size: bigint }[],
+  count: number,
   size: bigint,
   maxBlobBytes: number,
 ): Failure {
-  const named = tables.slice(0, MAX_NAMED_TABLES).map((table) => `${table.type} ${table.size}`);
-  if (tables.length > named.length) named.push(`and ${tables.length - named.length} more`);
+  const named = first.slice(0, MAX_NAMED_TABLES).map((table) => `${table.type} ${table.size}`);
+  if (count > named.length) named.push(`and ${count - named.length} more`);
   return {
     code: 'region-too-large',
     finding: finding(

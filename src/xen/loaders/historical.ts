@@ -4,15 +4,18 @@
  */
 import { SHT_STRTAB, SHT_SYMTAB } from '../../elf/format.ts';
 import type { ElfImage, SymbolTableSearch } from '../../elf/headers.ts';
+import { isStepEnd, type Steps } from '../../elf/steps.ts';
 import { bytesExtent, copyExtent, type Placed } from '../plan.ts';
+import { MAX_NAMED_TABLES } from './failures.ts';
 import {
   HeaderCopies,
   type LoaderRules,
+  type PlannedTable,
   placeTables,
   type Reserved,
   roundUp,
   SIZE_WORD_BYTES,
-  type Table,
+  type TableSize,
   type Written,
 } from './layout.ts';
 import { SECTION_COUNT, threeHeaders } from './three-headers.ts';
@@ -74,23 +77,24 @@ function allHeaders(version: AllHeaders): LoaderRules {
 const tablesAt = ({ headers, sectionCount }: ElfImage, { elfHeader, sectionHeader }: HeaderSizes): bigint =>
   roundUp(BigInt(SIZE_WORD_BYTES + elfHeader + sectionCount * sectionHeader), headers.format);
 
-const tableType = (shType: number): Table['type'] | null =>
+const tableType = (shType: number): PlannedTable['type'] | null =>
   shType === SHT_SYMTAB ? 'SYMTAB' : shType === SHT_STRTAB ? 'STRTAB' : null;
 
 /** Room for every table, whether it is copied in the end or not. */
-function reserve(image: ElfImage, sizes: HeaderSizes): Reserved {
+function* reserve(image: ElfImage, sizes: HeaderSizes): Steps<Reserved> {
   const { headers, view, sectionCount } = image;
   const { format, sectionHeaders } = headers;
   const { sh_type, sh_size } = format.sectionHeader.fields;
   let size = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
+    if (isStepEnd(index)) yield;
     if (tableType(view.u32(sectionHeaders, index, sh_type)) === null) continue;
     size += roundUp(view.u64(sectionHeaders, index, sh_size), format);
   }
   return { ok: true, size };
 }
 
-function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSize: bigint): Written {
+function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSize: bigint): Steps<Written> {
   const { headers, view, sectionCount } = image;
   const { format, sectionHeaders } = headers;
   const { sh_name, sh_type, sh_offset, sh_size, sh_link, sh_info, sh_entsize } = format.sectionHeader.fields;
@@ -100,13 +104,16 @@ function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSiz
   const copies = new HeaderCopies(format.sectionHeader, sectionCount, headers.littleEndian);
   const linked = new Set<number>();
   for (let index = 0; index < sectionCount; index++) {
+    if (isStepEnd(index)) yield;
     copies.set(index, view.entry(sectionHeaders, index));
     if (copies.u32(index, sh_type) === SHT_SYMTAB) linked.add(copies.u32(index, sh_link));
   }
 
-  const tables: Table[] = [];
+  const tables: PlannedTable[] = [];
+  const firstSizes: TableSize[] = [];
   let end = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
+    if (isStepEnd(index)) yield;
     const type = tableType(copies.u32(index, sh_type));
     if (tidies && type === 'STRTAB' && !linked.has(index)) {
       copies.put(index, sh_offset, 0n);
@@ -115,12 +122,17 @@ function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSiz
     if (tidies) copies.put(index, sh_name, 0n);
     if (type === null) continue;
     const size = copies.u64(index, sh_size);
+    const source = view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size);
+    const offset = Number(end);
+    if (firstSizes.length < MAX_NAMED_TABLES) firstSizes.push({ type, size });
     tables.push({
-      type,
       index,
-      offset: end,
-      size,
-      source: view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size),
+      section: index,
+      type,
+      offset,
+      size: Number(size),
+      shOffset: offset - SIZE_WORD_BYTES,
+      fileOffset: source?.offset ?? null,
       link: copies.u32(index, sh_link),
       info: copies.u32(index, sh_info),
       entrySize: copies.u64(index, sh_entsize),
@@ -136,20 +148,36 @@ function write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSiz
     sizeWord,
     elfHeaderSize: sizes.elfHeader,
     tables,
-    placed: () => [
-      { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) },
-      ...placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0),
-      ...placeSlots(
-        copies.bytes,
-        SIZE_WORD_BYTES + sizes.elfHeader,
-        sizes.sectionHeader,
-        sectionCount,
-        format.sectionHeader.size,
-        sectionHeaders.position,
-      ),
-      ...placeTables(tables),
-    ],
+    firstSizes,
+    placed: () => place(image, sizes, { sizeWord, elfHeader, sectionHeaders: copies.bytes, tables }),
   };
+}
+
+/** What the blob consists of; the headers are packed. */
+interface Parts {
+  readonly sizeWord: number;
+  readonly elfHeader: Uint8Array;
+  readonly sectionHeaders: Uint8Array;
+  readonly tables: readonly PlannedTable[];
+}
+
+function* place(
+  { headers, sectionCount }: ElfImage,
+  sizes: HeaderSizes,
+  { sizeWord, elfHeader, sectionHeaders, tables }: Parts,
+): Generator<Placed, void> {
+  const { format } = headers;
+  yield { at: 0, extent: bytesExtent(littleEndian32(sizeWord)) };
+  yield* placeSlots(elfHeader, SIZE_WORD_BYTES, sizes.elfHeader, 1, format.elfHeader.size, 0);
+  yield* placeSlots(
+    sectionHeaders,
+    SIZE_WORD_BYTES + sizes.elfHeader,
+    sizes.sectionHeader,
+    sectionCount,
+    format.sectionHeader.size,
+    headers.sectionHeaders.position,
+  );
+  yield* placeTables(tables);
 }
 
 function writeElfHeader({ headers, view }: ElfImage, sizes: HeaderSizes, tidies: boolean): Uint8Array {
@@ -170,27 +198,29 @@ function writeElfHeader({ headers, view }: ElfImage, sizes: HeaderSizes, tidies:
  * Places packed headers of `packedSize` bytes into slots of `slotSize` bytes: a shorter slot cuts the header, a longer
  * one goes on with what follows it in the image, where headers are `slotSize` apart from `position` on.
  */
-function placeSlots(
+function* placeSlots(
   packed: Uint8Array,
   at: number,
   slotSize: number,
   count: number,
   packedSize: number,
   position: number,
-): Placed[] {
-  if (slotSize === packedSize) return [{ at, extent: bytesExtent(packed) }];
-  const placed: Placed[] = [];
+): Generator<Placed, void> {
+  if (slotSize === 0) return;
+  if (slotSize === packedSize) {
+    yield { at, extent: bytesExtent(packed) };
+    return;
+  }
   const kept = Math.min(slotSize, packedSize);
   for (let index = 0; index < count; index++) {
     const start = index * packedSize;
     const slotAt = at + index * slotSize;
-    placed.push({ at: slotAt, extent: bytesExtent(packed.subarray(start, start + kept)) });
+    yield { at: slotAt, extent: bytesExtent(packed.subarray(start, start + kept)) };
     if (slotSize > kept) {
       const rest = { offset: position + index * slotSize + kept, length: slotSize - kept };
-      placed.push({ at: slotAt + kept, extent: copyExtent(rest) });
+      yield { at: slotAt + kept, extent: copyExtent(rest) };
     }
   }
-  return placed;
 }
 
 function littleEndian32(value: number): Uint8Array {

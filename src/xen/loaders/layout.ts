@@ -1,6 +1,7 @@
 /** What all loaders have in common: how they reserve a region, copy headers into the blob and place tables there. */
 import type { ElfFormat, Field, Struct } from '../../elf/format.ts';
 import type { ElfImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
+import type { Steps } from '../../elf/steps.ts';
 import { copyExtent, type Placed } from '../plan.ts';
 import type { Failure } from './failures.ts';
 
@@ -19,28 +20,39 @@ export function roundUp(value: bigint, format: ElfFormat): bigint {
 export interface LoaderRules {
   readonly search: SymbolTableSearch;
   /** Stage `parse`: the bytes that are reserved, rounded up and without wrapping. */
-  reserve(image: ElfImage, symbolTable: SymbolTableRef): Reserved;
+  reserve(image: ElfImage, symbolTable: SymbolTableRef): Steps<Reserved>;
   /** Stage `load`. */
-  write(image: ElfImage, symbolTable: SymbolTableRef, reservedSize: bigint): Written;
+  write(image: ElfImage, symbolTable: SymbolTableRef, reservedSize: bigint): Steps<Written>;
 }
 
 export type Reserved = { readonly ok: true; readonly size: bigint } | { readonly ok: false; readonly failure: Failure };
 
-/** A table as load sees it, before its size was held against the limit. */
-export interface Table {
-  readonly type: 'SYMTAB' | 'STRTAB';
+/** One table of the blob. Offsets and sizes are bytes; `offset` counts from the blob's start. */
+export interface PlannedTable {
   /** Index in the blob's own section header table. */
   readonly index: number;
-  /** Bytes from the blob's start. */
-  readonly offset: bigint;
-  readonly size: bigint;
-  /** Where its bytes are in the image, or null when the copy is skipped as they are not inside. */
-  readonly source: { readonly offset: number; readonly length: number } | null;
-  /** `sh_link` and `sh_info` as the guest finds them. */
+  /** Index in the section header table of the image. */
+  readonly section: number;
+  readonly type: 'SYMTAB' | 'STRTAB';
+  readonly offset: number;
+  readonly size: number;
+  /** The `sh_offset` that the guest finds, which counts from the ELF header. */
+  readonly shOffset: number;
+  /** Where the bytes come from, or null when the copy was skipped as it is not inside the image. */
+  readonly fileOffset: number | null;
+  /** The `sh_link` that the guest finds; of a SYMTAB the index of its string table. */
   readonly link: number;
+  /** `sh_info`; of a SYMTAB the index of the first global symbol. */
   readonly info: number;
   readonly entrySize: bigint;
+  /** Whether the guest finds a section header for it. */
   readonly listed: boolean;
+}
+
+/** What a table takes, however much that is. */
+export interface TableSize {
+  readonly type: PlannedTable['type'];
+  readonly size: bigint;
 }
 
 export interface Written {
@@ -49,20 +61,18 @@ export interface Written {
   readonly sizeWord: number;
   /** Null when loading stopped before the ELF header was written. */
   readonly elfHeaderSize: number | null;
-  readonly tables: readonly Table[];
+  /** Their offsets and sizes are exact when `end` is within a limit; an image can have 65,535 of them. */
+  readonly tables: readonly PlannedTable[];
+  /** The exact sizes of the first tables. */
+  readonly firstSizes: readonly TableSize[];
   /** To be called once `end` is known to be within the limit. In ascending order, without overlaps. */
-  placed(): Placed[];
+  placed(): Iterable<Placed>;
 }
 
-/** Where the bytes of a table end that are written; a skipped or empty copy writes nothing. */
-export const endOf = ({ source, offset, size }: Table): bigint => (source === null || size === 0n ? 0n : offset + size);
-
-export function placeTables(tables: readonly Table[]): Placed[] {
-  const placed: Placed[] = [];
-  for (const { source, offset } of tables) {
-    if (source !== null && source.length > 0) placed.push({ at: Number(offset), extent: copyExtent(source) });
+export function* placeTables(tables: readonly PlannedTable[]): Generator<Placed, void> {
+  for (const { fileOffset, offset, size } of tables) {
+    if (fileOffset !== null && size > 0) yield { at: offset, extent: copyExtent({ offset: fileOffset, length: size }) };
   }
-  return placed;
 }
 
 /**

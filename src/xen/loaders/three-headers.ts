@@ -4,17 +4,18 @@
  */
 import { type ElfFormat, type ElfHeaderField, EV_CURRENT, SHT_STRTAB } from '../../elf/format.ts';
 import { type ElfImage, INIT_SEARCH, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
-import { bytesExtent } from '../plan.ts';
+import { withoutSteps } from '../../elf/steps.ts';
+import { bytesExtent, type Placed } from '../plan.ts';
 import { strtabLinkInvalid } from './failures.ts';
 import {
-  endOf,
   HeaderCopies,
   type LoaderRules,
+  type PlannedTable,
   placeTables,
   type Reserved,
   roundUp,
   SIZE_WORD_BYTES,
-  type Table,
+  type TableSize,
   type Written,
 } from './layout.ts';
 
@@ -48,8 +49,8 @@ export const XEN_4_8: LoaderRules = threeHeaders({
 export function threeHeaders(version: ThreeHeaders): LoaderRules {
   return {
     search: version.search,
-    reserve: (image, symbolTable) => reserve(image, symbolTable, version.reservedHeaderBytes(image)),
-    write: (image, symbolTable) => write(image, symbolTable, version.keptFields),
+    reserve: (image, symbolTable) => withoutSteps(reserve(image, symbolTable, version.reservedHeaderBytes(image))),
+    write: (image, symbolTable) => withoutSteps(write(image, symbolTable, version.keptFields)),
   };
 }
 
@@ -76,20 +77,25 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
   const copies = new HeaderCopies(format.sectionHeader, SECTION_COUNT, headers.littleEndian);
   const copyHeader = (slot: number, index: number): void =>
     copies.set(slot, index < image.sectionCount ? view.entry(sectionHeaders, index) : null);
-  const copyTable = (slot: number, type: Table['type'], index: number, at: bigint): Omit<Table, 'listed'> => {
+  const copyTable = (slot: number, type: PlannedTable['type'], index: number, at: bigint): CopiedTable => {
     const size = copies.u64(slot, fields.sh_size);
     const source = view.range(`section ${index} (${type})`, copies.u64(slot, fields.sh_offset), size);
     copies.put(slot, fields.sh_offset, at - BigInt(SIZE_WORD_BYTES));
-    return {
-      type,
+    const offset = Number(at);
+    const table: PlannedTable = {
       index: slot,
-      offset: at,
-      size,
-      source,
+      section: index,
+      type,
+      offset,
+      size: Number(size),
+      shOffset: offset - SIZE_WORD_BYTES,
+      fileOffset: source?.offset ?? null,
       link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.u32(slot, fields.sh_link),
       info: copies.u32(slot, fields.sh_info),
       entrySize: copies.u64(slot, fields.sh_entsize),
+      listed: true,
     };
+    return { table, type, size, end: at + size, writtenEnd: source === null || size === 0n ? 0n : at + size };
   };
 
   copyHeader(SYMTAB_INDEX, symbolTable.index);
@@ -105,35 +111,48 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
       length: null,
       detail: `Section ${symbolTable.index} (SYMTAB) links to section ${link}, which is no string table.`,
     }));
-    const table: Table = { ...symtab, listed: false };
+    const table: PlannedTable = { ...symtab.table, listed: false };
     return {
-      end: roundUp(endOf(table), format),
+      end: roundUp(symtab.writtenEnd, format),
       sizeWord: 0,
       elfHeaderSize: null,
       tables: [table],
+      firstSizes: [symtab],
       placed: () => placeTables([table]),
     };
   }
-  const strtab = copyTable(STRTAB_INDEX, 'STRTAB', link, roundUp(symtab.offset + symtab.size, format));
+  const strtab = copyTable(STRTAB_INDEX, 'STRTAB', link, roundUp(symtab.end, format));
 
-  const tables: readonly Table[] = [
-    { ...symtab, listed: true },
-    { ...strtab, listed: true },
-  ];
-  const sizeWord = Number(BigInt.asUintN(32, strtab.offset + strtab.size - BigInt(SIZE_WORD_BYTES)));
+  const tables = [symtab.table, strtab.table];
+  const sizeWord = Number(BigInt.asUintN(32, strtab.end - BigInt(SIZE_WORD_BYTES)));
   const leading = new Uint8Array(SECTION_HEADERS_AT + copies.bytes.length);
   new DataView(leading.buffer).setUint32(0, sizeWord, true);
   leading.set(elfHeader, SIZE_WORD_BYTES);
   leading.set(copies.bytes, SECTION_HEADERS_AT);
 
-  const lastEnd = tables.reduce((end, table) => (endOf(table) > end ? endOf(table) : end), BigInt(leading.length));
+  const ends = [symtab.writtenEnd, strtab.writtenEnd];
+  const lastEnd = ends.reduce((last, end) => (end > last ? end : last), BigInt(leading.length));
   return {
     end: roundUp(lastEnd, format),
     sizeWord,
     elfHeaderSize: format.elfHeader.size,
     tables,
-    placed: () => [{ at: 0, extent: bytesExtent(leading) }, ...placeTables(tables)],
+    firstSizes: [symtab, strtab],
+    placed: () => place(leading, tables),
   };
+}
+
+/** A table on its way into the blob. */
+interface CopiedTable extends TableSize {
+  readonly table: PlannedTable;
+  /** Where it ends in the blob; a skipped or empty copy writes nothing. */
+  readonly end: bigint;
+  readonly writtenEnd: bigint;
+}
+
+function* place(leading: Uint8Array, tables: readonly PlannedTable[]): Generator<Placed, void> {
+  yield { at: 0, extent: bytesExtent(leading) };
+  yield* placeTables(tables);
 }
 
 function writeElfHeader({ headers, view }: ElfImage, keptFields: readonly ElfHeaderField[]): Uint8Array {

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { AddressSearch } from '../../../src/elf/address-search.ts';
+import { AddressSearch, locateSections } from '../../../src/elf/address-search.ts';
+import { runToEnd } from '../../../src/elf/steps.ts';
 import { SymbolBlock } from '../../../src/elf/symbols.ts';
 import { kernel, type SectionSpec, type SymbolSpec } from '../../support/elf-builder.ts';
 import { mustInit } from '../../support/load.ts';
@@ -26,7 +27,7 @@ async function resolve(
 ): Promise<(readonly [string, bigint] | null)[]> {
   const image = kernel({ before, symbols: symbols.map((symbol) => ({ shndx: 2, ...symbol })) });
   const { headers, sectionCount } = await mustInit(image.bytes);
-  const search = new AddressSearch(addresses, headers, sectionCount);
+  const search = new AddressSearch(addresses, runToEnd(locateSections(headers, sectionCount)));
   const block = new SymbolBlock(image.section('.symtab').data, 0, image.format, true);
   for (let at = 1; at < block.count; at++) if (search.considers(block, at)) search.offer(block, at);
   return addresses.map((address) => {
@@ -126,7 +127,7 @@ describe('the symbol of an address', () => {
     data.setBigUint64(header0 + 8, BigInt(SHF_ALLOC), true);
     data.setBigUint64(header0 + 32, 0x100n, true);
     const { headers, sectionCount } = await mustInit(bytes);
-    const search = new AddressSearch([0x10n], headers, sectionCount);
+    const search = new AddressSearch([0x10n], runToEnd(locateSections(headers, sectionCount)));
     const block = new SymbolBlock(image.section('.symtab').data, 0, image.format, true);
     expect(search.considers(block, 1)).toBe(false);
   });
@@ -173,8 +174,9 @@ describe('the symbol of an address', () => {
 
   test('that was not asked for is none', async () => {
     const image = await mustInit(kernel().bytes);
-    expect(new AddressSearch([1n], image.headers, image.sectionCount).find(2n)).toBeNull();
-    expect(new AddressSearch([], image.headers, image.sectionCount).find(2n)).toBeNull();
+    const sections = runToEnd(locateSections(image.headers, image.sectionCount));
+    expect(new AddressSearch([1n], sections).find(2n)).toBeNull();
+    expect(new AddressSearch([], sections).find(2n)).toBeNull();
   });
 });
 

@@ -33,6 +33,14 @@ describe('a budget', () => {
     expect([budget.take(0), budget.take(1), budget.used]).toEqual([true, false, 0]);
   });
 
+  test('is overdrawn only where that is asked for', () => {
+    const budget = new Budget(100);
+    budget.overdraw(130);
+    expect([budget.used, budget.free, budget.take(1), budget.take(0)]).toEqual([130, -30, false, false]);
+    budget.give(30);
+    expect([budget.free, budget.take(0), budget.take(1)]).toEqual([0, true, false]);
+  });
+
   test('never passes its limit and always knows what is held', () => {
     const amounts = fc.array(fc.nat({ max: 40 }), { maxLength: 50 });
     fc.assert(

@@ -343,6 +343,21 @@ describe('discarding', () => {
     expect(await finished).not.toBe('pending');
   });
 
+  test.each([
+    ['gzip', gzipSync(image)],
+    ['zstd', zstdCompressSync(image)],
+  ])('takes nothing for what still comes: %s', async (_name, late) => {
+    const memory = new Budget(MIB);
+    for (const first of [0, 3]) {
+      const sink = new UnpackingSink(new StoredSink(store), true, memory);
+      await sink.append(late.subarray(0, first));
+      await sink.discard();
+      await sink.append(late.subarray(first));
+      await expect(sink.finish()).rejects.toThrow('discarded');
+      expect([memory.used, store.memory.used]).toEqual([0, 0]);
+    }
+  });
+
   test('twice does no harm', async () => {
     const sink = new UnpackingSink(new StoredSink(store));
     await sink.append(packed);

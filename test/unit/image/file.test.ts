@@ -50,6 +50,22 @@ describe('a file', () => {
     await source.close();
   });
 
+  test('is held where and as far as it is asked for, up to a limit', async () => {
+    const source = await FileSource.open(directory.write(content));
+    const held = await source.hold(7, 590_000);
+    expect(Buffer.compare(Buffer.concat(held ?? []), content.subarray(7, 590_007))).toBe(0);
+    await expect(source.hold(7, 600_000)).rejects.toThrow(RangeError);
+    await source.close();
+    await expect(source.hold(0, 1)).rejects.toThrow('closed');
+    const path = directory.write(content);
+    truncateSync(path, 65 * 1024 * 1024);
+    const large = await FileSource.open(path);
+    const reads = await interceptReads();
+    expect(await large.hold(0, 64 * 1024 * 1024 + 1)).toBeNull();
+    expect(reads).toEqual([]);
+    await large.close();
+  });
+
   test('that the system hands out byte by byte is read whole', async () => {
     const source = await FileSource.open(directory.write(content.subarray(0, 100)));
     await interceptReads(1);

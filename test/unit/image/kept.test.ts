@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { KeptSource } from '../../../src/image/kept.ts';
+import { MemorySource } from '../../../src/image/memory.ts';
 import { collect } from '../../support/load.ts';
 import { CountingSource } from '../../support/sources.ts';
 import { KIB, MIB, noise } from '../../support/uploads.ts';
@@ -23,6 +24,12 @@ describe('what was read', () => {
     expect(Buffer.compare(streamed, content.subarray(1000, 1000 + 100 * KIB))).toBe(0);
     expect(Buffer.compare(await source.read(2000, 10 * KIB), content.subarray(2000, 2000 + 10 * KIB))).toBe(0);
     expect(behind.bytesRead).toBe(100 * KIB);
+  });
+
+  test('is held where the source behind holds it', async () => {
+    expect(await setUp().source.hold(0, 10)).toBeNull();
+    const inMemory = new KeptSource(new MemorySource([content]));
+    expect(await inMemory.hold(5, 10)).toEqual([content.subarray(5, 15)]);
   });
 
   test('is left out of what is streamed around it', async () => {

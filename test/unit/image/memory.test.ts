@@ -36,6 +36,13 @@ describe('a source in memory', () => {
     expect((await piecesOf(source, 1, 6)).filter((piece) => piece.length > 0)).toEqual([[1, 2], [3], [4, 5, 6]]);
   });
 
+  test('holds a range without copying it', async () => {
+    const bytes = Uint8Array.from([1, 2, 3, 4]);
+    const held = await new MemorySource([bytes.subarray(0, 1), bytes.subarray(1)]).hold(0, 3);
+    expect(held.map((piece) => [...piece])).toEqual([[1], [2, 3]]);
+    expect(held.every(({ buffer }) => buffer === bytes.buffer)).toBe(true);
+  });
+
   test('reads nothing of an empty image', async () => {
     expect(await sourceOf().read(0, 0)).toHaveLength(0);
   });

@@ -139,6 +139,24 @@ describe('an image that the memory has no room for', () => {
     store.memory.give(8);
   });
 
+  test('holds what is read again and again in memory while there is some, and gives it back', async () => {
+    const store = await makeStore({ memory: 2 * MIB });
+    const others = new StoredSink(store);
+    await append(others, noise(MIB));
+    const content = noise(3 * MIB);
+    const sink = new StoredSink(store);
+    await append(sink, ...pieces(content, 256 * KIB));
+    const source = await sink.finish();
+    const held = await source.hold?.(100, MIB);
+    expect(Buffer.compare(Buffer.concat(held ?? []), content.subarray(100, 100 + MIB))).toBe(0);
+    expect(store.memory.used).toBe(2 * MIB);
+    // No more than there is.
+    expect(await source.hold?.(0, MIB)).toBeNull();
+    await source.close();
+    expect(store.memory.used).toBe(MIB);
+    await others.discard();
+  });
+
   test('stays on the spool when memory is free again', async () => {
     const store = await makeStore({ memory: 10 });
     const sink = new StoredSink(store);

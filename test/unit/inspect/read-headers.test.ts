@@ -3,7 +3,7 @@ import { SHT_SYMTAB } from '../../../src/elf/format.ts';
 import { View } from '../../../src/elf/view.ts';
 import { MemorySource } from '../../../src/image/memory.ts';
 import { readHeaders } from '../../../src/inspect/read-headers.ts';
-import { buildImage, kernel, type Placement } from '../../support/elf-builder.ts';
+import { buildImage, kernel, type Placement, writeField } from '../../support/elf-builder.ts';
 import { mustReadHeaders } from '../../support/load.ts';
 import { CountingSource } from '../../support/sources.ts';
 
@@ -75,5 +75,33 @@ describe('the headers of an image', () => {
     expect(view.recorded).toBeNull();
     expect(view.u64(sectionHeaders, 1, sh_addr)).toBe(0n);
     expect(view.recorded?.what).toBe('sh_addr of section header 1');
+  });
+
+  test.each([0, 1, 55])(
+    'that begin close to its end and are said to be 65,535, %i bytes apart, take a read',
+    async (stride) => {
+      const { bytes } = kernel({ header: { e_phentsize: stride, e_phnum: 65_535, e_shnum: 0 } });
+      const size = 65_535 * 55 + 1000;
+      // The table ends inside, but its last headers do not.
+      writeField(bytes, 0, kernel().format.elfHeader.fields.e_phoff, size - 65_535 * stride - 10, true);
+      const source = new CountingSource(bytes, size);
+      const { programHeaders } = await mustReadHeaders(source);
+      expect(programHeaders.count).toBe(65_535);
+      expect(source.reads).toHaveLength(2);
+    },
+  );
+
+  test('that wrap into the image are read in runs', async () => {
+    const { bytes } = kernel({ header: { e_phentsize: 64, e_phnum: 65_535, e_shnum: 0 } });
+    const size = 60_000 * 64;
+    writeField(bytes, 0, kernel().format.elfHeader.fields.e_phoff, 2n ** 64n - 64n * 5535n, true);
+    const source = new CountingSource(bytes, size);
+    const { programHeaders } = await mustReadHeaders(source);
+    expect(programHeaders.count).toBe(65_535);
+    expect(source.reads.length).toBeLessThanOrEqual(1 + Math.ceil((65_535 * 64) / 2 ** 20));
+    // From the first header that is inside on.
+    const view = new View(size, true);
+    expect(view.entry(programHeaders, 5535)).toEqual(bytes.slice(0, 56));
+    expect(view.recorded).toBeNull();
   });
 });

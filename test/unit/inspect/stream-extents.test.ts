@@ -1,8 +1,11 @@
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../../src/image/memory.ts';
 import { streamExtents } from '../../../src/inspect/stream-extents.ts';
 import { bytesExtent, copyExtent, type Extent, fillExtent } from '../../../src/xen/plan.ts';
-import { collect } from '../../support/load.ts';
+import { collect, turnsOf } from '../../support/load.ts';
+import { CountingSource } from '../../support/sources.ts';
+import { noise } from '../../support/uploads.ts';
 
 const source = new MemorySource([Uint8Array.of(10, 11, 12), Uint8Array.of(13, 14)]);
 
@@ -39,4 +42,77 @@ describe('extents', () => {
   test('of none are nothing', async () => {
     expect(await piecesOf()).toEqual([]);
   });
+});
+
+const MIB = 1024 * 1024;
+const image = noise(40_000);
+
+/** Copies of a few bytes, each from another place. */
+const jumping = (count: number): Extent[] =>
+  Array.from({ length: count }, (_, index) => copyExtent({ offset: (index * 7919) % 39_000, length: 1 + (index % 9) }));
+
+describe('many short extents', () => {
+  test('are the same bytes as one by one', async () => {
+    const extent = fc.oneof(
+      fc
+        .nat(39_000)
+        .chain((offset) => fc.integer({ min: 1, max: 900 }).map((length) => copyExtent({ offset, length }))),
+      fc.integer({ min: 1, max: 6000 }).map((length) => fillExtent(length)),
+      fc.uint8Array({ minLength: 1, maxLength: 50 }).map((bytes) => bytesExtent(bytes)),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(extent, { maxLength: 60 }), async (extents) => {
+        const expected = extents.map((one) => {
+          if (one.kind === 'bytes') return one.bytes;
+          return one.kind === 'fill' ? new Uint8Array(one.length) : image.subarray(one.offset, one.offset + one.length);
+        });
+        const streamed = await collect(streamExtents(new CountingSource(image), extents));
+        expect(Buffer.compare(streamed, Buffer.concat(expected))).toBe(0);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test('come in pieces that are not as many, none of them long', async () => {
+    let [pieces, longest, bytes] = [0, 0, 0];
+    for await (const piece of streamExtents(new CountingSource(image), jumping(100_000))) {
+      pieces += 1;
+      longest = Math.max(longest, piece.length);
+      bytes += piece.length;
+    }
+    expect(bytes).toBeGreaterThan(400_000);
+    expect(pieces).toBeLessThanOrEqual(Math.ceil(100_000 / 1024));
+    expect(longest).toBeLessThanOrEqual(64 * 1024);
+  });
+
+  test('that jump about in a small image do not take a read each', async () => {
+    const counting = new CountingSource(image);
+    await collect(streamExtents(counting, jumping(100_000)));
+    // The whole image for each piece at most.
+    expect(counting.reads.length).toBeLessThanOrEqual(Math.ceil(100_000 / 1024));
+    expect(counting.bytesRead).toBeLessThanOrEqual(Math.ceil(100_000 / 1024) * image.length);
+  });
+
+  test('that jump about in a large image are read one by one, without what lies between them', async () => {
+    const counting = new CountingSource(image, 2 ** 40);
+    const far = Array.from({ length: 2000 }, (_, index) =>
+      copyExtent({ offset: ((index * 7919) % 2000) * 2 ** 20, length: 7 }),
+    );
+    await collect(streamExtents(counting, far));
+    expect(counting.bytesRead).toBe(2000 * 7);
+  });
+
+  test('let others have their turn', async () => {
+    expect(await turnsOf(() => collect(streamExtents(new CountingSource(image), jumping(50_000))))).toBeGreaterThan(40);
+  });
+});
+
+test('whoever takes the bytes at once lets others have their turn after every megabyte', async () => {
+  const extents = [fillExtent(20 * MIB), copyExtent({ offset: 0, length: 20 * MIB })];
+  let bytes = 0;
+  const take = async (): Promise<void> => {
+    for await (const piece of streamExtents(new CountingSource(image, 2 ** 30), extents)) bytes += piece.length;
+  };
+  expect(await turnsOf(take)).toBeGreaterThanOrEqual(39);
+  expect(bytes).toBe(40 * MIB);
 });

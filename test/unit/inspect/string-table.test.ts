@@ -91,3 +91,65 @@ describe('reads', () => {
     expect(strings.peek(16 * KIB)).toBeUndefined();
   });
 });
+
+/** A source that holds what it is asked to hold, in pieces of this length. */
+class HoldingSource extends CountingSource {
+  readonly held: { readonly offset: number; readonly length: number }[] = [];
+  readonly #pieceBytes: number;
+
+  constructor(bytes: Uint8Array, pieceBytes: number) {
+    super(bytes);
+    this.#pieceBytes = pieceBytes;
+  }
+
+  async hold(offset: number, length: number): Promise<readonly Uint8Array[] | null> {
+    this.held.push({ offset, length });
+    const bytes = await super.read(offset, length);
+    return Array.from({ length: Math.ceil(length / this.#pieceBytes) }, (_, index) =>
+      bytes.subarray(index * this.#pieceBytes, (index + 1) * this.#pieceBytes),
+    );
+  }
+}
+
+describe('a table in which names jump about', () => {
+  const long = 'l'.repeat(MAX_NAME_BYTES + 1);
+  const strings = Buffer.from(`${'name\0'.repeat(600_000)}${long}\0${long.slice(1)}\0end`);
+  const places = Array.from({ length: 4000 }, (_, index) => (index * 102_407) % 3_000_000);
+  const atEnd = [3_000_000, 3_000_001, 3_000_000 + MAX_NAME_BYTES, strings.length - 3, strings.length - 1];
+
+  const readAll = async (table: StringTable): Promise<(string | null)[]> => {
+    const texts: (string | null)[] = [];
+    for (const at of [...places, ...atEnd, strings.length]) texts.push(text(table.peek(at) ?? (await table.read(at))));
+    return texts;
+  };
+  const expected = [
+    ...places.map((at) => 'name'.slice(at % 5)),
+    `${long.slice(1)}…`,
+    long.slice(1),
+    'l',
+    'end',
+    'd',
+    null,
+  ];
+
+  test.each([1000, 4096, 5000, 256 * KIB, 4 * 1024 * KIB])('is held, in pieces of %i bytes', async (pieceBytes) => {
+    const source = new HoldingSource(strings, pieceBytes);
+    expect(await readAll(new StringTable(source, { offset: 0, length: strings.length }))).toEqual(expected);
+    expect(source.held).toEqual([{ offset: 0, length: strings.length }]);
+    // What was read before that, and the table.
+    expect(source.reads.length).toBeLessThanOrEqual(128 + 1);
+  });
+
+  test('is read a window for each name where it is not held', async () => {
+    const source = new CountingSource(strings);
+    expect(await readAll(new StringTable(source, { offset: 0, length: strings.length }))).toEqual(expected);
+    expect(source.reads.length).toBeGreaterThan(1000);
+  });
+
+  test('is not held where names lie one behind the other', async () => {
+    const source = new HoldingSource(strings, KIB);
+    const table = new StringTable(source, { offset: 0, length: strings.length });
+    for (let at = 0; at < 1_500_000; at += 5) await table.read(at);
+    expect(source.held).toEqual([]);
+  });
+});

@@ -95,6 +95,52 @@ describe('a listing', () => {
   });
 });
 
+const lengthsOf = (symbols: readonly { readonly name: { readonly bytes: Uint8Array } | null }[]): number[] =>
+  symbols.map(({ name }) => name?.bytes.length ?? 0);
+
+describe('names that are shared by a great many symbols', () => {
+  const MIB = 1024 * KIB;
+  const LONG = 4096;
+  const SHORT = 64;
+  const count = 3000;
+  const shared = kernel({
+    symbols: range(1, count).map((index) => ({ name: '', nameOffset: index % 2 === 0 ? 1 : LONG + 2 })),
+    strtab: { data: Buffer.from(`\0${'n'.repeat(LONG)}\0${'s'.repeat(SHORT)}\0`) },
+  }).bytes;
+  /** What the names of an answer may have before they are cut. */
+  const free = MIB + 2 * shared.length;
+
+  test('are cut short when they are much more than the image, and no symbol is left out', async () => {
+    const { symbols, result } = await collectSymbols(listSymbols(await mustOpenTable(shared), EVERYTHING));
+    expect([symbols.length, result]).toEqual([count, null]);
+    const lengths = lengthsOf(symbols);
+    expect(lengths.reduce((sum, length) => sum + length, 0)).toBeLessThanOrEqual(free + count * SHORT);
+    const whole = lengths.filter((length) => length === LONG).length;
+    expect(whole).toBe(Math.floor(free / (LONG + SHORT)));
+    // The long ones are cut to the length of the others, and say so.
+    expect(new Set(lengths)).toEqual(new Set([LONG, SHORT]));
+    expect(symbols.filter(({ name }) => name?.cut).length).toBe(count / 2 - whole);
+    expect(symbols.every(({ name }) => name?.cut !== true || name.bytes.length === SHORT)).toBe(true);
+  });
+
+  test('are cut in the same way where they were asked for', async () => {
+    const { symbols } = await collectSymbols(findSymbols(await mustOpenTable(shared), ['n'.repeat(LONG)]));
+    expect(symbols).toHaveLength(count / 2);
+    const whole = lengthsOf(symbols).filter((length) => length === LONG).length;
+    expect(whole).toBe(Math.floor(free / LONG));
+    expect(symbols.filter(({ name }) => name?.cut)).toHaveLength(count / 2 - whole);
+  });
+
+  test('are whole where each is that of a symbol or two', async () => {
+    const names = range(1, 600).map((index) => ({ name: `${index}${'n'.repeat(4000)}` }));
+    const twice = names.concat(names);
+    const { symbols } = await collectSymbols(
+      listSymbols(await mustOpenTable(kernel({ symbols: twice }).bytes), EVERYTHING),
+    );
+    expect(symbols.some(({ name }) => name?.cut)).toBe(false);
+  });
+});
+
 describe('a page', () => {
   const image = kernel({ symbols: 7 }).bytes;
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { runToEnd } from '../../../src/elf/steps.ts';
 import { bytesExtent, copyExtent, type Extent, fillExtent, fillGaps, type Placed } from '../../../src/xen/plan.ts';
 
 const bytes = bytesExtent(Uint8Array.of(1, 2, 3));
@@ -40,6 +41,6 @@ describe('gaps', () => {
     ['are not split by something empty', [{ at: 4, extent: fillExtent(0) }], 8, [fillExtent(8)]],
   ];
   test.each(cases)('%s', (_what, placed, length, expected) => {
-    expect(fillGaps(placed, length)).toEqual(expected);
+    expect(runToEnd(fillGaps(placed, length))).toEqual(expected);
   });
 });

@@ -163,7 +163,7 @@ describe('NetBSD', () => {
   });
 
   test.each(['ELF32', 'ELF64'] as const)('of class %s takes 98,303 symbols and no more', (elfClass) => {
-    for (const count of [98_302, 98_303, 98_304, 120_000]) {
+    for (const count of [98_303, 98_304]) {
       // All of them have the same name.
       const symbols = Array.from({ length: count - 1 }, () => name('x', { nameOffset: 1 }));
       const { bytes } = buildBlob({ class: elfClass, symbols, strtab: Buffer.from('\0x\0') });

@@ -130,6 +130,7 @@ describe('the blob', () => {
     expect(plan.tables).toEqual([
       {
         index: 1,
+        section: image.section('.symtab').index,
         type: 'SYMTAB',
         offset: symtabAt,
         size: 24,
@@ -142,6 +143,7 @@ describe('the blob', () => {
       },
       {
         index: 2,
+        section: image.section('.strtab').index,
         type: 'STRTAB',
         offset: strtabAt,
         size: 5,
