@@ -16,6 +16,8 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DEPLOY = join(ROOT, 'deploy');
 /** What a process needs beside the images it holds: docs/operations.md. */
 const PROCESS_BYTES = 896 * 1024 ** 2;
+/** What a stop may take beside delay and grace: docs/operations.md. */
+const STOP_MS = 4000;
 /** What a form may have around an image: src/http/upload.ts. */
 const FORM_OVERHEAD_BYTES = 64 * 1024;
 
@@ -183,7 +185,7 @@ function checkDeployment(manifests: readonly Manifest[]): void {
   check(at(pod, 'enableServiceLinks') === false, 'deployment.yaml: service links would be taken for settings');
 
   const sleepSeconds = Number(at(container, 'lifecycle', 'preStop', 'sleep', 'seconds') ?? 0);
-  const stopSeconds = sleepSeconds + (config.shutdownDelayMs + config.shutdownGraceMs) / 1000;
+  const stopSeconds = sleepSeconds + (config.shutdownDelayMs + config.shutdownGraceMs + STOP_MS) / 1000;
   const graceSeconds = Number(at(pod, 'terminationGracePeriodSeconds'));
   check(
     graceSeconds > stopSeconds,
@@ -279,7 +281,7 @@ function checkUnit(): void {
   );
   const config = configOf(file, env);
   check(
-    duration(value('TimeoutStopSec')) > config.shutdownDelayMs + config.shutdownGraceMs,
+    duration(value('TimeoutStopSec')) > config.shutdownDelayMs + config.shutdownGraceMs + STOP_MS,
     `${file}: TimeoutStopSec is shorter than the stop may take`,
   );
   check(

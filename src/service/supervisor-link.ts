@@ -4,8 +4,10 @@ import { type AdmissionControl, type AdmissionLimits, ignoreRejection, type Slot
 import { clientGone } from '../http/problem.ts';
 import { type Answer, isToWorker, type Question, type Snapshot, sendMessage, type ToSupervisor } from './messages.ts';
 
-/** How long the supervisor may take for what it does at once. */
-const ANSWER_MS = 5000;
+/** How long the supervisor may take for what it does at once. Without it nothing is served; this bounds what waits. */
+const ANSWER_MS = 30_000;
+/** How long it may take for the metrics; scrapers wait for ten seconds by default. */
+const METRICS_MS = 8000;
 
 export class SupervisorLink {
   /** Takes the metrics of this process. */
@@ -79,7 +81,7 @@ export class SupervisorLink {
 
   #askForMetrics(): Promise<string> {
     return new Promise((resolve, reject) => {
-      this.ask({ type: 'metrics' }, ANSWER_MS, (answer) => {
+      this.ask({ type: 'metrics' }, METRICS_MS, (answer) => {
         if (answer?.type === 'metrics' && answer.text !== null) resolve(answer.text);
         else reject(new Error('the supervisor gives no metrics'));
       });

@@ -243,9 +243,7 @@ describe.concurrent('the metrics of two workers', () => {
   test('are asked for by many at once without a warning', async () => {
     const cluster = await start(processes);
     const scrapes = await Promise.all(Array.from({ length: 40 }, () => scrape(cluster)));
-    for (const text of scrapes) {
-      expect([text.sum('bsdsyms_workers'), text.sum('bsdsyms_workers_unanswered')]).toEqual([2, 0]);
-    }
+    for (const text of scrapes) expect(text.sum('bsdsyms_workers')).toBe(2);
     cluster.child.kill('SIGTERM');
     expect(await cluster.child.exited).toEqual({ code: 0, signal: null });
     expect(cluster.child.stderr).toBe('');
