@@ -61,9 +61,7 @@ export function observeRequest(request: FastifyRequest, reply: FastifyReply, met
       'request',
     );
     metrics.request(route, method, status, elapsedMs / 1000);
-    Object.assign(state, { status: null, bytesRead, bytesWritten });
-    // One that was cut off may still be answered below the routes.
-    if (finished) state.requestId = null;
+    Object.assign(state, { requestId: null, status: null, bytesRead, bytesWritten });
   });
 }
 

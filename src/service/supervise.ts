@@ -37,6 +37,7 @@ export function shareConfig(config: Config): Config {
     ...config,
     memoryBudgetBytes: part(config.memoryBudgetBytes),
     spoolBudgetBytes: part(config.spoolBudgetBytes),
+    maxConnections: places(config.maxConnections),
     maxUploads: places(config.maxUploads),
     maxQueuedUploads: places(config.maxQueuedUploads),
     rateLimitPerMinute: places(config.rateLimitPerMinute),

@@ -9,7 +9,7 @@ const config = (env: Readonly<Record<string, string>>): Config => loadConfig(env
 /** Of these no worker may have a byte too much. */
 const BUDGETS = ['memoryBudgetBytes', 'spoolBudgetBytes'] as const;
 /** Of these every worker needs one at least, where there is any. */
-const PLACES = ['maxUploads', 'maxQueuedUploads', 'rateLimitPerMinute'] as const;
+const PLACES = ['maxConnections', 'maxUploads', 'maxQueuedUploads', 'rateLimitPerMinute'] as const;
 
 describe('shareConfig', () => {
   test('divides the budgets and places', () => {
@@ -17,6 +17,7 @@ describe('shareConfig', () => {
       BSDSYMS_WORKERS: '4',
       BSDSYMS_MEMORY_BUDGET_BYTES: '1003',
       BSDSYMS_SPOOL_BUDGET_BYTES: '4000',
+      BSDSYMS_MAX_CONNECTIONS: '1001',
       BSDSYMS_MAX_UPLOADS: '16',
       BSDSYMS_MAX_QUEUED_UPLOADS: '9',
       BSDSYMS_RATE_LIMIT_PER_MINUTE: '60',
@@ -25,6 +26,7 @@ describe('shareConfig', () => {
       ...whole,
       memoryBudgetBytes: 250,
       spoolBudgetBytes: 1000,
+      maxConnections: 251,
       maxUploads: 4,
       maxQueuedUploads: 3,
       rateLimitPerMinute: 15,
@@ -66,6 +68,7 @@ describe('shareConfig', () => {
       workers: integer({ min: 1, max: 256 }),
       memoryBudgetBytes: maxSafeNat(),
       spoolBudgetBytes: maxSafeNat(),
+      maxConnections: integer({ min: 1, max: 1_000_000 }),
       maxUploads: integer({ min: 1, max: 10_000 }),
       maxQueuedUploads: integer({ min: 0, max: 10_000 }),
       rateLimitPerMinute: integer({ min: 0, max: 1_000_000 }),
