@@ -105,6 +105,12 @@ export const SETTINGS = {
   ),
   spoolDir: setting('BSDSYMS_SPOOL_DIR', directory, tmpdir(), 'where images are spooled'),
   spoolBudgetBytes: setting('BSDSYMS_SPOOL_BUDGET_BYTES', bytes(0), 8 * GiB, 'images spooled, all requests together'),
+  maxConnections: setting(
+    'BSDSYMS_MAX_CONNECTIONS',
+    integer(1, 1_000_000),
+    4096,
+    'connections at once; more are closed',
+  ),
   maxUploads: setting('BSDSYMS_MAX_UPLOADS', integer(1, 10_000), 16, 'uploads under way at once'),
   maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a place'),
   queueTimeoutMs: setting('BSDSYMS_QUEUE_TIMEOUT_MS', milliseconds(0), 1000, 'how long they may wait'),
@@ -112,7 +118,13 @@ export const SETTINGS = {
     'BSDSYMS_STALL_TIMEOUT_MS',
     milliseconds(100),
     30_000,
-    'how long a body may pause, or an answer wait to be read',
+    'how long a body may pause, or a client fall behind with reading an answer',
+  ),
+  minAnswerBytesPerSecond: setting(
+    'BSDSYMS_MIN_ANSWER_BYTES_PER_SECOND',
+    bytes(0),
+    64 * KiB,
+    'least rate at which a client must read an answer; 0 for none',
   ),
   uploadTimeoutMs: setting(
     'BSDSYMS_UPLOAD_TIMEOUT_MS',

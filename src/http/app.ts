@@ -17,9 +17,10 @@ import { ImageError } from '../image/errors.ts';
 import { Spool } from '../image/spool.ts';
 import type { Tracing } from '../service/tracing.ts';
 import { Admission, type AdmissionControl } from './admission.ts';
+import { clientKey, trustAddresses } from './client-address.ts';
 import { answerClientError } from './client-error.ts';
 import { whenOver } from './exchange.ts';
-import { handleExpectations } from './expectation.ts';
+import { checkFraming } from './framing.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createListener } from './listener.ts';
 import { observeRequest } from './logging.ts';
@@ -35,6 +36,7 @@ import { serviceRoutes } from './routes/service.ts';
 import { lookupRoutes } from './routes/symbols.ts';
 import { verifyRoute } from './routes/verify.ts';
 import { COMPONENTS } from './schemas.ts';
+import { watchReader } from './slow-readers.ts';
 import { Tokens } from './tokens.ts';
 import type { UploadOptions } from './upload.ts';
 import type { Guard, UploadServices } from './upload-route.ts';
@@ -91,7 +93,10 @@ export async function buildApp(
   const refusals = new Refusals(metrics);
   const begin = (request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
+    // Node's parser drops what follows such a request; the client is to know that it was not read.
+    if (request.headers.upgrade !== undefined) reply.header('Connection', 'close');
     observeRequest(request, reply, metrics, refusals);
+    watchReader(reply.raw, config);
     const running = lifecycle.begin();
     whenOver(request.raw, reply.raw, () => running.end());
   };
@@ -108,7 +113,7 @@ export async function buildApp(
       const given = headers['x-request-id'];
       return typeof given === 'string' && PLAIN_ID.test(given) ? given : randomUUID();
     },
-    trustProxy: config.trustProxy.length > 0 ? [...config.trustProxy] : false,
+    trustProxy: config.trustProxy.length > 0 ? trustAddresses(config.trustProxy) : false,
     serverFactory: (handler) => createListener(config, logger, handler),
     // Refusals while shutting down come from the lifecycle, as problems.
     return503OnClosing: false,
@@ -124,16 +129,14 @@ export async function buildApp(
   server.setErrorHandler((error, request, reply) => sendProblem(toProblem(error, reply), request, reply));
   server.addHook('onRequest', (request, reply, done) => {
     begin(request, reply);
+    checkFraming(request.raw);
     done();
   });
   server.addHook('onSend', (request, reply, _payload, done) => {
     // Not under a sender: it would see a reset instead of the answer.
     if (lifecycle.draining && request.raw.complete) reply.header('connection', 'close');
-    // Who does not read what was asked for would keep a place among the uploads for ever.
-    reply.raw.setTimeout(config.stallTimeoutMs);
     done();
   });
-  handleExpectations(server);
 
   if (tracing) await server.register(tracing.plugin);
   server.removeAllContentTypeParsers();
@@ -221,6 +224,7 @@ async function guardUploads(
       ...(store === undefined ? {} : { store }),
       // The limit is fairness among clients; without a count they are served.
       skipOnError: true,
+      keyGenerator: clientKey,
       errorResponseBuilder: (_request, { max, ttl }) =>
         new Problem('rate-limited', `This address may start ${max} uploads a minute. Wait ${Math.ceil(ttl / 1000)} s.`),
     });

@@ -1,10 +1,12 @@
 /** Answers what fails below the routes: bytes that are no HTTP, requests that never come to their end. */
 
 import { randomUUID } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
-import type { Socket } from 'node:net';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { type ConnectionState, connectionState } from './logging.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, Problem, type ProblemCode, problemDocument } from './problem.ts';
+import { connectionOf } from './turns.ts';
 
 /** Codes of Node's HTTP server and parser. Everything else it reports is a malformed request. */
 const CODES: Readonly<Record<string, ProblemCode>> = {
@@ -13,32 +15,73 @@ const CODES: Readonly<Record<string, ProblemCode>> = {
   HPE_INVALID_EOF_STATE: 'body-truncated',
 };
 
+/** How long the rest of a request is read after it was refused, so that the answer is not lost to a reset. */
+const LINGER_MS = 2000;
+
 /** Writes the problem to the socket and closes it; only closes it when nobody can read it or an answer has begun. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  const connection = connectionOf(socket);
+  // Without a connection it is a TLS handshake that failed: an answer would wait for its end forever.
+  if (connection === undefined || error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy(error);
+    return;
+  }
+  // What is wrong is what follows; the answers before it come first.
+  if (connection.owesAnswer) {
+    connection.afterwards(() => answerClientError(error, socket));
+    return;
+  }
   const state = connectionState(socket);
-  if (error.code === 'ECONNRESET' || !socket.writable || isAnswered(state)) {
+  if (isAnswered(state)) {
     socket.destroy(error);
     return;
   }
   const code = CODES[error.code ?? ''] ?? 'bad-request';
-  const { status, explanation } = PROBLEM_KINDS[code];
-  const requestId = state.requestId ?? randomUUID();
-  const body = JSON.stringify(problemDocument(new Problem(code, explanation), requestId));
   // Nearly always the peer is gone then; should it only have stopped sending, it can still read the answer.
-  state.status = code === 'body-truncated' ? PROBLEM_KINDS['client-gone'].status : status;
+  state.status = PROBLEM_KINDS[code === 'body-truncated' ? 'client-gone' : code].status;
+  // A request that is under way ends with its connection.
+  const lingerMs = connection.busy || socket.readableEnded ? 0 : LINGER_MS;
+  writeProblem(socket, new Problem(code, PROBLEM_KINDS[code].explanation), lingerMs);
+}
+
+/** CONNECT is for proxies. Node has given up the connection, so earlier requests on it cannot be answered any more. */
+export function answerConnect(request: IncomingMessage, socket: Duplex): void {
+  socket.on('error', () => {});
+  if (!(socket instanceof Socket) || connectionOf(socket)?.busy !== false) {
+    socket.destroy();
+    return;
+  }
+  const detail = `${request.method} is not taken here: this is no proxy.`;
+  writeProblem(socket, new Problem('method-not-allowed', detail, { headers: { Allow: '' } }), LINGER_MS);
+}
+
+function writeProblem(socket: Socket, problem: Problem, lingerMs: number): void {
+  const requestId = connectionState(socket).requestId ?? randomUUID();
+  const body = JSON.stringify(problemDocument(problem, requestId));
+  const headers = Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`);
+  const close = (): void => {
+    socket.destroy();
+  };
   socket.end(
     [
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
       `Content-Type: ${PROBLEM_MEDIA_TYPE}`,
       `Content-Length: ${Buffer.byteLength(body)}`,
       `X-Request-Id: ${requestId}`,
+      'X-Content-Type-Options: nosniff',
+      ...headers,
       'Connection: close',
       '',
       body,
     ].join('\r\n'),
-    // An answer that the peer does not read must not keep the socket.
-    () => socket.destroy(),
+    lingerMs === 0 ? close : undefined,
   );
+  if (lingerMs === 0) return;
+  socket.removeAllListeners('data');
+  socket.on('data', () => {});
+  socket.once('end', close);
+  // An answer that the peer does not read must not keep the socket.
+  setTimeout(close, lingerMs).unref();
 }
 
 /** Whether the request that failed has its answer, or the beginning of one. It may be answered while its body comes. */

@@ -2,19 +2,54 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { FastifyBaseLogger } from 'fastify';
 import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
+import { answerConnect } from './client-error.ts';
+import { takeTurns } from './turns.ts';
 import { watchFiles } from './watch.ts';
 
 /** Time for the header fields of a request to arrive. */
 const HEADERS_TIMEOUT_MS = 60_000;
+/** Time for a TLS handshake. */
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** One line a minute is enough for whoever watches the log. */
+const TELL_FULL_MS = 60_000;
 /** Timeouts are checked this often, so they fire at most this late. */
 const TIMEOUT_CHECK_MS = 1000;
 
 /** @throws ConfigError when a certificate or key cannot be read or used */
 export function createListener(config: Config, log: FastifyBaseLogger, handler: RequestListener): Server {
+  const server = createAnyServer(config, log);
+  const turns = takeTurns(handler, { lingerTimeoutMs: config.stallTimeoutMs });
+  server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', turns.open);
+  // Requests with an Expect field are routed like all others; without a listener Node would invite every body at once.
+  for (const event of ['request', 'checkContinue', 'checkExpectation']) server.on(event, turns.listener);
+  server.on('connect', answerConnect);
+  limitConnections(server, config, log);
+  return server;
+}
+
+function limitConnections(server: Server, { maxConnections }: Config, log: FastifyBaseLogger): void {
+  // Workers that are full must close a connection, not pass it to each other.
+  Object.assign(server, { maxConnections, dropMaxConnection: true });
+  let toldAt = Number.NEGATIVE_INFINITY;
+  server.on('drop', () => {
+    // Makes room for those who come next.
+    server.closeIdleConnections();
+    const now = performance.now();
+    if (now - toldAt < TELL_FULL_MS) return;
+    toldAt = now;
+    log.warn({ maxConnections }, 'all connections are taken; idle ones were closed');
+  });
+}
+
+function createAnyServer(config: Config, log: FastifyBaseLogger): Server {
   const options = {
+    // Whatever the flags of the process are.
+    insecureHTTPParser: false,
+    // It is refused with a problem instead.
+    requireHostHeader: false,
     connectionsCheckingInterval: Math.min(TIMEOUT_CHECK_MS, config.uploadTimeoutMs),
     // Node swaps the two timeouts when the one for headers is the longer.
     headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.uploadTimeoutMs),
@@ -23,7 +58,7 @@ export function createListener(config: Config, log: FastifyBaseLogger, handler: 
   };
   const { tlsCertFile, tlsKeyFile } = config;
   // They are set together.
-  if (tlsCertFile === null || tlsKeyFile === null) return createServer(options, handler);
+  if (tlsCertFile === null || tlsKeyFile === null) return createServer(options);
 
   const read = () => {
     const cert = nameFailure(SETTINGS.tlsCertFile, () => readFileSync(tlsCertFile));
@@ -35,7 +70,12 @@ export function createListener(config: Config, log: FastifyBaseLogger, handler: 
     }
     return { cert, key };
   };
-  const server = createTlsServer({ ...options, ...read(), minVersion: 'TLSv1.2' }, handler);
+  const server = createTlsServer({
+    ...options,
+    ...read(),
+    minVersion: 'TLSv1.2',
+    handshakeTimeout: Math.min(HANDSHAKE_TIMEOUT_MS, config.uploadTimeoutMs),
+  });
   watchFiles([tlsCertFile, tlsKeyFile], () => {
     try {
       server.setSecureContext({ ...read(), minVersion: 'TLSv1.2' });

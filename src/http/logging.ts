@@ -69,9 +69,7 @@ export function observeRequest(
     );
     metrics.request(route, method, status, elapsedMs / 1000);
     refusals.ended(request, status);
-    Object.assign(state, { status: null, bytesRead, bytesWritten });
-    // One that was cut off may still be answered below the routes.
-    if (finished) state.requestId = null;
+    Object.assign(state, { requestId: null, status: null, bytesRead, bytesWritten });
   });
 }
 

@@ -141,6 +141,17 @@ const HTTP_PROBLEM_KINDS = {
     title: 'Something is wrong with the service',
     explanation: 'This is a defect of the service. Its log has the cause under the request id; please report it.',
   },
+  'transfer-coding-unsupported': {
+    status: 501,
+    title: 'The transfer coding is not supported',
+    explanation:
+      'A body may have the Transfer-Encoding chunked and no other. That it is compressed is said with Content-Encoding.',
+  },
+  'http-version-unsupported': {
+    status: 505,
+    title: 'The HTTP version is not supported',
+    explanation: 'The service takes HTTP/1.1 and HTTP/1.0. A proxy in front of it can take other versions.',
+  },
   'too-busy': {
     status: 503,
     title: 'There is no room for another upload',

@@ -28,6 +28,7 @@ export function shareConfig(config: Config): Config {
     ...config,
     memoryBudgetBytes: shareOf(config, 'memoryBudgetBytes'),
     spoolBudgetBytes: shareOf(config, 'spoolBudgetBytes'),
+    maxConnections: Math.ceil(config.maxConnections / config.workers),
   };
 }
 

@@ -280,6 +280,40 @@ describe('the rate limit', () => {
     expect(await upload(limited, 3)).toEqual([200, 200, 429]);
   });
 
+  test('counts a client behind a proxy once, however the proxy writes its address', async () => {
+    const limited = await start({ BSDSYMS_RATE_LIMIT_PER_MINUTE: '2', BSDSYMS_TRUST_PROXY: '127.0.0.1,10.9.0.0/16' });
+    const codes: number[] = [];
+    for (const address of [
+      '192.0.2.1:1001',
+      '192.0.2.1:1002',
+      '::ffff:192.0.2.1',
+      '[::ffff:192.0.2.1]:9, 10.9.1.1:80',
+    ]) {
+      codes.push(...(await upload(limited, 1, from(address))));
+    }
+    expect(codes).toEqual([200, 200, 429, 429]);
+  });
+
+  test('counts what a proxy writes that is no address as the proxy', async () => {
+    const limited = await start({ BSDSYMS_RATE_LIMIT_PER_MINUTE: '2', BSDSYMS_TRUST_PROXY: '127.0.0.1' });
+    const codes: number[] = [];
+    for (const garbage of ['unknown', '_a1', "'; drop", '192.0.2.1:port']) {
+      codes.push(...(await upload(limited, 1, from(garbage))));
+    }
+    expect(codes).toEqual([200, 200, 429, 429]);
+    expect(await upload(limited, 1)).toEqual([429]);
+  });
+
+  test('counts all addresses of an IPv6 network together', async () => {
+    const limited = await start({ BSDSYMS_RATE_LIMIT_PER_MINUTE: '2', BSDSYMS_TRUST_PROXY: '127.0.0.1' });
+    const codes: number[] = [];
+    for (const host of [':1', 'ffff:1:2:3', ':abcd:0']) {
+      codes.push(...(await upload(limited, 1, from(`2001:db8:0:1:${host}`))));
+    }
+    expect(codes).toEqual([200, 200, 429]);
+    expect(await upload(limited, 1, from('2001:db8:0:2::1'))).toEqual([200]);
+  });
+
   test.each([
     ['nobody', ''],
     ['others only', '10.0.0.0/8,::1'],

@@ -323,6 +323,34 @@ describe('Expect: 100-continue', () => {
     connection.destroy();
   });
 
+  test.each(['100-continue, x=y', 'x=y, 100-continue', 'x="a, b",100-CONTINUE', '100-continue;q=1'])(
+    'among others is seen: %s',
+    async (expect100) => {
+      const connection = await RawConnection.open(service.port);
+      await connection.send(head('POST', '/layout', { 'Content-Length': fitting.length, Expect: expect100 }));
+      expect((await connection.answer()).status).toBe(100);
+      await connection.send(fitting);
+      expect((await connection.answer()).status).toBe(200);
+      connection.destroy();
+    },
+  );
+
+  test('is seen in the second of two fields', async () => {
+    const connection = await RawConnection.open(service.port);
+    const fields = `Expect: x\r\nExpect: 100-continue\r\nContent-Length: ${fitting.length}\r\n`;
+    await connection.send(`POST /layout HTTP/1.1\r\nHost: x\r\n${fields}\r\n`);
+    expect((await connection.answer()).status).toBe(100);
+    connection.destroy();
+  });
+
+  test('is ignored in HTTP/1.0, which has no interim answers', async () => {
+    const connection = await RawConnection.open(service.port);
+    const fields = `Expect: 100-continue\r\nContent-Length: ${fitting.length}\r\n`;
+    await connection.send(`POST /layout HTTP/1.0\r\n${fields}\r\n`, fitting);
+    expect((await connection.answer()).status).toBe(200);
+    expect(await connection.ended()).toBe('');
+  });
+
   test('another expectation is ignored', async () => {
     const connection = await RawConnection.open(service.port);
     await connection.send(head('POST', '/layout', { 'Content-Length': fitting.length, Expect: 'a-miracle' }), fitting);

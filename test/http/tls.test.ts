@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { request as sendTlsRequest } from 'node:https';
-import type { TLSSocket } from 'node:tls';
+import tls, { connect as connectTls, type TLSSocket } from 'node:tls';
+import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config.ts';
@@ -61,11 +62,36 @@ async function refusal(env: Readonly<Record<string, string>>): Promise<unknown> 
   }
 }
 
+/** Which versions of TLS the service speaks with a client that takes them all. */
+async function protocols({ port }: Pick<Service, 'port'>): Promise<Record<string, boolean>> {
+  const spoken: Record<string, boolean> = {};
+  for (const version of ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const) {
+    spoken[version] = await new Promise((resolve) => {
+      const socket = connectTls({
+        port,
+        host: '127.0.0.1',
+        rejectUnauthorized: false,
+        minVersion: version,
+        maxVersion: version,
+        ciphers: 'DEFAULT@SECLEVEL=0',
+      });
+      socket.once('secureConnect', () => {
+        resolve(true);
+        socket.destroy();
+      });
+      socket.once('error', () => resolve(false));
+    });
+  }
+  return spoken;
+}
+
 describe.skipIf(!hasProgram('openssl', 'version'))('with certificates', () => {
   let first: Certificate;
   let second: Certificate;
   let service: Service | undefined;
   beforeAll(() => {
+    // As by --tls-min-v1.0 and --tls-cipher-list: what the service asks for itself must hold.
+    Object.assign(tls, { DEFAULT_MIN_VERSION: 'TLSv1', DEFAULT_CIPHERS: 'DEFAULT@SECLEVEL=0' });
     first = makeCertificate(directory, 'first');
     second = makeCertificate(directory, 'second');
   });
@@ -74,8 +100,8 @@ describe.skipIf(!hasProgram('openssl', 'version'))('with certificates', () => {
     service = undefined;
   });
 
-  async function start({ cert, key }: Certificate): Promise<Service> {
-    service = await startService({ BSDSYMS_TLS_CERT_FILE: cert, BSDSYMS_TLS_KEY_FILE: key });
+  async function start({ cert, key }: Certificate, env: Readonly<Record<string, string>> = {}): Promise<Service> {
+    service = await startService({ BSDSYMS_TLS_CERT_FILE: cert, BSDSYMS_TLS_KEY_FILE: key, ...env });
     return service;
   }
 
@@ -109,6 +135,20 @@ describe.skipIf(!hasProgram('openssl', 'version'))('with certificates', () => {
     expect((await sendTls(secure, [first], '/healthz')).status).toBe(200);
   });
 
+  test.each<[string, Buffer]>([
+    ['that never begins', Buffer.alloc(0)],
+    // A record of type handshake that holds a ClientHello of 512 bytes.
+    ['that never ends', Buffer.from('16030102000100', 'hex')],
+  ])('a handshake %s is ended', async (_what, hello) => {
+    const secure = await start(first, { BSDSYMS_UPLOAD_TIMEOUT_MS: '200' });
+    const connection = await RawConnection.open(secure.port);
+    await connection.send(hello);
+    expect(await connection.ended()).toBe('');
+    const { server } = secure.app.server;
+    await expect.poll(() => promisify(server.getConnections.bind(server))()).toBe(0);
+    expect((await sendTls(secure, [first], '/healthz')).status).toBe(200);
+  });
+
   test('a new certificate is in use soon; one that cannot be used leaves the one before in use', async () => {
     const files = { cert: directory.file('live.cert.pem'), key: directory.file('live.key.pem') };
     copyFileSync(first.cert, files.cert);
@@ -129,6 +169,16 @@ describe.skipIf(!hasProgram('openssl', 'version'))('with certificates', () => {
     }
     await expect.poll(async () => (await sendTls(secure, both, '/healthz')).subject, SOON).toBe('second');
     expect(secure.logText()).not.toContain('PRIVATE');
+    expect(await protocols(secure)).toEqual({ TLSv1: false, 'TLSv1.1': false, 'TLSv1.2': true, 'TLSv1.3': true });
+  });
+
+  test('no TLS before 1.2 is spoken, whatever the defaults of the process are', async () => {
+    expect(await protocols(await start(first))).toEqual({
+      TLSv1: false,
+      'TLSv1.1': false,
+      'TLSv1.2': true,
+      'TLSv1.3': true,
+    });
   });
 
   test.each<[string, () => Record<string, string>]>([

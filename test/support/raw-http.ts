@@ -14,6 +14,7 @@ export class RawConnection {
   readonly #socket: Socket;
   #received: Buffer = Buffer.alloc(0);
   #closed = false;
+  #reset = false;
   #wake: () => void = () => {};
 
   private constructor(socket: Socket) {
@@ -23,7 +24,9 @@ export class RawConnection {
       this.#wake();
     });
     // A reset is an end like any other; what counts is what was received before.
-    socket.on('error', () => {});
+    socket.on('error', () => {
+      this.#reset = true;
+    });
     socket.on('close', () => {
       this.#closed = true;
       this.#wake();
@@ -53,6 +56,11 @@ export class RawConnection {
   /** Reads nothing more. What is sent from now on is nevertheless sent. */
   pause(): void {
     this.#socket.pause();
+  }
+
+  /** Whether the peer has closed it without reading all that was sent. */
+  get wasReset(): boolean {
+    return this.#reset;
   }
 
   /** Ends the sending side only. */

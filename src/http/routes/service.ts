@@ -39,7 +39,9 @@ export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle): void 
     },
   );
 
-  let yaml: string | undefined;
+  // Made once, as bytes that all answers share: a string would be encoded again for each of them.
+  let yaml: Buffer | undefined;
+  let json: Buffer | undefined;
   app.get(
     '/openapi.yaml',
     {
@@ -51,7 +53,7 @@ export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle): void 
       },
     },
     (_request, reply) => {
-      yaml ??= app.swagger({ yaml: true });
+      yaml ??= Buffer.from(app.swagger({ yaml: true }));
       return reply.type('application/yaml').send(yaml);
     },
   );
@@ -71,6 +73,9 @@ export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle): void 
         },
       },
     },
-    () => app.swagger(),
+    (_request, reply) => {
+      json ??= Buffer.from(JSON.stringify(app.swagger()));
+      return reply.type('application/json; charset=utf-8').send(json);
+    },
   );
 }

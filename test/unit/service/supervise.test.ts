@@ -15,11 +15,17 @@ describe('shareConfig', () => {
       BSDSYMS_MAX_IMAGE_BYTES: '1000',
       BSDSYMS_MEMORY_BUDGET_BYTES: '1003',
       BSDSYMS_SPOOL_BUDGET_BYTES: '4000',
+      BSDSYMS_MAX_CONNECTIONS: '1001',
       BSDSYMS_MAX_UPLOADS: '16',
       BSDSYMS_MAX_QUEUED_UPLOADS: '9',
       BSDSYMS_RATE_LIMIT_PER_MINUTE: '60',
     });
-    expect(shareConfig(whole)).toEqual({ ...whole, memoryBudgetBytes: 250, spoolBudgetBytes: 1000 });
+    expect(shareConfig(whole)).toEqual({
+      ...whole,
+      memoryBudgetBytes: 250,
+      spoolBudgetBytes: 1000,
+      maxConnections: 251,
+    });
   });
 
   test('leaves one worker all there is', () => {
@@ -39,6 +45,7 @@ describe('shareConfig', () => {
       workers: integer({ min: 1, max: 256 }),
       memoryBudgetBytes: maxSafeNat(),
       spoolBudgetBytes: maxSafeNat(),
+      maxConnections: integer({ min: 1, max: 1_000_000 }),
     });
     assert(
       property(amounts, (given) => {

@@ -1,0 +1,200 @@
+/**
+ * One request at a time on each connection.
+ *
+ * Node parses all that one read of a socket delivers and passes on every request in it at once: 64 KiB of pipelined
+ * requests become 2,000 running handlers and 2,000 answers in memory, whether or not the client reads any of them. Here
+ * a request waits until the answer before it was handed to the kernel. While one waits, nothing is read from the
+ * socket, so that at most one read of requests waits, and the rest stays with the sender.
+ */
+import { AsyncResource } from 'node:async_hooks';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** Requests that may wait on all connections together, at some 3 KiB each: two reads of the smallest ones. */
+const MAX_WAITING = 4096;
+
+export interface TurnOptions {
+  /** How long a client may pause that still sends after an answer that closes the connection. */
+  readonly lingerTimeoutMs: number;
+  readonly maxWaiting?: number;
+}
+
+/** The requests that wait on all connections of a server. */
+class WaitingRoom {
+  readonly #limit: number;
+  readonly #connections = new Set<Connection>();
+  #count = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** When there is no room, the connection with the most waiting requests is closed: it is not one that hurries. */
+  enter(connection: Connection): void {
+    this.#count += 1;
+    this.#connections.add(connection);
+    if (this.#count <= this.#limit) return;
+    const [longest] = [...this.#connections].sort((a, b) => b.waiting - a.waiting);
+    longest?.close();
+  }
+
+  leave(connection: Connection, count: number): void {
+    this.#count -= count;
+    if (connection.waiting === 0) this.#connections.delete(connection);
+  }
+}
+
+interface Turn {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly begin: () => void;
+}
+
+const connections = new WeakMap<Socket, Connection>();
+
+/** The turns of a connection; undefined for one that never got as far as HTTP. */
+export const connectionOf = (socket: Socket): Connection | undefined => connections.get(socket);
+
+export interface Turns {
+  /** To be called for each connection before its first request. */
+  open(socket: Socket): void;
+  /** Takes the place of the handler. */
+  readonly listener: RequestListener;
+}
+
+/** Calls the handler for one request of a connection at a time, in their order. */
+export function takeTurns(handler: RequestListener, options: TurnOptions): Turns {
+  const room = new WaitingRoom(options.maxWaiting ?? MAX_WAITING);
+  return {
+    open: (socket) => {
+      connections.set(socket, new Connection(socket, room, options.lingerTimeoutMs));
+    },
+    listener: (request, response) => {
+      const begin = (): void => handler(request, response);
+      connections.get(request.socket)?.take({ request, response, begin });
+    },
+  };
+}
+
+export class Connection {
+  readonly #socket: Socket;
+  readonly #room: WaitingRoom;
+  readonly #lingerTimeoutMs: number;
+  #current: Turn | null = null;
+  #queue: Turn[] = [];
+  #paused = false;
+  #afterwards: (() => void) | null = null;
+
+  constructor(socket: Socket, room: WaitingRoom, lingerTimeoutMs: number) {
+    this.#socket = socket;
+    this.#room = room;
+    this.#lingerTimeoutMs = lingerTimeoutMs;
+    socket.once('close', () => this.#drop());
+    // Node resumes a socket whenever it has sent something, or a body is read.
+    socket.on('resume', () => {
+      if (this.#paused) socket.pause();
+    });
+    // Node calls this after an answer that closes the connection.
+    const destroySoon = socket.destroySoon.bind(socket);
+    socket.destroySoon = () => {
+      if (this.#current?.request.complete === false) this.#linger(this.#current.request);
+      else destroySoon();
+    };
+  }
+
+  /** How many requests wait for their turn. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  /** Closes it at once, whatever is still to be answered. */
+  close(): void {
+    this.#socket.destroy();
+    this.#drop();
+  }
+
+  /** Whether an answer is still to be given to a request that has arrived whole. */
+  get owesAnswer(): boolean {
+    return this.#queue.length > 0 || this.#current?.request.complete === true;
+  }
+
+  /** Whether a request is being answered. */
+  get busy(): boolean {
+    return this.#current !== null;
+  }
+
+  /** Calls `action` when all requests so far are answered. Only the first call counts. */
+  afterwards(action: () => void): void {
+    this.#afterwards ??= action;
+  }
+
+  take(turn: Turn): void {
+    // After an answer that closes the connection no request is taken (RFC 9112, section 9.6).
+    if (this.#isOver()) return;
+    if (this.#current === null) this.#begin(turn);
+    else this.#hold(turn);
+  }
+
+  #begin(turn: Turn): void {
+    this.#current = turn;
+    turn.response.once('close', () => this.#end());
+    turn.begin();
+  }
+
+  #hold({ request, response, begin }: Turn): void {
+    // Not in the context of the request before it, whose trace it would continue.
+    this.#queue.push({ request, response, begin: AsyncResource.bind(begin) });
+    this.#paused = true;
+    this.#socket.pause();
+    this.#room.enter(this);
+  }
+
+  #end(): void {
+    if (this.#isOver()) this.#drop();
+    else if (this.#queue.length === 0 && this.#afterwards === null) this.#current = null;
+    // In another turn of the event loop, so that a connection with many requests keeps no other one waiting.
+    else setImmediate(() => this.#next());
+  }
+
+  #next(): void {
+    if (this.#isOver()) {
+      this.#drop();
+      return;
+    }
+    const next = this.#queue.shift();
+    if (next === undefined) {
+      this.#current = null;
+      this.#afterwards?.();
+      return;
+    }
+    this.#room.leave(this, 1);
+    if (this.#queue.length === 0) {
+      this.#paused = false;
+      this.#socket.resume();
+    }
+    this.#begin(next);
+  }
+
+  #drop(): void {
+    const dropped = this.#queue.length;
+    this.#queue = [];
+    this.#room.leave(this, dropped);
+    this.#current = null;
+    this.#afterwards = null;
+    this.#paused = false;
+  }
+
+  #isOver(): boolean {
+    return this.#socket.destroyed || this.#socket.writableEnded;
+  }
+
+  /**
+   * Ends only the sending side, and drops the rest of the body. Closing a socket with unread bytes resets the
+   * connection, and the client may lose the answer. The time for a whole request bounds it.
+   */
+  #linger(request: IncomingMessage): void {
+    this.#socket.end();
+    this.#socket.setTimeout(this.#lingerTimeoutMs);
+    request.once('close', () => this.#socket.destroy());
+  }
+}

@@ -1,0 +1,203 @@
+/** Turns of requests, with a bare server of Node's. What the service makes of them: test/http/pipelining.test.ts. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { afterEach, describe, expect, test } from 'vitest';
+import { connectionOf, type TurnOptions, takeTurns } from '../../../src/http/turns.ts';
+import { head, RawConnection } from '../../support/raw-http.ts';
+import { eventually, outcome } from '../../support/uploads.ts';
+
+let server: Server;
+afterEach(() => {
+  server.closeAllConnections();
+  server.close();
+});
+
+async function start(handler: RequestListener, options: Partial<TurnOptions> = {}): Promise<RawConnection> {
+  server = createServer({ requestTimeout: 600_000 });
+  const turns = takeTurns(handler, { lingerTimeoutMs: 600_000, ...options });
+  server.on('connection', turns.open);
+  server.on('request', turns.listener);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return open();
+}
+
+const open = (): Promise<RawConnection> => RawConnection.open((server.address() as AddressInfo).port);
+
+/** Keeps what it is called for, until it is told to answer. */
+class Handler {
+  readonly begun: { readonly request: IncomingMessage; readonly response: ServerResponse }[] = [];
+
+  readonly listener: RequestListener = (request, response) => {
+    this.begun.push({ request, response });
+  };
+
+  get paths(): (string | undefined)[] {
+    return this.begun.map(({ request }) => request.url);
+  }
+
+  answer(at: number): void {
+    this.begun[at]?.response.end('answered');
+  }
+
+  begins(count: number): Promise<void> {
+    return eventually(`${count} have begun`, () => this.begun.length === count);
+  }
+}
+
+const gets = (count: number): string => Array.from({ length: count }, (_, index) => head('GET', `/${index}`)).join('');
+
+test('the next one begins when the answer before it is finished', async () => {
+  const handler = new Handler();
+  const connection = await start(handler.listener);
+  await connection.send(gets(3));
+  await handler.begins(1);
+  expect(await outcome(handler.begins(2))).toBe('pending');
+  handler.answer(0);
+  await handler.begins(2);
+  handler.answer(1);
+  await handler.begins(3);
+  handler.answer(2);
+  for (let round = 0; round < 3; round++) expect((await connection.answer()).text).toBe('answered');
+  expect(handler.paths).toEqual(['/0', '/1', '/2']);
+  connection.destroy();
+});
+
+test('what one request carries along is not carried on by the next', async () => {
+  const storage = new AsyncLocalStorage<string>();
+  const seen: (string | undefined)[] = [];
+  const connection = await start((request, response) => {
+    seen.push(storage.getStore());
+    storage.enterWith(`of ${request.url}`);
+    setImmediate(() => response.end());
+  });
+  await connection.send(gets(3));
+  for (let round = 0; round < 3; round++) await connection.answer();
+  expect(seen).toEqual([undefined, undefined, undefined]);
+  connection.destroy();
+});
+
+test('of a connection that is gone none begins any more', async () => {
+  const handler = new Handler();
+  const connection = await start(handler.listener);
+  await connection.send(gets(5));
+  await handler.begins(1);
+  const closed = once(handler.begun[0]?.response ?? server, 'close');
+  handler.begun[0]?.request.socket.destroy();
+  await closed;
+  expect(await outcome(handler.begins(2))).toBe('pending');
+});
+
+test('after an answer that closes the connection none begins any more', async () => {
+  const handler = new Handler();
+  const connection = await start(handler.listener);
+  await connection.send(gets(3));
+  await handler.begins(1);
+  handler.begun[0]?.response.setHeader('Connection', 'close');
+  handler.answer(0);
+  expect((await connection.answer()).headers['connection']).toBe('close');
+  expect(await connection.ended()).toBe('');
+  expect(handler.paths).toEqual(['/0']);
+});
+
+test('the body of one that waits is there when it begins', async () => {
+  const bodies: string[] = [];
+  const connection = await start((request, response) => {
+    let body = '';
+    request.on('data', (data: Buffer) => {
+      body += data.toString();
+    });
+    request.on('end', () => {
+      bodies.push(body);
+      setImmediate(() => response.end());
+    });
+  });
+  const texts = ['first', 'x'.repeat(500_000), '', 'y'.repeat(100_000)];
+  await connection.send(texts.map((text) => head('POST', '/', { 'Content-Length': text.length }) + text).join(''));
+  for (const _ of texts) await connection.answer();
+  expect(bodies).toEqual(texts);
+  connection.destroy();
+});
+
+describe('when too many wait', () => {
+  test('the connection with the most of them is closed, and the others go on', async () => {
+    const handler = new Handler();
+    const modest = await start(handler.listener, { maxWaiting: 10 });
+    await modest.send(gets(4));
+    await handler.begins(1);
+    const greedy = await open();
+    await greedy.send(gets(9));
+    expect(await greedy.ended()).toBe('');
+    handler.answer(0);
+    // The second one that began was the other connection's.
+    for (let at = 2; at < 5; at++) {
+      await handler.begins(at + 1);
+      handler.answer(at);
+    }
+    for (let round = 0; round < 4; round++) expect((await modest.answer()).text).toBe('answered');
+    modest.destroy();
+  });
+
+  test('it is so even if the one that comes last is not the greedy one', async () => {
+    const handler = new Handler();
+    const greedy = await start(handler.listener, { maxWaiting: 10 });
+    await greedy.send(gets(11));
+    await handler.begins(1);
+    const modest = await open();
+    await modest.send(gets(2));
+    expect(await greedy.ended()).toBe('');
+    await handler.begins(2);
+    handler.answer(1);
+    await handler.begins(3);
+    handler.answer(2);
+    for (let round = 0; round < 2; round++) expect((await modest.answer()).text).toBe('answered');
+    modest.destroy();
+  });
+
+  test('there is room again for as many', async () => {
+    const connection = await start((_request, response) => response.end('answered'), { maxWaiting: 10 });
+    for (let round = 0; round < 5; round++) {
+      await connection.send(gets(10));
+      for (let answers = 0; answers < 10; answers++) expect((await connection.answer()).text).toBe('answered');
+      const dropped = await open();
+      await dropped.send(gets(200));
+      expect(await dropped.ended()).not.toContain('500');
+    }
+    connection.destroy();
+  });
+});
+
+describe('an answer that closes the connection while the body still comes', () => {
+  const closing: RequestListener = (_request, response) => {
+    response.setHeader('Connection', 'close');
+    response.end('refused');
+  };
+  const BODY = new Uint8Array(8 << 20);
+  const announced = head('POST', '/', { 'Content-Length': BODY.length });
+
+  test('is followed by the end of the connection when all of it has come', async () => {
+    const connection = await start(closing);
+    await connection.send(announced);
+    expect((await connection.answer()).text).toBe('refused');
+    for (let at = 0; at < BODY.length; at += 1 << 20) await connection.send(BODY.subarray(at, at + (1 << 20)));
+    expect(await connection.ended()).toBe('');
+    expect(connection.wasReset).toBe(false);
+  });
+
+  test('is followed by the end of the connection when nothing more comes', async () => {
+    const connection = await start(closing, { lingerTimeoutMs: 100 });
+    const [socket] = (await Promise.all([once(server, 'request'), connection.send(announced)]))[0] as [IncomingMessage];
+    expect((await connection.answer()).text).toBe('refused');
+    const closed = once(socket.socket, 'close');
+    await closed;
+    connection.destroy();
+  });
+});
+
+test('a socket that never got as far as HTTP has no turns', async () => {
+  const connection = await start(() => {});
+  expect(connectionOf({} as Socket)).toBeUndefined();
+  connection.destroy();
+});
