@@ -175,10 +175,11 @@ export const SETTING_KEYS = Object.keys(SETTINGS) as (keyof typeof SETTINGS)[];
 /** The settings in use. */
 export type Config = Readonly<{ [Key in keyof typeof SETTINGS]: (typeof SETTINGS)[Key]['fallback'] }>;
 
-/** A worker's part of a budget. */
+type Budget = 'memoryBudgetBytes' | 'spoolBudgetBytes' | 'maxConnections';
+
+/** A worker's part of what is divided among them. */
 export const shareOf = (config: Pick<Config, 'workers' | Budget>, budget: Budget): number =>
   Math.floor(config[budget] / config.workers);
-type Budget = 'memoryBudgetBytes' | 'spoolBudgetBytes';
 
 /** What must hold between settings that are each usable. */
 interface Relation {
@@ -206,6 +207,15 @@ export const RELATIONS: readonly Relation[] = [
         `an image of ${config.maxImageBytes} bytes fits neither into ${show(config, 'memoryBudgetBytes')} nor into ${show(config, 'spoolBudgetBytes')}${each}`,
       );
     },
+  },
+  {
+    settings: ['maxConnections', 'workers'],
+    rule: 'Connections are divided among the workers, and each needs one at least.',
+    objection: (config) =>
+      unless(
+        config.maxConnections >= config.workers,
+        `${config.maxConnections} is less than one connection for each of ${show(config, 'workers')}`,
+      ),
   },
   {
     settings: ['queueTimeoutMs', 'uploadTimeoutMs'],

@@ -28,7 +28,7 @@ export function shareConfig(config: Config): Config {
     ...config,
     memoryBudgetBytes: shareOf(config, 'memoryBudgetBytes'),
     spoolBudgetBytes: shareOf(config, 'spoolBudgetBytes'),
-    maxConnections: Math.ceil(config.maxConnections / config.workers),
+    maxConnections: shareOf(config, 'maxConnections'),
   };
 }
 

@@ -177,6 +177,11 @@ describe('settings that cannot work together', () => {
     ],
     ['an image that no part of a budget holds', { BSDSYMS_WORKERS: '5' }, ['maxImageBytes', 'workers']],
     [
+      'fewer connections than workers',
+      { BSDSYMS_WORKERS: '4', BSDSYMS_MAX_CONNECTIONS: '3' },
+      ['maxConnections', 'workers'],
+    ],
+    [
       'a wait in the queue that is longer than the request may be',
       { BSDSYMS_QUEUE_TIMEOUT_MS: '300000' },
       ['queueTimeoutMs', 'uploadTimeoutMs'],
@@ -192,7 +197,7 @@ describe('settings that cannot work together', () => {
   test.each<Readonly<Record<string, string>>>([
     { BSDSYMS_SPOOL_BUDGET_BYTES: String(2 * GiB), BSDSYMS_MEMORY_BUDGET_BYTES: '0' },
     { BSDSYMS_SPOOL_BUDGET_BYTES: '0', BSDSYMS_MEMORY_BUDGET_BYTES: String(2 * GiB) },
-    { BSDSYMS_WORKERS: '4' },
+    { BSDSYMS_WORKERS: '4', BSDSYMS_MAX_CONNECTIONS: '4' },
     { BSDSYMS_WORKERS: '5', BSDSYMS_SPOOL_BUDGET_BYTES: String(10 * GiB) },
     { BSDSYMS_QUEUE_TIMEOUT_MS: '299999' },
     { BSDSYMS_QUEUE_TIMEOUT_MS: '300000', BSDSYMS_MAX_QUEUED_UPLOADS: '0' },

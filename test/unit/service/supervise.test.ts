@@ -6,7 +6,7 @@ import { shareConfig } from '../../../src/service/supervise.ts';
 
 const config = (env: Readonly<Record<string, string>>): Config => loadConfig(env);
 
-const BUDGETS = ['memoryBudgetBytes', 'spoolBudgetBytes'] as const;
+const BUDGETS = ['memoryBudgetBytes', 'spoolBudgetBytes', 'maxConnections'] as const;
 
 describe('shareConfig', () => {
   test('divides the budgets, and leaves alone what is counted for all workers', () => {
@@ -24,7 +24,7 @@ describe('shareConfig', () => {
       ...whole,
       memoryBudgetBytes: 250,
       spoolBudgetBytes: 1000,
-      maxConnections: 251,
+      maxConnections: 250,
     });
   });
 
@@ -40,7 +40,7 @@ describe('shareConfig', () => {
     expect(whole).toEqual(copy);
   });
 
-  test('budgets never add up to more than the whole, and what is lost is less than a byte a worker', () => {
+  test('budgets never add up to more than the whole, and what is lost is less than one a worker', () => {
     const amounts = record({
       workers: integer({ min: 1, max: 256 }),
       memoryBudgetBytes: maxSafeNat(),
