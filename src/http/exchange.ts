@@ -2,39 +2,48 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** What is to be called when a connection is closed. One listener for all requests of it, which may be many (pipelining). */
-const waiting = new WeakMap<Socket, Set<() => void>>();
+/** What is to be called when an answer is over: one listener for all of it, however many wait. */
+const waiting = new WeakMap<ServerResponse, (() => void)[]>();
+/** The answers that are not over, by connection: one listener for all of them, which may be many (pipelining). */
+const open = new WeakMap<Socket, Set<ServerResponse>>();
 
 /**
  * Calls back once, when the answer has been sent to its end or never will be; at once when it is so already.
  *
- * 'close' of the response alone does not tell: before Node 24 it is never emitted for a response that waits behind another
+ * 'close' of the response alone is not enough. Before Node 24 it is never emitted for a response that waits for another
  * one of its connection when that is destroyed, and it is too late for a listener when the connection is gone before
  * anything was routed.
  */
-export function whenOver(request: IncomingMessage, response: ServerResponse, callback: () => void): void {
-  const { socket } = request;
+export function whenOver({ socket }: IncomingMessage, response: ServerResponse, callback: () => void): void {
   if (response.destroyed || socket.destroyed) {
     callback();
     return;
   }
-  const callbacks = callbacksOf(socket);
-  const end = (): void => {
-    response.off('close', end);
-    callbacks.delete(end);
-    callback();
-  };
-  response.once('close', end);
-  callbacks.add(end);
+  const callbacks = waiting.get(response);
+  if (callbacks !== undefined) {
+    callbacks.push(callback);
+    return;
+  }
+  waiting.set(response, [callback]);
+  response.once('close', () => end(response));
+  responsesOf(socket).add(response);
 }
 
-function callbacksOf(socket: Socket): Set<() => void> {
-  const known = waiting.get(socket);
+function responsesOf(socket: Socket): Set<ServerResponse> {
+  const known = open.get(socket);
   if (known !== undefined) return known;
-  const callbacks = new Set<() => void>();
-  waiting.set(socket, callbacks);
+  const responses = new Set<ServerResponse>();
+  open.set(socket, responses);
   socket.once('close', () => {
-    for (const end of callbacks) end();
+    for (const response of responses) end(response);
   });
-  return callbacks;
+  return responses;
+}
+
+function end(response: ServerResponse): void {
+  const callbacks = waiting.get(response);
+  if (callbacks === undefined) return;
+  waiting.delete(response);
+  open.get(response.req.socket)?.delete(response);
+  for (const callback of callbacks) callback();
 }

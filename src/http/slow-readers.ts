@@ -1,5 +1,6 @@
 /** Cuts off clients that take an answer too slowly: what they hold, others wait for. */
 import type { ServerResponse } from 'node:http';
+import { whenOver } from './exchange.ts';
 
 export interface ReadingLimits {
   /** How far a client may fall behind the least rate. */
@@ -42,5 +43,5 @@ export function watchReader(response: ServerResponse, limits: ReadingLimits): vo
     if (behindMs >= stallTimeoutMs + toMs(UNSEEN_BYTES + waitingBytes)) socket.destroy();
   };
   const timer = setInterval(check, checkMs).unref();
-  response.once('close', () => clearInterval(timer));
+  whenOver(response.req, response, () => clearInterval(timer));
 }

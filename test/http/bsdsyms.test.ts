@@ -127,6 +127,16 @@ describe('the blob', () => {
     expect(bodyOf(response).equals(blob)).toBe(true);
   });
 
+  test('is sent without a warning of too many listeners', async () => {
+    const warnings: string[] = [];
+    const listener = ({ name }: Error): void => void warnings.push(name);
+    process.on('warning', listener);
+    await upload('/bsdsyms', kernel({ symbols: 20_000 }));
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', listener);
+    expect(warnings).toEqual([]);
+  });
+
   test('carries the codes of its warnings', async () => {
     const response = await upload('/bsdsyms', oddImage);
     expect(response.status).toBe(200);
