@@ -80,10 +80,10 @@ export {
   type Loader,
   type LoadOptions,
   loadSymbols,
-  type PlannedTable,
   type SymbolLoad,
   type SymbolPlan,
 } from './xen/loaders/bsdsyms.ts';
+export type { PlannedTable } from './xen/loaders/layout.ts';
 export type { GuestKind, GuestParameters, NoteName, XenNotes } from './xen/notes/walk.ts';
 export type { Extent } from './xen/plan.ts';
 export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/segments.ts';
