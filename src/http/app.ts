@@ -93,7 +93,7 @@ export async function buildApp(
   const refusals = new Refusals(metrics);
   const begin = (request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
-    // Node's parser drops what follows such a request; the client is to know that it was not read.
+    // Node's parser drops the bytes after such a request. Closing tells the client that they were not read.
     if (request.headers.upgrade !== undefined) reply.header('Connection', 'close');
     observeRequest(request, reply, metrics, refusals);
     watchReader(reply.raw, config);

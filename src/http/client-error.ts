@@ -15,8 +15,8 @@ const CODES: Readonly<Record<string, ProblemCode>> = {
   HPE_INVALID_EOF_STATE: 'body-truncated',
 };
 
-/** How long the rest of a request is read after it was refused, so that the answer is not lost to a reset. */
-const LINGER_MS = 2000;
+/** How long a connection may last after its last answer: to be read, and so that no reset overtakes it. */
+const LINGER_MS = 5000;
 
 /** Writes the problem to the socket and closes it; only closes it when nobody can read it or an answer has begun. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
@@ -26,7 +26,7 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
     socket.destroy(error);
     return;
   }
-  // What is wrong is what follows; the answers before it come first.
+  // The error is in what follows a complete request, whose answer comes first.
   if (connection.owesAnswer) {
     connection.afterwards(() => answerClientError(error, socket));
     return;
@@ -39,9 +39,9 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
   const code = CODES[error.code ?? ''] ?? 'bad-request';
   // Nearly always the peer is gone then; should it only have stopped sending, it can still read the answer.
   state.status = PROBLEM_KINDS[code === 'body-truncated' ? 'client-gone' : code].status;
-  // A request that is under way ends with its connection.
-  const lingerMs = connection.busy || socket.readableEnded ? 0 : LINGER_MS;
-  writeProblem(socket, new Problem(code, PROBLEM_KINDS[code].explanation), lingerMs);
+  // A request that is under way holds its slot until the connection is closed, so do not delay that.
+  const lingers = !connection.busy && !socket.readableEnded;
+  writeProblem(socket, new Problem(code, PROBLEM_KINDS[code].explanation), lingers);
 }
 
 /** CONNECT is for proxies. Node has given up the connection, so earlier requests on it cannot be answered any more. */
@@ -52,10 +52,10 @@ export function answerConnect(request: IncomingMessage, socket: Duplex): void {
     return;
   }
   const detail = `${request.method} is not taken here: this is no proxy.`;
-  writeProblem(socket, new Problem('method-not-allowed', detail, { headers: { Allow: '' } }), LINGER_MS);
+  writeProblem(socket, new Problem('method-not-allowed', detail, { headers: { Allow: '' } }), true);
 }
 
-function writeProblem(socket: Socket, problem: Problem, lingerMs: number): void {
+function writeProblem(socket: Socket, problem: Problem, lingers: boolean): void {
   const requestId = connectionState(socket).requestId ?? randomUUID();
   const body = JSON.stringify(problemDocument(problem, requestId));
   const headers = Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`);
@@ -74,14 +74,15 @@ function writeProblem(socket: Socket, problem: Problem, lingerMs: number): void 
       '',
       body,
     ].join('\r\n'),
-    lingerMs === 0 ? close : undefined,
+    lingers ? undefined : close,
   );
-  if (lingerMs === 0) return;
+  // An answer that the peer does not read must not keep the socket.
+  setTimeout(close, LINGER_MS).unref();
+  if (!lingers) return;
+  // The parser has given up; what still comes is read and dropped.
   socket.removeAllListeners('data');
   socket.on('data', () => {});
   socket.once('end', close);
-  // An answer that the peer does not read must not keep the socket.
-  setTimeout(close, lingerMs).unref();
 }
 
 /** Whether the request that failed has its answer, or the beginning of one. It may be answered while its body comes. */

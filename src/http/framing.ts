@@ -35,7 +35,7 @@ function checkTransferCoding(httpVersion: string, codings: string | undefined): 
   if (codings === undefined) return;
   if (httpVersion === '1.0') throw refusal('bad-request', 'An HTTP/1.0 request cannot have a Transfer-Encoding.');
   if (codings.trim().toLowerCase() !== 'chunked') {
-    const detail = 'The only transfer coding is chunked. Say with Content-Encoding that the body is compressed.';
+    const detail = 'The only transfer coding is chunked. Use Content-Encoding for a compressed body.';
     throw refusal('transfer-coding-unsupported', detail);
   }
 }

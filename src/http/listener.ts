@@ -13,7 +13,7 @@ import { watchFiles } from './watch.ts';
 const HEADERS_TIMEOUT_MS = 60_000;
 /** Time for a TLS handshake. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
-/** One line a minute is enough for whoever watches the log. */
+/** Time between two log lines about the same shortage. */
 const TELL_FULL_MS = 60_000;
 /** Timeouts are checked this often, so they fire at most this late. */
 const TIMEOUT_CHECK_MS = 1000;
@@ -35,7 +35,7 @@ function limitConnections(server: Server, { maxConnections }: Config, log: Fasti
   Object.assign(server, { maxConnections, dropMaxConnection: true });
   let toldAt = Number.NEGATIVE_INFINITY;
   server.on('drop', () => {
-    // Makes room for those who come next.
+    // Makes room for the next clients.
     server.closeIdleConnections();
     const now = performance.now();
     if (now - toldAt < TELL_FULL_MS) return;

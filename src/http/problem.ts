@@ -122,7 +122,9 @@ const HTTP_PROBLEM_KINDS = {
   'client-gone': {
     status: 499,
     title: 'The client went away',
-    explanation: 'The connection was closed before the request was complete. This code is seen in logs only.',
+    explanation:
+      'The connection was closed before the request and its answer were complete, by the client or because it read the ' +
+      'answer more slowly than BSDSYMS_MIN_ANSWER_BYTES_PER_SECOND. This code is seen in logs only.',
   },
   'rate-limited': {
     status: 429,
@@ -145,7 +147,7 @@ const HTTP_PROBLEM_KINDS = {
     status: 501,
     title: 'The transfer coding is not supported',
     explanation:
-      'A body may have the Transfer-Encoding chunked and no other. That it is compressed is said with Content-Encoding.',
+      'A body may have the Transfer-Encoding chunked and no other. Use Content-Encoding for a compressed body.',
   },
   'http-version-unsupported': {
     status: 505,

@@ -1,10 +1,10 @@
 /**
  * One request at a time on each connection.
  *
- * Node parses all that one read of a socket delivers and passes on every request in it at once: 64 KiB of pipelined
- * requests become 2,000 running handlers and 2,000 answers in memory, whether or not the client reads any of them. Here
- * a request waits until the answer before it was handed to the kernel. While one waits, nothing is read from the
- * socket, so that at most one read of requests waits, and the rest stays with the sender.
+ * Node parses one read of a socket as a whole and emits every request in it at once: 64 KiB of pipelined requests become
+ * 2,000 running handlers and 2,000 answers in memory, whether or not the client reads them. Here a request waits until
+ * the kernel has taken the answer before it. The socket is not read while a request waits, so at most one read of
+ * requests waits, and the rest stays with the sender.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
@@ -29,13 +29,16 @@ class WaitingRoom {
     this.#limit = limit;
   }
 
-  /** When there is no room, the connection with the most waiting requests is closed: it is not one that hurries. */
+  /** When the room is full, the connection with the most waiting requests is closed. */
   enter(connection: Connection): void {
     this.#count += 1;
     this.#connections.add(connection);
     if (this.#count <= this.#limit) return;
-    const [longest] = [...this.#connections].sort((a, b) => b.waiting - a.waiting);
-    longest?.close();
+    let longest = connection;
+    for (const other of this.#connections) {
+      if (other.waiting > longest.waiting) longest = other;
+    }
+    longest.close();
   }
 
   leave(connection: Connection, count: number): void {
@@ -57,7 +60,7 @@ export const connectionOf = (socket: Socket): Connection | undefined => connecti
 
 export interface Turns {
   /** To be called for each connection before its first request. */
-  open(socket: Socket): void;
+  readonly open: (socket: Socket) => void;
   /** Takes the place of the handler. */
   readonly listener: RequestListener;
 }
@@ -89,7 +92,6 @@ export class Connection {
     this.#socket = socket;
     this.#room = room;
     this.#lingerTimeoutMs = lingerTimeoutMs;
-    socket.once('close', () => this.#drop());
     // Node resumes a socket whenever it has sent something, or a body is read.
     socket.on('resume', () => {
       if (this.#paused) socket.pause();
@@ -115,7 +117,7 @@ export class Connection {
 
   /** Whether an answer is still to be given to a request that has arrived whole. */
   get owesAnswer(): boolean {
-    return this.#queue.length > 0 || this.#current?.request.complete === true;
+    return this.#current?.request.complete === true;
   }
 
   /** Whether a request is being answered. */
@@ -126,6 +128,7 @@ export class Connection {
   /** Calls `action` when all requests so far are answered. Only the first call counts. */
   afterwards(action: () => void): void {
     this.#afterwards ??= action;
+    this.#stopReading();
   }
 
   take(turn: Turn): void {
@@ -144,14 +147,12 @@ export class Connection {
   #hold({ request, response, begin }: Turn): void {
     // Not in the context of the request before it, whose trace it would continue.
     this.#queue.push({ request, response, begin: AsyncResource.bind(begin) });
-    this.#paused = true;
-    this.#socket.pause();
+    this.#stopReading();
     this.#room.enter(this);
   }
 
   #end(): void {
-    if (this.#isOver()) this.#drop();
-    else if (this.#queue.length === 0 && this.#afterwards === null) this.#current = null;
+    if (this.#queue.length === 0 && this.#afterwards === null) this.#current = null;
     // In another turn of the event loop, so that a connection with many requests keeps no other one waiting.
     else setImmediate(() => this.#next());
   }
@@ -162,17 +163,26 @@ export class Connection {
       return;
     }
     const next = this.#queue.shift();
+    if (this.#queue.length === 0 && (next === undefined || this.#afterwards === null)) this.#readOn();
     if (next === undefined) {
+      const action = this.#afterwards;
       this.#current = null;
-      this.#afterwards?.();
+      this.#afterwards = null;
+      action?.();
       return;
     }
     this.#room.leave(this, 1);
-    if (this.#queue.length === 0) {
-      this.#paused = false;
-      this.#socket.resume();
-    }
     this.#begin(next);
+  }
+
+  #stopReading(): void {
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  #readOn(): void {
+    this.#paused = false;
+    this.#socket.resume();
   }
 
   #drop(): void {

@@ -10,10 +10,11 @@ import {
   send,
   settled,
   startService,
+  uploading,
   verdict,
 } from '../support/http.ts';
 import { chunk, RawConnection } from '../support/raw-http.ts';
-import { MIB, pieces } from '../support/uploads.ts';
+import { eventually, MIB, pieces, SlowSender } from '../support/uploads.ts';
 
 const image = kernel({ symbols: 20 }).bytes;
 const chunked = Buffer.concat([chunk(image), chunk(new Uint8Array())]);
@@ -51,7 +52,7 @@ describe('is refused:', () => {
       'gzip as a transfer coding',
       501,
       'transfer-coding-unsupported',
-      [POST, HOST, `${CHUNKED.replace(':', ': gzip,')}`],
+      [POST, HOST, CHUNKED.replace(':', ': gzip,')],
       chunked,
     ],
     [
@@ -138,16 +139,30 @@ describe('is taken:', () => {
   });
 });
 
-test('CONNECT while a request is answered ends the connection, and nothing else', async () => {
-  const connection = await ask([POST, HOST, length(image.length)], image);
+test('CONNECT while a request is answered ends the connection without a word', async () => {
+  const full = await startService({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_QUEUE_TIMEOUT_MS: '600000' });
+  const sender = await SlowSender.start(full.port, image);
+  await uploading(full);
+  const connection = await RawConnection.open(full.port);
+  await connection.send(Buffer.concat([Buffer.from(`${POST}\r\n${HOST}\r\n${length(image.length)}\r\n\r\n`), image]));
+  await eventually('it waits for a place', () => full.app.upload.admission.queued === 1);
   await connection.send('CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n');
-  await connection.ended();
-  expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
-  expect((await send(service, '/healthz')).status).toBe(200);
+  expect(await connection.ended()).toBe('');
+  sender.stop();
+  expect(await settled(full)).toEqual(NOTHING_OCCUPIED);
+  await full.close();
 });
 
 test('the flags of the process do not make the parser lenient', () => {
   expect(service.app.server.server).toMatchObject({ insecureHTTPParser: false });
+});
+
+test('a head that is far too long is read on after its refusal, and resets nothing', async () => {
+  const connection = await ask([`GET /${'x'.repeat(20_000)}`]);
+  expect((await connection.answer()).status).toBe(431);
+  for (let round = 0; round < 4; round++) await connection.send('x'.repeat(MIB));
+  expect(await connection.ended()).toBe('');
+  expect(connection.wasReset).toBe(false);
 });
 
 describe('a refusal that closes the connection', () => {

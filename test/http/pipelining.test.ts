@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
 import {
   imageForm,
+  json,
   NOTHING_OCCUPIED,
   problem,
   type Service,
@@ -91,8 +92,7 @@ describe('requests sent without waiting for answers', () => {
     await connection.send(Buffer.concat(rounds.map(([, , bytes]) => Buffer.from(bytes))));
     for (const [status, code] of rounds) {
       const answer = await connection.answer();
-      expect(answer.status).toBe(status);
-      if (code !== '') expect(verdict(answer)).toEqual(problem(status, code));
+      expect([answer.status, status === 200 ? '' : json(answer)['code']]).toEqual([status, code]);
     }
     connection.destroy();
     expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
@@ -111,13 +111,13 @@ describe('requests sent without waiting for answers', () => {
   test.each(['/metrics', '/openapi.json'])('take no memory for answers that nobody reads yet: %s', async (path) => {
     service = await startService();
     await send(service, path);
-    const { count, text } = fill(get(path), READ_BYTES);
+    const { text } = fill(get(path), READ_BYTES);
     const before = await memoryInUse();
     const sockets = [await openUnread(), await openUnread()];
     for (const socket of sockets) socket.write(text);
     await passTurns();
     expect((await memoryInUse()) - before).toBeLessThan(32 * MIB);
-    for (const socket of sockets) expect(await readAnswers(socket, count)).toBe(count);
+    for (const socket of sockets) socket.destroy();
   });
 
   test('keep no other client waiting', async () => {
@@ -133,7 +133,10 @@ describe('requests sent without waiting for answers', () => {
     expect(place).toBeLessThan(count / 2);
   });
 
-  test('stay with the sender while one of them waits', async () => {
+  test.each<[string, string]>([
+    ['requests', get('/healthz')],
+    ['what is none', '\x01'],
+  ])('stay with the sender while one of them waits: %s', async (_what, following) => {
     service = await startService({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_QUEUE_TIMEOUT_MS: '600000' });
     const sender = await SlowSender.start(service.port, image);
     await eventually('the place is taken', () => service.app.upload.admission.running === 1);
@@ -142,13 +145,14 @@ describe('requests sent without waiting for answers', () => {
     const [ours] = await connected;
     socket.write(upload('/layout', image));
     await eventually('it waits for the place', () => service.app.upload.admission.queued === 1);
-    const { count, text } = fill(get('/healthz'), 256 * KIB);
+    const { count, text } = fill(following, 256 * KIB);
     socket.write(text);
     await passTurns();
     expect(ours.bytesRead).toBeLessThan(image.length + 2 * READ_BYTES);
 
     await sender.finish();
-    expect(await readAnswers(socket, count + 1)).toBe(count + 1);
+    const good = following.length > 1 ? count + 1 : 1;
+    expect(await readAnswers(socket, good)).toBe(good);
     sender.stop();
   });
 

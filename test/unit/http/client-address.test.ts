@@ -2,6 +2,9 @@ import { assert, ipV4, ipV6, nat, property } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { clientKey, parseAddress, trustAddresses } from '../../../src/http/client-address.ts';
 
+const isSame = (one: string, other: string): void => expect(parseAddress(one)).toEqual(parseAddress(other));
+const keyOf = (ip: string): string => clientKey({ ip });
+
 describe('an address', () => {
   test.each([
     ['192.0.2.1', '192.0.2.1'],
@@ -52,7 +55,6 @@ describe('an address', () => {
   });
 
   test('is the same with and without a port', () => {
-    const isSame = (one: string, other: string): void => expect(parseAddress(one)).toEqual(parseAddress(other));
     assert(
       property(ipV4(), ipV6(), nat(65_535), (four, six, port) => {
         isSame(`${four}:${port}`, four);
@@ -85,8 +87,6 @@ describe('an address is trusted', () => {
 });
 
 describe('the key of a client', () => {
-  const keyOf = (ip: string): string => clientKey({ ip });
-
   test.each([
     ['192.0.2.1', '192.0.2.1'],
     ['::ffff:192.0.2.1', '192.0.2.1'],

@@ -36,7 +36,9 @@ test.each(['/problems', '/problems/not-elf'])('%s', async (url) => {
 });
 
 test.each(['/openapi.yaml', '/openapi.json'])('%s', async (url) => {
-  const swagger = vi.fn((options?: { readonly yaml?: boolean }) => (options?.yaml === true ? 'a: 1\n' : { a: 1 }));
+  const swagger = vi.fn<(options?: { readonly yaml?: boolean }) => unknown>((options) =>
+    options?.yaml === true ? 'a: 1\n' : { a: 1 },
+  );
   app.decorate('swagger', swagger as unknown as FastifyInstance['swagger']);
   serviceRoutes(app, new Lifecycle());
   expect(await get(url)).toBe(await get(url));
@@ -68,7 +70,9 @@ describe('/metrics', () => {
   });
 
   test('is collected anew after a failure', async () => {
-    const collect = vi.fn(() => Promise.resolve('metrics')).mockRejectedValueOnce(new Error('not now'));
+    const collect = vi
+      .fn<() => Promise<string>>(() => Promise.resolve('metrics'))
+      .mockRejectedValueOnce(new Error('not now'));
     metricsRoute(app, collect, null);
     const failed = await Promise.all([app.inject('/metrics'), app.inject('/metrics')]);
     expect(failed.map(({ statusCode }) => statusCode)).toEqual([500, 500]);
