@@ -24,12 +24,15 @@ export class Scope {
     else this.#releases.push(release);
   }
 
-  /** Gives everything back, the last first, each when the one before it has been. Never rejects. Idempotent. */
+  /**
+   * Gives everything back, the last first. None waits for another: a slot does not wait for the disk. Resolves when all of it
+   * has been given back; never rejects. Idempotent.
+   */
   async close(): Promise<void> {
     this.#closed = true;
     const releases = this.#releases.toReversed();
     this.#releases = [];
-    for (const release of releases) await this.#run(release);
+    await Promise.all(releases.map((release) => this.#run(release)));
   }
 
   async #run(release: Release): Promise<void> {
