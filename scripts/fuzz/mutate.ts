@@ -130,6 +130,21 @@ const MUTATIONS: readonly Mutation[] = [
       setField(image, image.start, sizeField, BigInt(random.pick([0, 1, 2, 4, 8, 12, 16, 24, 32, 40])));
     setField(image, image.start, countField, BigInt(random.pick([1000, 4096, 32_768, 65_535])));
   },
+  function wrap(random, image) {
+    // A table that begins beyond 2^63 and comes back into the image at 0.
+    const { fields } = image.elfHeader;
+    const table = random.once(2) ? image.programHeaders : image.sectionHeaders;
+    const names =
+      table === image.programHeaders ? ['e_phoff', 'e_phentsize', 'e_phnum'] : ['e_shoff', 'e_shentsize', 'e_shnum'];
+    const stride = random.pick([table.struct.size, table.stride, 1, 24, 100, 4096, 5000]);
+    const outside = random.below(200);
+    const inside = random.below(1 + Math.floor(image.bytes.length / Math.max(1, stride)));
+    const values = [2n ** 64n - BigInt(outside * stride + random.below(stride + 1)), stride, outside + inside];
+    for (const [index, value] of values.entries()) {
+      const field = fields[names[index] ?? ''];
+      if (field !== undefined) setField(image, image.start, field, BigInt(value));
+    }
+  },
   function multiply(random, image) {
     // A table grows: its headers are repeated at the end of the image, each a little different.
     const { bytes, programHeaders, sectionHeaders, elfHeader, start, littleEndian } = image;

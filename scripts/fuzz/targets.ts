@@ -158,9 +158,16 @@ export interface Cost {
   readonly cpuMs: number;
   /** The longest time without a turn of the event loop, in ms of processor time. */
   readonly blockMs: number;
+  /** What memory grew by at most, what is waiting to be collected included. */
+  readonly memoryBytes: number;
   readonly reads: number;
   readonly bytesRead: number;
   readonly answerBytes: number;
+}
+
+function memoryInUse(): number {
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
 }
 
 const ms = (since: NodeJS.CpuUsage): number => {
@@ -173,10 +180,13 @@ async function runTarget(target: Target, bytes: Uint8Array): Promise<Cost> {
   const source = new CountedSource(bytes);
   let longest = 0;
   let running = true;
+  const before = memoryInUse();
+  let most = before;
   const started = process.threadCpuUsage();
   let turn = started;
   const look = (): void => {
     longest = Math.max(longest, ms(turn));
+    most = Math.max(most, memoryInUse());
     turn = process.threadCpuUsage();
     if (running) setImmediate(look);
   };
@@ -184,7 +194,9 @@ async function runTarget(target: Target, bytes: Uint8Array): Promise<Cost> {
   try {
     const answerBytes = await target(source);
     longest = Math.max(longest, ms(turn));
-    return { cpuMs: ms(started), blockMs: longest, reads: source.reads, bytesRead: source.bytesRead, answerBytes };
+    most = Math.max(most, memoryInUse());
+    const { reads, bytesRead } = source;
+    return { cpuMs: ms(started), blockMs: longest, memoryBytes: most - before, reads, bytesRead, answerBytes };
   } finally {
     running = false;
     clearImmediate(immediate);
@@ -194,6 +206,9 @@ async function runTarget(target: Target, bytes: Uint8Array): Promise<Cost> {
 const BASE_CPU_MS = 50;
 const CPU_MS_PER_MIB = 100;
 const MAX_BLOCK_MS = 50;
+/** Garbage is collected when the heap has grown by about as much. */
+const BASE_MEMORY_BYTES = 128 * MIB;
+const MEMORY_OF_IMAGE = 24;
 const BASE_READ_BYTES = 64 * MIB;
 const READS_OF_IMAGE = 24;
 const BASE_ANSWER_BYTES = 2 * MIB;
@@ -212,10 +227,11 @@ export async function findFault(name: string, bytes: Uint8Array): Promise<string
 
 /** What of a cost is more than an image of this size may cause; null for none. */
 function findExcess(cost: Cost, imageBytes: number): string | null {
-  const { cpuMs, blockMs, bytesRead, answerBytes } = cost;
+  const { cpuMs, blockMs, memoryBytes, bytesRead, answerBytes } = cost;
   const mib = Math.max(imageBytes, answerBytes) / MIB;
   if (cpuMs > BASE_CPU_MS + CPU_MS_PER_MIB * mib) return `${cpuMs.toFixed(0)} ms of processor time`;
   if (blockMs > MAX_BLOCK_MS) return `${blockMs.toFixed(0)} ms without a turn of the event loop`;
+  if (memoryBytes > BASE_MEMORY_BYTES + MEMORY_OF_IMAGE * imageBytes) return `${memoryBytes} bytes of memory`;
   if (bytesRead > BASE_READ_BYTES + READS_OF_IMAGE * imageBytes) return `${bytesRead} bytes read`;
   // Planned bytes are cut off; all else is in proportion to the image.
   if (answerBytes > BASE_ANSWER_BYTES + MAX_STREAMED_BYTES + ANSWERS_OF_IMAGE * imageBytes)
