@@ -195,9 +195,6 @@ test('a field after the file is seen, as is one before it', async () => {
   expect(verdict(await postForm(service, '/layout', unknown))).toEqual(problem(400, 'field-unknown'));
 });
 
-/** Without what is mapped for images, of which more or less may be waiting for the next one. */
-const memoryTaken = async (): Promise<number> => (await memoryInUse()) - processSlabs.mappedBytes;
-
 test('no image is ever gathered in one buffer', async () => {
   await start({ BSDSYMS_MAX_IMAGE_BYTES: String(128 * MIB), BSDSYMS_MEMORY_BUDGET_BYTES: String(MIB) });
   const concatenated = vi.spyOn(Buffer, 'concat');
