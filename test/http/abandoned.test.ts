@@ -220,7 +220,7 @@ test('a failure to give something back does not keep the rest', async () => {
   ]);
 });
 
-test('two hundred uploads that are broken off anywhere leave nothing behind', async () => {
+test('hundreds of uploads that are broken off anywhere leave nothing behind', async () => {
   await start({
     BSDSYMS_MAX_UPLOADS: '8',
     BSDSYMS_MAX_QUEUED_UPLOADS: '4',
@@ -231,10 +231,15 @@ test('two hundred uploads that are broken off anywhere leave nothing behind', as
   const uploads = abortedUploads(kernelOfSize(512 * KIB)).toSorted(() => randomInt(3) - 1);
   await abortUploads(service.port, uploads, 50, 6);
   await expectNothingLeft();
-  const before = await memoryTaken();
-  await abortUploads(service.port, uploads, 150, 6);
-  await expectNothingLeft();
-  expect((await memoryTaken()) - before).toBeLessThan(16 * MIB);
+  // What leaks grows in every round; what the runtime keeps for itself does not.
+  let grownBytes = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 4 && grownBytes >= 8 * MIB; round++) {
+    const before = await memoryTaken();
+    await abortUploads(service.port, uploads, 75, 6);
+    await expectNothingLeft();
+    grownBytes = (await memoryTaken()) - before;
+  }
+  expect(grownBytes).toBeLessThan(8 * MIB);
   expect((await post(service, '/layout', image)).status).toBe(200);
   const broken = service.logs().filter(({ msg }) => msg !== 'broken ELF');
   expect(broken).toEqual([]);
