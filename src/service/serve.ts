@@ -53,7 +53,7 @@ export async function serve(
     async stop(signal) {
       logger.info({ signal }, 'shutting down');
       lifecycle.drain();
-      const finished = !(await listened) || (await stopServing(config, server, lifecycle, logger));
+      const finished = !(await listened) || (await stopServing(config, server, lifecycle, logger, supervisor !== null));
       await stopTracing(tracing, logger);
       if (finished) logger.info('stopped');
       return finished;
@@ -68,16 +68,30 @@ export async function serve(
 }
 
 /** @returns whether all requests were finished within the grace */
-async function stopServing(config: Config, server: FastifyInstance, lifecycle: Lifecycle, logger: Logger) {
-  // Until the listener closes, whoever comes is told in words to go elsewhere.
+async function stopServing(
+  config: Config,
+  server: FastifyInstance,
+  lifecycle: Lifecycle,
+  logger: Logger,
+  supervised: boolean,
+): Promise<boolean> {
+  // Until the listener closes, new clients get an answer that sends them elsewhere.
   await sleep(config.shutdownDelayMs);
-  const closed = close(server, logger);
+  let closed: Promise<void> | undefined;
+  const closeOnce = (): Promise<void> => {
+    closed ??= close(server, logger);
+    return closed;
+  };
   const finish = async (): Promise<void> => {
+    // The supervisor keeps a connection that no worker takes any more, and its client waits for as long as any worker
+    // lives. So a worker listens until its requests are finished.
+    if (supervised) await lifecycle.finished();
+    void closeOnce();
     do {
       await lifecycle.finished();
       server.server.closeIdleConnections();
       // Cutting off a client that has its answer and still sends would take the answer back.
-      await within(LINGER_MS, closed);
+      await within(LINGER_MS, closeOnce());
       // Meanwhile more may have come over connections that were kept.
     } while (!lifecycle.idle);
   };
@@ -85,7 +99,7 @@ async function stopServing(config: Config, server: FastifyInstance, lifecycle: L
   const finished = lifecycle.idle;
   if (!finished) logger.error({ graceMs: config.shutdownGraceMs }, 'requests were cut off');
   server.server.closeAllConnections();
-  await within(CLOSE_MS, closed);
+  await within(CLOSE_MS, closeOnce());
   return finished;
 }
 

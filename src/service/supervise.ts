@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { type Config, EXIT_BAD_CONFIG, SETTINGS, shareOf } from '../config.ts';
 import { Admission, type Slot } from '../http/admission.ts';
 import { RATE_WINDOW_MS } from '../http/app.ts';
+import { Backoff } from './backoff.ts';
 import { ClusterMetrics } from './cluster-metrics.ts';
 import { type LogOutput, openLogOutput, relayLines } from './log-output.ts';
 import { isToSupervisor, sendMessage, type ToSupervisor, type ToWorker } from './messages.ts';
@@ -13,10 +14,6 @@ import { STOP_MARGIN_MS } from './serve.ts';
 import type { Log, Running, Shutdown } from './shutdown.ts';
 import { within } from './within.ts';
 
-const MIN_BACKOFF_MS = 100;
-const MAX_BACKOFF_MS = 30_000;
-/** A worker that lived this long starts the backoff anew. */
-const HEALTHY_MS = 10_000;
 /** What the workers get beyond their own limits before they are killed. */
 const KILL_MARGIN_MS = STOP_MARGIN_MS + 1000;
 /** What is left to do once they are killed. */
@@ -113,10 +110,10 @@ class Supervisor implements Running {
   readonly #members = new Set<Member>();
   readonly #metrics = new ClusterMetrics();
   readonly #admission: Admission;
+  readonly #backoff = new Backoff();
   readonly #rates = new RateCounter(RATE_WINDOW_MS);
   #everListened = false;
   #stopping = false;
-  #failures = 0;
 
   constructor(config: Config, shutdown: Shutdown, { logger, output }: Log) {
     this.#config = config;
@@ -179,8 +176,7 @@ class Supervisor implements Running {
       void this.#shutdown.exit(code === EXIT_BAD_CONFIG ? EXIT_BAD_CONFIG : 1);
       return;
     }
-    this.#failures = performance.now() - member.started < HEALTHY_MS ? this.#failures + 1 : 1;
-    const delayMs = Math.min(MIN_BACKOFF_MS * 2 ** (this.#failures - 1), MAX_BACKOFF_MS);
+    const delayMs = this.#backoff.pauseAfter(performance.now() - member.started);
     const worker = member.worker.process.pid;
     this.#logger.error({ worker, code, signal, delayMs }, 'a worker died; it is replaced');
     setTimeout(() => {

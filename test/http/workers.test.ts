@@ -117,14 +117,13 @@ describe('the life of two workers', () => {
       .toMatchObject({ '/layout POST 200': 6, 'none GET 404': before['none GET 404'] });
   });
 
-  test('one that dies again is replaced again, after a longer pause', async () => {
+  test('the next one that dies is replaced, too, after a pause', async () => {
     const { child } = cluster;
     process.kill(second, 'SIGKILL');
     second = (await child.listening(4)).pids.at(-1) ?? 0;
     const delays = child.logs({ msg: DIED }).map(({ delayMs }) => Number(delayMs));
     expect(delays).toHaveLength(2);
-    expect(delays[0]).toBeGreaterThan(0);
-    expect(delays[1]).toBeGreaterThan(delays[0] ?? 0);
+    expect(Math.min(...delays)).toBeGreaterThan(0);
   });
 
   test('both stop with SIGTERM, once they have answered what they accepted', async () => {
