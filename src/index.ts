@@ -6,7 +6,8 @@
  */
 
 export { type ElfImage, type ImageIdentity, type InitFailure, init as initImage } from './elf/headers.ts';
-export type { Finding, Headers, Recorded, RecordedCode, Stage } from './elf/view.ts';
+export type { Finding, Recorded, RecordedCode, Stage } from './elf/recorder.ts';
+export type { Headers } from './elf/view.ts';
 export type { Compression } from './image/decompress.ts';
 export { ImageError, type ImageErrorCode } from './image/errors.ts';
 export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
@@ -97,5 +98,5 @@ export type { PlannedTable } from './xen/loaders/layout.ts';
 export type { GuestKind, GuestParameters, NoteName } from './xen/notes/parameters.ts';
 export type { XenNotes } from './xen/notes/walk.ts';
 export type { Extent } from './xen/plan.ts';
-export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/segments.ts';
+export { findKernelRange, type KernelRange, type LocatedKernel, listSegments, type Segment } from './xen/segments.ts';
 export { planWarnings, WARNING_KINDS, type Warning, type WarningCode } from './xen/warnings.ts';

@@ -23,7 +23,7 @@ import { toFlatLayout, toKernelReport } from '../report/kernel.ts';
 import { toLayout } from '../report/layout.ts';
 import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../report/symbols.ts';
 import { toVerifyReport } from '../report/verify.ts';
-import { BROKEN_KINDS, type Broken } from '../xen/broken.ts';
+import { type Broken, reportRecorded } from '../xen/broken.ts';
 import type { Warning } from '../xen/warnings.ts';
 import type { Piece } from './output.ts';
 
@@ -131,8 +131,7 @@ const symbols: Subcommand<typeof SYMBOL_PARAMETERS> = {
       const query = toSymbolQuery(parameters, DEFAULT_PAGE_SYMBOLS);
       return { ok: true, output: writeSymbols(opened, query, compression) };
     }
-    const { recorded } = opened.elf.view;
-    const broken = recorded === null ? null : { ...recorded, reason: BROKEN_KINDS[recorded.code].reason };
+    const broken = reportRecorded(opened.elf.recorded);
     return { ok: true, output: writeSymbolLines(opened, toSymbolQuery(parameters, null)), broken };
   },
 };

@@ -147,22 +147,19 @@ function rank({ type, bind }: SymbolEntry): number {
 }
 
 /** Reads where the sections lie. @param count section headers that count */
-export function* locateSections(
-  { format, imageSize, littleEndian, sectionHeaders }: Headers,
-  count: number,
-): Steps<SectionRanges> {
-  // A view of its own: what is read here is no reason against the image.
-  const view = new View(imageSize, littleEndian);
+export function* locateSections(headers: Headers, count: number): Steps<SectionRanges> {
+  const { format, sectionHeaders } = headers;
+  const view = new View(headers);
   const { sh_flags, sh_addr, sh_size } = format.sectionHeader.fields;
   const ranges: (Range | null)[] = [];
   for (let index = 0; index < count; index++) {
-    if (isStepEnd(index)) yield;
-    if ((view.u64(sectionHeaders, index, sh_flags) & SHF_ALLOC) === 0n) {
+    if (isStepEnd(index)) yield null;
+    if ((view.bigint(sectionHeaders, index, sh_flags) & SHF_ALLOC) === 0n) {
       ranges.push(null);
       continue;
     }
-    const start = view.u64(sectionHeaders, index, sh_addr);
-    ranges.push({ start, end: start + view.u64(sectionHeaders, index, sh_size) });
+    const start = view.bigint(sectionHeaders, index, sh_addr);
+    ranges.push({ start, end: start + view.bigint(sectionHeaders, index, sh_size) });
   }
   return ranges;
 }

@@ -309,9 +309,8 @@ async function offer(search: AddressSearch, block: SymbolBlock, isOffered: (at: 
 }
 
 function readMachine(headers: Headers): number {
-  // A view of its own: what is read here is no reason against the image.
-  const view = new View(headers.imageSize, headers.littleEndian);
-  return view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+  const view = new View(headers);
+  return view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
 }
 
 /** Names of an answer may have this many bytes, and twice the bytes of the image, before they are cut shorter. */

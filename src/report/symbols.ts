@@ -1,4 +1,6 @@
 /** Symbols as JSON, one document or one line for each, written piece by piece. */
+
+import { hex } from '../elf/hex.ts';
 import { symbolBindName, symbolSection, symbolTypeName, visibilityName } from '../elf/symbols.ts';
 import type { Compression } from '../image/decompress.ts';
 import type { OpenedSymbols } from '../inspect/load.ts';
@@ -11,9 +13,9 @@ import {
   resolveAddresses,
   type TableSymbol,
 } from '../inspect/symbol-table.ts';
-import { BROKEN_KINDS } from '../xen/broken.ts';
-import { count, hex } from './hex.ts';
+import { reportRecorded } from '../xen/broken.ts';
 import { describeBroken, describeImage } from './layout.ts';
+import { count } from './numbers.ts';
 import type { AddressReport, SymbolReport, SymbolsReport } from './schemas.ts';
 
 /** What is asked of a symbol table: symbols by name, or by address, or a page of all. */
@@ -54,7 +56,7 @@ export async function* writeSymbols(
   const head: Omit<SymbolsReport, 'symbols' | 'notFound' | 'next' | 'addresses'> = {
     image: describeImage(opened.image, compression),
     symtab: describeTable(opened),
-    broken: describeRecorded(opened),
+    broken: describeBroken(reportRecorded(opened.elf.recorded)),
   };
   // The members that can be long are written behind the others, as they come.
   yield JSON.stringify(head).slice(0, -1);
@@ -107,11 +109,6 @@ function describeTable({ table: { tables, entries } }: OpenedSymbols): SymbolsRe
     firstGlobal,
     strtab: { index: strtab.index, fileOffset: strtab.offset, size: strtab.length },
   };
-}
-
-function describeRecorded({ elf: { view } }: OpenedSymbols): SymbolsReport['broken'] {
-  const { recorded } = view;
-  return recorded === null ? null : describeBroken({ ...recorded, reason: BROKEN_KINDS[recorded.code].reason });
 }
 
 export function describeSymbol(symbol: TableSymbol): SymbolReport {

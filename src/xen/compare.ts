@@ -90,7 +90,7 @@ export function* comparePlans(
   const isStep = (): boolean => ++done % PARTS_PER_STEP === 0;
   for (const part of listParts(format, other.plan, (table) => table.section)) {
     others.add(part);
-    if (isStep()) yield;
+    if (isStep()) yield null;
   }
   const own = new FieldReader(format, plan);
   const theirs = new FieldReader(format, other.plan);
@@ -108,11 +108,11 @@ export function* comparePlans(
       const isSame = part.offset === match.offset && part.size === match.size && sameBytes(bytes, otherBytes);
       if (!isSame) add(() => difference(own.describe(part, bytes), part, match, own.compare(part, bytes, otherBytes)));
     }
-    if (isStep()) yield;
+    if (isStep()) yield null;
   }
   for (const part of others.remaining()) {
     if (part !== null) add(() => added(theirs.describe(part, theirs.read(part)), part));
-    if (isStep()) yield;
+    if (isStep()) yield null;
   }
   return { loader, broken: null, plan: other.plan, differences, unlisted };
 }

@@ -40,7 +40,7 @@ function* checkNames(memory: GuestMemory, tables: GuestTables): ByteWalk<NameChe
     const length = Math.min(perBlock, count - first);
     const at = start + first * symbol.size;
     const block = new Structures(memory, yield* memory.block(at, length * symbol.size), at, symbol.size);
-    for (let index = 0; index < length; index++) names.see(block.u32(index, symbol.fields.st_name));
+    for (let index = 0; index < length; index++) names.see(block.number(index, symbol.fields.st_name));
   }
   return names;
 }

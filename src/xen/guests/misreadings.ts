@@ -37,8 +37,8 @@ export function findTableMisreadings(
   { symtab, strtab, link, linkedType }: GuestTables,
 ): GuestWarningCode[] {
   const warnings: GuestWarningCode[] = [];
-  if (header.u32(format, 'e_shentsize') !== format.sectionHeader.size) warnings.push('header-size-ignored');
-  if (link < 0 || link >= header.u32(format, 'e_shnum')) warnings.push('link-outside');
+  if (header.number(format, 'e_shentsize') !== format.sectionHeader.size) warnings.push('header-size-ignored');
+  if (link < 0 || link >= header.number(format, 'e_shnum')) warnings.push('link-outside');
   if (linkedType !== null && linkedType !== SHT_STRTAB) warnings.push('link-not-strtab');
   for (const { at, offset, size } of [symtab, strtab]) {
     if (size === null) continue;

@@ -4,10 +4,10 @@
  * The blob is a size word and a small ELF file: ELF header, section headers, tables. `three-headers` and `historical`
  * say how the loaders lay it out; what they share is here.
  */
-import { type ElfImage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
+import { type ElfImage, enterStage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
+import type { Recorded } from '../../elf/recorder.ts';
 import { runToEnd, type Steps } from '../../elf/steps.ts';
-import type { Recorded } from '../../elf/view.ts';
-import { type Broken, broken } from '../broken.ts';
+import { type Broken, broken, reportRecorded } from '../broken.ts';
 import { type Extent, fillGaps } from '../plan.ts';
 import {
   type Failure,
@@ -61,10 +61,11 @@ export interface SymbolPlan {
   readonly extents: readonly Extent[];
 }
 
-/** A plan, or why there is none; with a plan, the first reason that was recorded on the way to it. */
-export type SymbolLoad =
-  | { readonly ok: true; readonly plan: SymbolPlan; readonly recorded: Recorded | null }
-  | { readonly ok: false; readonly broken: Broken };
+/** A plan, or why there is none. */
+export type SymbolLoad = {
+  /** The first reason that was recorded up to here. */
+  readonly recorded: Recorded | null;
+} & ({ readonly ok: true; readonly plan: SymbolPlan } | { readonly ok: false; readonly broken: Broken });
 
 /** What `loadSymbols` wants to know beside the image. */
 export interface LoadOptions {
@@ -91,29 +92,32 @@ export function* loadSymbolsInSteps(
   image: ElfImage,
   { loader, loadAddress, maxBlobBytes }: LoadOptions,
 ): Steps<SymbolLoad> {
-  const { view } = image;
-  const refuse = (failure: Failure): SymbolLoad => ({ ok: false, broken: reported(failure, view.recorded) });
-
   const unsupported = findUnsupported(image, loader);
   // It is about the request, so nothing that was recorded against the image stands in for it.
-  if (unsupported !== null) return { ok: false, broken: broken(unsupported.code, 'parse', unsupported.finding) };
+  if (unsupported !== null)
+    return { ok: false, recorded: image.recorded, broken: broken(unsupported.code, 'parse', unsupported.finding) };
 
   const rules = RULES[loader];
   const reservation = yield* reserveRegionInSteps(image, loadAddress, rules);
-  if (!reservation.ok) return refuse(reservation.failure);
+  const refuse = (failure: Failure, recorded: Recorded | null): SymbolLoad => ({
+    ok: false,
+    recorded,
+    broken: reported(failure, recorded),
+  });
+  if (!reservation.ok) return refuse(reservation.failure, reservation.recorded);
   const { symbolTable, reservedSize, region } = reservation;
-  if (region.pstart === 0n) return refuse(noPlace(loadAddress));
+  if (region.pstart === 0n) return refuse(noPlace(loadAddress), reservation.recorded);
 
-  view.stage = 'load';
-  const written = yield* rules.write(image, symbolTable, reservedSize);
+  const staged = enterStage({ ...image, recorded: reservation.recorded }, 'load');
+  const written = yield* rules.write(staged, symbolTable, reservedSize);
+  const { recorded } = staged.recorder;
   const needed = written.end > reservedSize ? written.end : reservedSize;
   if (needed > BigInt(maxBlobBytes)) {
-    return refuse(regionTooLarge(written.firstSizes, written.tables.length, needed, maxBlobBytes));
+    return refuse(regionTooLarge(written.firstSizes, written.tables.length, needed, maxBlobBytes), recorded);
   }
-  if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed));
-  const { recorded } = view;
+  if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed), recorded);
   if (loader !== 'xen-4.8' && recorded !== null) {
-    return { ok: false, broken: broken(recorded.code, recorded.stage, recorded) };
+    return { ok: false, recorded, broken: reportRecorded(recorded) };
   }
 
   const size = Number(needed);
@@ -141,7 +145,10 @@ export interface Region {
   readonly pend: bigint;
 }
 
-export type Reservation =
+export type Reservation = {
+  /** The first reason that was recorded up to here. */
+  readonly recorded: Recorded | null;
+} & (
   | {
       readonly ok: true;
       /** Nothing is loaded when its `pstart` is 0. */
@@ -150,30 +157,29 @@ export type Reservation =
       readonly reservedSize: bigint;
       readonly symbolTable: SymbolTableRef;
     }
-  | { readonly ok: false; readonly failure: Failure };
+  | { readonly ok: false; readonly failure: Failure }
+);
 
 /** Stage `parse` of the default loader, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
 export const reserveRegion = (image: ElfImage, loadAddress: bigint): Reservation =>
   runToEnd(reserveRegionInSteps(image, loadAddress, XEN_4_8));
 
 function* reserveRegionInSteps(image: ElfImage, loadAddress: bigint, rules: LoaderRules): Steps<Reservation> {
-  const { headers, view, sectionCount } = image;
-  const { format } = headers;
-  view.stage = 'parse';
-  const symbolTable =
-    rules.search === INIT_SEARCH
-      ? image.symbolTable
-      : yield* findSymbolTable(view, headers, sectionCount, rules.search);
+  const staged = enterStage(image, 'parse');
+  const { recorder } = staged;
+  const { format } = image.headers;
+  const symbolTable = rules.search === INIT_SEARCH ? image.symbolTable : yield* findSymbolTable(staged, rules.search);
   if (!symbolTable.found) {
     const failure = noSymbolTable(image, symbolTable, rules.search);
-    view.record('no-symbol-table', () => failure.finding);
-    return { ok: false, failure };
+    recorder.record('no-symbol-table', () => failure.finding);
+    return { ok: false, recorded: recorder.recorded, failure };
   }
-  const reserved = yield* rules.reserve(image, symbolTable);
-  if (!reserved.ok) return reserved;
+  const reserved = yield* rules.reserve(staged, symbolTable);
+  const { recorded } = recorder;
+  if (!reserved.ok) return { ...reserved, recorded };
   const pstart = BigInt.asUintN(64, roundUp(loadAddress, format));
   const pend = BigInt.asUintN(64, pstart + reserved.size);
-  return { ok: true, region: { pstart, pend }, reservedSize: reserved.size, symbolTable };
+  return { ok: true, recorded, region: { pstart, pend }, reservedSize: reserved.size, symbolTable };
 }
 
 function findUnsupported({ headers }: ElfImage, loader: Loader): Failure | null {

@@ -1,6 +1,7 @@
 /** What all loaders have in common: how they reserve a region, copy headers into the blob and place tables there. */
+import { readBigint, readNumber, writeBigint } from '../../elf/fields.ts';
 import type { ElfFormat, Field, Struct } from '../../elf/format.ts';
-import type { ElfImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
+import type { StagedImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
 import type { Steps } from '../../elf/steps.ts';
 import { copyExtent, type Placed } from '../plan.ts';
 import type { Failure } from './failures.ts';
@@ -16,13 +17,13 @@ export function roundUp(value: bigint, format: ElfFormat): bigint {
   return (value + mask) & ~mask;
 }
 
-/** What one loader does. Both steps read through the image's `View`, in the order of the reference. */
+/** What one loader does. Both stages read in the order of the reference. */
 export interface LoaderRules {
   readonly search: SymbolTableSearch;
   /** Stage `parse`: the bytes that are reserved, rounded up and without wrapping. */
-  reserve(image: ElfImage, symbolTable: SymbolTableRef): Steps<Reserved>;
+  reserve(image: StagedImage, symbolTable: SymbolTableRef): Steps<Reserved>;
   /** Stage `load`. */
-  write(image: ElfImage, symbolTable: SymbolTableRef, reservedSize: bigint): Steps<Written>;
+  write(image: StagedImage, symbolTable: SymbolTableRef, reservedSize: bigint): Steps<Written>;
 }
 
 export type Reserved = { readonly ok: true; readonly size: bigint } | { readonly ok: false; readonly failure: Failure };
@@ -97,24 +98,18 @@ export class HeaderCopies {
     if (source !== null) this.bytes.set(source, index * this.#size);
   }
 
-  /** A field of 32 bits. */
-  u32(index: number, { offset }: Field): number {
-    return this.#data.getUint32(index * this.#size + offset, this.#littleEndian);
+  /** A field of up to 4 bytes. */
+  number(index: number, { offset, width }: Field): number {
+    return readNumber(this.#data, index * this.#size + offset, width, this.#littleEndian);
   }
 
-  /** A field of 32 or 64 bits. */
-  u64(index: number, { offset, width }: Field): bigint {
-    const at = index * this.#size + offset;
-    return width === 8
-      ? this.#data.getBigUint64(at, this.#littleEndian)
-      : BigInt(this.#data.getUint32(at, this.#littleEndian));
+  /** A field of up to 8 bytes. */
+  bigint(index: number, { offset, width }: Field): bigint {
+    return readBigint(this.#data, index * this.#size + offset, width, this.#littleEndian);
   }
 
   /** Writes the low bits of `value`, as many as the field has. */
   put(index: number, { offset, width }: Field, value: bigint): void {
-    const at = index * this.#size + offset;
-    if (width === 2) this.#data.setUint16(at, Number(BigInt.asUintN(16, value)), true);
-    else if (width === 4) this.#data.setUint32(at, Number(BigInt.asUintN(32, value)), true);
-    else this.#data.setBigUint64(at, value, true);
+    writeBigint(this.#data, index * this.#size + offset, width, true, value);
   }
 }

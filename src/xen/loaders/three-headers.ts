@@ -3,7 +3,7 @@
  * and the two tables.
  */
 import { type ElfFormat, type ElfHeaderField, EV_CURRENT, SHT_STRTAB } from '../../elf/format.ts';
-import { type ElfImage, INIT_SEARCH, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
+import { INIT_SEARCH, type StagedImage, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
 import { withoutSteps } from '../../elf/steps.ts';
 import { bytesExtent, type Placed } from '../plan.ts';
 import { strtabLinkInvalid } from './failures.ts';
@@ -34,7 +34,7 @@ const tablesAt = (format: ElfFormat): bigint => (format.class === 'ELF64' ? 264n
 export interface ThreeHeaders {
   readonly search: SymbolTableSearch;
   /** What parse reserves for everything before the tables. */
-  reservedHeaderBytes(image: ElfImage): bigint;
+  reservedHeaderBytes(image: StagedImage): bigint;
   /** Fields of the ELF header that keep the image's value although later versions replace them. */
   readonly keptFields: readonly ElfHeaderField[];
 }
@@ -54,22 +54,22 @@ export function threeHeaders(version: ThreeHeaders): LoaderRules {
   };
 }
 
-function reserve({ headers, view }: ElfImage, symbolTable: SymbolTableRef, headerBytes: bigint): Reserved {
+function reserve({ headers, view }: StagedImage, symbolTable: SymbolTableRef, headerBytes: bigint): Reserved {
   const { format, sectionHeaders } = headers;
   const { sh_type, sh_size } = format.sectionHeader.fields;
-  const symtabSize = view.u64(sectionHeaders, symbolTable.index, sh_size);
+  const symtabSize = view.bigint(sectionHeaders, symbolTable.index, sh_size);
   const linkReadable = view.hasEntry(sectionHeaders, symbolTable.link);
-  const linkType = linkReadable ? view.u32(sectionHeaders, symbolTable.link, sh_type) : 0;
+  const linkType = linkReadable ? view.number(sectionHeaders, symbolTable.link, sh_type) : 0;
   if (linkType !== SHT_STRTAB) {
     return { ok: false, failure: strtabLinkInvalid(symbolTable, linkReadable ? linkType : null) };
   }
-  const strtabSize = view.u64(sectionHeaders, symbolTable.link, sh_size);
+  const strtabSize = view.bigint(sectionHeaders, symbolTable.link, sh_size);
   return { ok: true, size: roundUp(roundUp(headerBytes + symtabSize, format) + strtabSize, format) };
 }
 
 /** All that is copied from the image is checked here, in the reference's order. */
-function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonly ElfHeaderField[]): Written {
-  const { headers, view } = image;
+function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: readonly ElfHeaderField[]): Written {
+  const { headers, view, recorder } = image;
   const { format, sectionHeaders } = headers;
   const fields = format.sectionHeader.fields;
 
@@ -78,8 +78,8 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
   const copyHeader = (slot: number, index: number): void =>
     copies.set(slot, index < image.sectionCount ? view.entry(sectionHeaders, index) : null);
   const copyTable = (slot: number, type: PlannedTable['type'], index: number, at: bigint): CopiedTable => {
-    const size = copies.u64(slot, fields.sh_size);
-    const source = view.range(`section ${index} (${type})`, copies.u64(slot, fields.sh_offset), size);
+    const size = copies.bigint(slot, fields.sh_size);
+    const source = view.range(`section ${index} (${type})`, copies.bigint(slot, fields.sh_offset), size);
     copies.put(slot, fields.sh_offset, at - BigInt(SIZE_WORD_BYTES));
     const offset = Number(at);
     const table: PlannedTable = {
@@ -90,22 +90,22 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
       size: Number(size),
       shOffset: offset - SIZE_WORD_BYTES,
       fileOffset: source?.offset ?? null,
-      link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.u32(slot, fields.sh_link),
-      info: copies.u32(slot, fields.sh_info),
-      entrySize: copies.u64(slot, fields.sh_entsize),
+      link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.number(slot, fields.sh_link),
+      info: copies.number(slot, fields.sh_info),
+      entrySize: copies.bigint(slot, fields.sh_entsize),
       listed: true,
     };
     return { table, type, size, end: at + size, writtenEnd: source === null || size === 0n ? 0n : at + size };
   };
 
   copyHeader(SYMTAB_INDEX, symbolTable.index);
-  const link = copies.u32(SYMTAB_INDEX, fields.sh_link);
+  const link = copies.number(SYMTAB_INDEX, fields.sh_link);
   const symtab = copyTable(SYMTAB_INDEX, 'SYMTAB', symbolTable.index, tablesAt(format));
   copies.put(SYMTAB_INDEX, fields.sh_link, BigInt(STRTAB_INDEX));
 
   copyHeader(STRTAB_INDEX, link);
-  if (copies.u32(STRTAB_INDEX, fields.sh_type) !== SHT_STRTAB) {
-    view.record('strtab-not-found', () => ({
+  if (copies.number(STRTAB_INDEX, fields.sh_type) !== SHT_STRTAB) {
+    recorder.record('strtab-not-found', () => ({
       what: `section ${link}`,
       offset: null,
       length: null,
@@ -155,7 +155,7 @@ function* place(leading: Uint8Array, tables: readonly PlannedTable[]): Generator
   yield* placeTables(tables);
 }
 
-function writeElfHeader({ headers, view }: ElfImage, keptFields: readonly ElfHeaderField[]): Uint8Array {
+function writeElfHeader({ headers, view }: StagedImage, keptFields: readonly ElfHeaderField[]): Uint8Array {
   const { elfHeader, sectionHeader } = headers.format;
   const replaced: readonly (readonly [ElfHeaderField, number])[] = [
     ['e_ehsize', elfHeader.size],
