@@ -31,9 +31,9 @@ export function toLayout(
       sizeWord: plan.sizeWord,
       xenReservedEnd: hex(plan.xenReservedEnd),
       elfHeader:
-        plan.elfHeaderSize === null
+        plan.headers === null
           ? null
-          : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.elfHeaderSize },
+          : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.headers.elfHeaderSize },
       sections: [{ index: 0, type: 'NULL' }, ...tables.map((table) => describeTable(plan, table, symbol.size))],
       ...(unlistedSections > 0 ? { unlistedSections } : {}),
     },

@@ -20,7 +20,7 @@ import {
   unsupportedClass,
 } from './failures.ts';
 import { LIBXC_4_6, XEN_4_6, XEN_4_7 } from './historical.ts';
-import { type LoaderRules, type PlannedTable, roundUp } from './layout.ts';
+import { type LoaderRules, type LoaderTraits, type PlannedHeaders, type PlannedTable, roundUp } from './layout.ts';
 import { XEN_4_8 } from './three-headers.ts';
 
 export { SIZE_WORD_BYTES } from './layout.ts';
@@ -34,6 +34,8 @@ const RULES = {
 
 /** Whose layout of the symbols is wanted. */
 export type Loader = keyof typeof RULES;
+/** What a loader takes, and how its blobs are built. */
+export const traitsOf = (loader: Loader): LoaderTraits => RULES[loader].traits;
 /** All loaders, the default first. */
 export const LOADERS = Object.keys(RULES) as Loader[];
 /** As Xen does it since 4.8. */
@@ -53,8 +55,8 @@ export interface SymbolPlan {
   readonly sizeWord: number;
   /** The end as the reference reserves it, modulo 2^64. */
   readonly xenReservedEnd: bigint;
-  /** Bytes of the blob's ELF header, or null when loading stopped before it was written. */
-  readonly elfHeaderSize: number | null;
+  /** Null when loading stopped before the headers were written. */
+  readonly headers: PlannedHeaders | null;
   /** The SYMTAB and STRTAB that were copied, in ascending order. */
   readonly tables: readonly PlannedTable[];
   /** The blob without gaps: a `fill` is where load writes nothing. */
@@ -79,8 +81,8 @@ export interface LoadOptions {
 /**
  * Runs parse and load on an image whose segments were looked at.
  *
- * With xen-4.8 a recorded reason does not keep a blob from being planned: that is for the caller to judge. The loaders
- * before it refuse such an image, and what they cannot load at all. Without a region, or with one beyond the limit,
+ * With xen-4.8 a recorded reason does not keep a blob from being planned: the caller judges it. The loaders before it
+ * refuse such an image, and what they cannot load at all. Without a region, or with one beyond the limit,
  * there is no plan; the reason reported is then the first that was recorded, if any.
  * Source: docs/loader.md. Never throws.
  */
@@ -92,12 +94,12 @@ export function* loadSymbolsInSteps(
   image: ElfImage,
   { loader, loadAddress, maxBlobBytes }: LoadOptions,
 ): Steps<SymbolLoad> {
-  const unsupported = findUnsupported(image, loader);
+  const rules = RULES[loader];
+  const unsupported = findUnsupported(image, loader, rules.traits);
   // It is about the request, so nothing that was recorded against the image stands in for it.
   if (unsupported !== null)
     return { ok: false, recorded: image.recorded, broken: broken(unsupported.code, 'parse', unsupported.finding) };
 
-  const rules = RULES[loader];
   const reservation = yield* reserveRegionInSteps(image, loadAddress, rules);
   const refuse = (failure: Failure, recorded: Recorded | null): SymbolLoad => ({
     ok: false,
@@ -116,7 +118,7 @@ export function* loadSymbolsInSteps(
     return refuse(regionTooLarge(written.firstSizes, written.tables.length, needed, maxBlobBytes), recorded);
   }
   if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed), recorded);
-  if (loader !== 'xen-4.8' && recorded !== null) {
+  if (recorded !== null && !rules.traits.loadsBroken) {
     return { ok: false, recorded, broken: reportRecorded(recorded) };
   }
 
@@ -132,7 +134,7 @@ export function* loadSymbolsInSteps(
       size,
       sizeWord: written.sizeWord,
       xenReservedEnd: region.pend,
-      elfHeaderSize: written.elfHeaderSize,
+      headers: written.headers,
       tables: written.tables,
       extents: yield* fillGaps(written.placed(), size),
     },
@@ -182,8 +184,12 @@ function* reserveRegionInSteps(image: ElfImage, loadAddress: bigint, rules: Load
   return { ok: true, recorded, region: { pstart, pend }, reservedSize: reserved.size, symbolTable };
 }
 
-function findUnsupported({ headers }: ElfImage, loader: Loader): Failure | null {
-  if (loader === 'xen-4.7' && headers.format.class === 'ELF32') return unsupportedClass('ELF32', loader);
-  if (loader !== 'xen-4.8' && !headers.littleEndian) return unsupportedByteOrder(loader);
+function findUnsupported(
+  { headers: { format, littleEndian } }: ElfImage,
+  loader: Loader,
+  { classes, bigEndian }: LoaderTraits,
+): Failure | null {
+  if (!classes.includes(format.class)) return unsupportedClass(format.class, loader);
+  if (!littleEndian && !bigEndian) return unsupportedByteOrder(loader);
   return null;
 }

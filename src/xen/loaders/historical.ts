@@ -22,6 +22,7 @@ import { SECTION_COUNT, threeHeaders } from './three-headers.ts';
 
 /** The rewrite as first committed: the region is sized by what the image says of its headers. */
 export const XEN_4_7: LoaderRules = threeHeaders({
+  traits: { classes: ['ELF64'], bigEndian: false, loadsBroken: false },
   search: { from: 0, lowestLink: 1, firstDecides: true },
   reservedHeaderBytes: (image) => {
     const { e_ehsize } = image.headers.format.elfHeader.fields;
@@ -68,6 +69,7 @@ interface HeaderSizes {
 
 function allHeaders(version: AllHeaders): LoaderRules {
   return {
+    traits: { classes: ['ELF32', 'ELF64'], bigEndian: false, loadsBroken: false, keepsIndices: true },
     search: SEARCH_4_6,
     reserve: (image) => reserve(image, version.headerSizes(image)),
     write: (image, _symbolTable, reservedSize) => write(image, version, reservedSize),
@@ -136,7 +138,6 @@ function* write(image: StagedImage, { headerSizes, tidies }: AllHeaders, reserve
       link: copies.number(index, sh_link),
       info: copies.number(index, sh_info),
       entrySize: copies.bigint(index, sh_entsize),
-      listed: true,
     });
     copies.put(index, sh_offset, end - BigInt(SIZE_WORD_BYTES));
     end = roundUp(end + size, format);
@@ -146,7 +147,14 @@ function* write(image: StagedImage, { headerSizes, tidies }: AllHeaders, reserve
   return {
     end,
     sizeWord,
-    elfHeaderSize: sizes.elfHeader,
+    headers: {
+      elfHeaderSize: sizes.elfHeader,
+      sectionHeaders: {
+        offset: SIZE_WORD_BYTES + sizes.elfHeader,
+        size: sizes.sectionHeader,
+        count: sectionCount,
+      },
+    },
     tables,
     firstSizes,
     placed: () => place(image, sizes, { sizeWord, elfHeader, sectionHeaders: copies.bytes, tables }),

@@ -1,6 +1,6 @@
 /** What all loaders have in common: how they reserve a region, copy headers into the blob and place tables there. */
 import { readBigint, readNumber, writeBigint } from '../../elf/fields.ts';
-import type { ElfFormat, Field, Struct } from '../../elf/format.ts';
+import type { ElfClass, ElfFormat, Field, Struct } from '../../elf/format.ts';
 import type { StagedImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
 import type { Steps } from '../../elf/steps.ts';
 import { copyExtent, type Placed } from '../plan.ts';
@@ -17,8 +17,20 @@ export function roundUp(value: bigint, format: ElfFormat): bigint {
   return (value + mask) & ~mask;
 }
 
+/** What a loader takes, and how its blobs are built: all that differs between loaders and is no step of the work. */
+export interface LoaderTraits {
+  /** The classes that it is known to load. */
+  readonly classes: readonly ElfClass[];
+  readonly bigEndian: boolean;
+  /** Whether it goes on after a reason was recorded. Those that do not are known for good images only. */
+  readonly loadsBroken: boolean;
+  /** Whether sections have the same index in the blob as in the image. */
+  readonly keepsIndices: boolean;
+}
+
 /** What one loader does. Both stages read in the order of the reference. */
 export interface LoaderRules {
+  readonly traits: LoaderTraits;
   readonly search: SymbolTableSearch;
   /** Stage `parse`: the bytes that are reserved, rounded up and without wrapping. */
   reserve(image: StagedImage, symbolTable: SymbolTableRef): Steps<Reserved>;
@@ -46,8 +58,17 @@ export interface PlannedTable {
   /** `sh_info`; of a SYMTAB the index of the first global symbol. */
   readonly info: number;
   readonly entrySize: bigint;
-  /** Whether the guest finds a section header for it. */
-  readonly listed: boolean;
+}
+
+/** Where the headers of a blob lie, in bytes from its start. The ELF header follows the size word. */
+export interface PlannedHeaders {
+  readonly elfHeaderSize: number;
+  readonly sectionHeaders: {
+    readonly offset: number;
+    /** Bytes that each header takes; they lie next to each other. */
+    readonly size: number;
+    readonly count: number;
+  };
 }
 
 /** What a table takes, however much that is. */
@@ -60,8 +81,8 @@ export interface Written {
   /** The end of what load writes, rounded up. */
   readonly end: bigint;
   readonly sizeWord: number;
-  /** Null when loading stopped before the ELF header was written. */
-  readonly elfHeaderSize: number | null;
+  /** Null when loading stopped before the headers were written. */
+  readonly headers: PlannedHeaders | null;
   /** Their offsets and sizes are exact when `end` is within a limit; an image can have 65,535 of them. */
   readonly tables: readonly PlannedTable[];
   /** The exact sizes of the first tables. */

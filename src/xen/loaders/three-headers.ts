@@ -10,6 +10,7 @@ import { strtabLinkInvalid } from './failures.ts';
 import {
   HeaderCopies,
   type LoaderRules,
+  type LoaderTraits,
   type PlannedTable,
   placeTables,
   type Reserved,
@@ -32,6 +33,7 @@ const tablesAt = (format: ElfFormat): bigint => (format.class === 'ELF64' ? 264n
 
 /** What the versions of this layout do differently. */
 export interface ThreeHeaders {
+  readonly traits: Omit<LoaderTraits, 'keepsIndices'>;
   readonly search: SymbolTableSearch;
   /** What parse reserves for everything before the tables. */
   reservedHeaderBytes(image: StagedImage): bigint;
@@ -41,6 +43,7 @@ export interface ThreeHeaders {
 
 /** The loader of Xen 4.8 and later. For ELF32 parse reserves less than load needs (260). */
 export const XEN_4_8: LoaderRules = threeHeaders({
+  traits: { classes: ['ELF32', 'ELF64'], bigEndian: true, loadsBroken: true },
   search: INIT_SEARCH,
   reservedHeaderBytes: ({ headers }) => (headers.format.class === 'ELF64' ? 264n : 192n),
   keptFields: [],
@@ -48,6 +51,7 @@ export const XEN_4_8: LoaderRules = threeHeaders({
 
 export function threeHeaders(version: ThreeHeaders): LoaderRules {
   return {
+    traits: { ...version.traits, keepsIndices: false },
     search: version.search,
     reserve: (image, symbolTable) => withoutSteps(reserve(image, symbolTable, version.reservedHeaderBytes(image))),
     write: (image, symbolTable) => withoutSteps(write(image, symbolTable, version.keptFields)),
@@ -93,7 +97,6 @@ function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: read
       link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.number(slot, fields.sh_link),
       info: copies.number(slot, fields.sh_info),
       entrySize: copies.bigint(slot, fields.sh_entsize),
-      listed: true,
     };
     return { table, type, size, end: at + size, writtenEnd: source === null || size === 0n ? 0n : at + size };
   };
@@ -111,14 +114,13 @@ function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: read
       length: null,
       detail: `Section ${symbolTable.index} (SYMTAB) links to section ${link}, which is no string table.`,
     }));
-    const table: PlannedTable = { ...symtab.table, listed: false };
     return {
       end: roundUp(symtab.writtenEnd, format),
       sizeWord: 0,
-      elfHeaderSize: null,
-      tables: [table],
+      headers: null,
+      tables: [symtab.table],
       firstSizes: [symtab],
-      placed: () => placeTables([table]),
+      placed: () => placeTables([symtab.table]),
     };
   }
   const strtab = copyTable(STRTAB_INDEX, 'STRTAB', link, roundUp(symtab.end, format));
@@ -135,7 +137,10 @@ function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: read
   return {
     end: roundUp(lastEnd, format),
     sizeWord,
-    elfHeaderSize: format.elfHeader.size,
+    headers: {
+      elfHeaderSize: format.elfHeader.size,
+      sectionHeaders: { offset: SECTION_HEADERS_AT, size: format.sectionHeader.size, count: SECTION_COUNT },
+    },
     tables,
     firstSizes: [symtab, strtab],
     placed: () => place(leading, tables),
