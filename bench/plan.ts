@@ -37,8 +37,8 @@ const CHUNK_BYTES = 64 * 1024;
 function plan(headers: Headers): SymbolLoad | null {
   const started = init(headers);
   if (!started.ok) return null;
-  const { image, kernel } = findKernelRange(started.image);
-  const options = { loader: DEFAULT_LOADER, loadAddress: kernel.pend, maxBlobBytes: MAX_BLOB_BYTES };
+  const { image, kernel: range } = findKernelRange(started.image);
+  const options = { loader: DEFAULT_LOADER, loadAddress: range.pend, maxBlobBytes: MAX_BLOB_BYTES };
   const loaded = loadSymbols(image, options);
   if (loaded.ok) planWarnings(image, loaded.plan);
   return loaded;

@@ -1,8 +1,7 @@
 /** What the command can be asked for: one entry for each, as the service has one route for each. */
 import type { Config } from '../config.ts';
-import type { Compression } from '../image/decompress.ts';
-import { ImageError } from '../image/errors.ts';
-import type { ImageSource } from '../inspect/image-source.ts';
+import { ImageError } from '../inspect/image-error.ts';
+import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../inspect/load.ts';
 import { findBlobObjection } from '../inspect/recognise-elf.ts';
 import { streamExtents } from '../inspect/stream-extents.ts';

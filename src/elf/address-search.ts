@@ -1,5 +1,6 @@
 /** Which symbol stands for an address, as debuggers have it; source: docs/symbols.md. */
 import { SHF_ALLOC } from './format.ts';
+import { lowerBound } from './lower-bound.ts';
 import { isStepEnd, type Steps } from './steps.ts';
 import {
   SHN_LORESERVE,
@@ -97,14 +98,7 @@ export class AddressSearch {
 
   /** Index of the first address that is not lower. */
   #lowerBound(value: bigint): number {
-    let low = 0;
-    let high = this.#addresses.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#addresses[middle] ?? 0n) < value) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return lowerBound(this.#addresses.length, (index) => (this.#addresses[index] ?? 0n) < value);
   }
 
   #claim(claims: Claims, candidate: Candidate, from: number, to: number): void {

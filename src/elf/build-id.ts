@@ -1,5 +1,6 @@
 /** The GNU build ID: what identifies a kernel across copies, compression and renaming. */
 import { PT_NOTE, SHT_NOTE } from './format.ts';
+import { hexBytes } from './hex.ts';
 import { isStepEnd, type Steps } from './steps.ts';
 import { type Headers, View } from './view.ts';
 
@@ -52,7 +53,7 @@ export function findBuildId(notes: Uint8Array, littleEndian: boolean): string | 
     const end = desc + padded(descSize);
     const isGnu = nameSize === GNU_NAME.length && GNU_NAME.every((byte, index) => notes[name + index] === byte);
     if (isGnu && type === NT_GNU_BUILD_ID && descSize <= MAX_BUILD_ID_BYTES && desc + descSize <= notes.length) {
-      return Array.from(notes.subarray(desc, desc + descSize), (byte) => byte.toString(16).padStart(2, '0')).join('');
+      return hexBytes(notes.subarray(desc, desc + descSize));
     }
     at = end;
   }

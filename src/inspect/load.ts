@@ -1,5 +1,4 @@
 /** One image through all stages: the only place that puts the pure loader and the bytes of an image together. */
-import { DEFAULTS } from '../config.ts';
 import { hasElfMagic } from '../elf/format.ts';
 import {
   type ElfImage,
@@ -35,6 +34,7 @@ import {
 import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
 import { askBuilder } from './ask-builder.ts';
 import type { ImageSource } from './image-source.ts';
+import { DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_FLAT_BYTES } from './limits.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
 import { readXenNotes } from './read-notes.ts';
@@ -137,7 +137,7 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
  * @throws only what the source throws when it cannot be read
  */
 export async function loadImage(source: ImageSource, request: LoadRequest = {}): Promise<LoadedImage | RefusedImage> {
-  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULTS.maxBlobBytes } = request;
+  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULT_MAX_BLOB_BYTES } = request;
   const opened = await openImage(source);
   if (!opened.ok) return { ...opened, loadAddress: request.loadAddress ?? null };
   const { image, elf, kernel } = opened;
@@ -280,8 +280,8 @@ export async function flattenImage(
     loader = DEFAULT_LOADER,
     symbols: choice = 'auto',
     onBroken = 'reject',
-    maxBlobBytes = DEFAULTS.maxBlobBytes,
-    maxFlatBytes = DEFAULTS.maxFlatBytes,
+    maxBlobBytes = DEFAULT_MAX_BLOB_BYTES,
+    maxFlatBytes = DEFAULT_MAX_FLAT_BYTES,
   }: FlatRequest = {},
 ): Promise<FlattenedImage | RefusedImage> {
   const opened = await openImage(source);

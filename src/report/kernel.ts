@@ -1,11 +1,11 @@
 /** What is known of a kernel, as JSON. */
 
 import { hex } from '../elf/hex.ts';
-import type { Compression } from '../image/decompress.ts';
+import type { Compression } from '../inspect/image-source.ts';
 import type { FlattenedImage, InspectedKernel } from '../inspect/load.ts';
 import { BROKEN_KINDS, reportRecorded } from '../xen/broken.ts';
 import { MAX_LISTED } from '../xen/listed.ts';
-import type { GuestParameters, NoteName } from '../xen/notes/parameters.ts';
+import type { GuestParameters, NoteName } from '../xen/notes/guest-parameters.ts';
 import type { KernelRange, Segment } from '../xen/segments.ts';
 import { describeBroken, describeImage } from './layout.ts';
 import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';

@@ -1,7 +1,7 @@
 /** The layout of a loaded image as JSON. */
 import { ELF32, ELF64 } from '../elf/format.ts';
 import { hex } from '../elf/hex.ts';
-import type { Compression } from '../image/decompress.ts';
+import type { Compression } from '../inspect/image-source.ts';
 import type { ImageFacts, LoadedImage } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Comparison } from '../xen/compare.ts';

@@ -1,9 +1,10 @@
 /** Symbols as JSON, one document or one line for each, written piece by piece. */
 
-import { hex } from '../elf/hex.ts';
+import { hex, hexBytes } from '../elf/hex.ts';
 import { symbolBindName, symbolSection, symbolTypeName, visibilityName } from '../elf/symbols.ts';
-import type { Compression } from '../image/decompress.ts';
+import type { Compression } from '../inspect/image-source.ts';
 import type { OpenedSymbols } from '../inspect/load.ts';
+import { TextDecoder } from '../inspect/platform.ts';
 import type { SymbolName } from '../inspect/string-table.ts';
 import {
   findSymbols,
@@ -126,14 +127,15 @@ export function describeSymbol(symbol: TableSymbol): SymbolReport {
 }
 
 const REPLACEMENT = '\ufffd';
+/** The three bytes of a byte order mark are part of a name like any others. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 function describeName(name: SymbolName | null): Pick<SymbolReport, 'name' | 'nameBytes' | 'nameCut'> {
   if (name === null) return { name };
-  const bytes = Buffer.from(name.bytes.buffer, name.bytes.byteOffset, name.bytes.byteLength);
-  const text = bytes.toString('utf8');
+  const text = decoder.decode(name.bytes);
   return {
     name: text,
-    ...(text.includes(REPLACEMENT) ? { nameBytes: bytes.toString('hex') } : {}),
+    ...(text.includes(REPLACEMENT) ? { nameBytes: hexBytes(name.bytes) } : {}),
     ...(name.cut ? { nameCut: true } : {}),
   };
 }

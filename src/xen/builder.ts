@@ -7,7 +7,7 @@ import { EM_386, EM_X86_64 } from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
 import { View } from '../elf/view.ts';
-import { DOM0_FEATURE, type GuestParameters } from './notes/parameters.ts';
+import { DOM0_FEATURE, type GuestParameters } from './notes/guest-parameters.ts';
 import type { XenNotes } from './notes/walk.ts';
 
 /** Why the builder refuses a kernel, in its own words. Codes are stable for ever. */

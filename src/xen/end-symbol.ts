@@ -5,6 +5,7 @@
  * same only when nothing is loaded after that symbol.
  */
 
+import type { ByteWalk } from '../elf/byte-walk.ts';
 import { ELF64, ET_REL } from '../elf/format.ts';
 import type { ElfImage, StagedImage } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
@@ -21,7 +22,6 @@ import {
 } from '../elf/symbols.ts';
 import { View } from '../elf/view.ts';
 import { alignedWords } from '../elf/words.ts';
-import type { ByteWalk } from './byte-walk.ts';
 import type { SymbolPlan } from './loaders/bsdsyms.ts';
 import { roundUp } from './loaders/layout.ts';
 import { hasSegment, isLoadable } from './segments.ts';

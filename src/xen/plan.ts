@@ -1,4 +1,5 @@
 /** A plan: bytes to be produced, as data. All arithmetic on an image's offsets happens while planning. */
+import { lowerBound } from '../elf/lower-bound.ts';
 import { isStepEnd, type Steps } from '../elf/steps.ts';
 
 /** Bytes that the plan itself holds, a range of the image to be copied, or zeros. `length` is in bytes. */
@@ -96,6 +97,7 @@ function* ownCells(written: readonly Placed[], boundaries: Float64Array): Steps<
     }
     return cell;
   };
+  const cellAt = (at: number): number => lowerBound(cells, (cell) => (boundaries[cell] ?? at) < at);
   let owned = 0;
   for (let index = written.length - 1; index >= 0; index--) {
     if (isStepEnd(index)) yield null;
@@ -103,7 +105,7 @@ function* ownCells(written: readonly Placed[], boundaries: Float64Array): Steps<
     if (placed === undefined || placed.extent.length === 0) continue;
     const end = placed.at + placed.extent.length;
     for (
-      let cell = firstFree(lowerBound(boundaries, placed.at));
+      let cell = firstFree(cellAt(placed.at));
       cell < cells && (boundaries[cell] ?? end) < end;
       cell = firstFree(cell)
     ) {
@@ -141,18 +143,6 @@ function* sortNumbers(numbers: Float64Array): Steps<Float64Array> {
     [sorted, merged] = [merged, sorted];
   }
   return sorted;
-}
-
-/** The first index whose value is not below `value`; `sorted` is ascending. */
-function lowerBound(sorted: Float64Array, value: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((sorted[middle] ?? value) < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** The `length` bytes of an extent from `from` on. */

@@ -4,7 +4,7 @@ import type { Recorded } from '../../src/elf/recorder.ts';
 import { MemorySource } from '../../src/image/memory.ts';
 import { readXenNotes } from '../../src/inspect/read-notes.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import type { GuestParameters } from '../../src/xen/notes/parameters.ts';
+import type { GuestParameters } from '../../src/xen/notes/guest-parameters.ts';
 import { findKernelRange } from '../../src/xen/segments.ts';
 import { mustInit } from '../support/load.ts';
 import { type GuestVector, hex, imageOf, readNotesVectors } from '../support/vectors.ts';

@@ -1,4 +1,6 @@
 /** The one reader of blobs: size word, ELF header, and the search for the tables that guests have in common. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { dataOf, readBigint, readNumber } from '../../elf/fields.ts';
 import {
   EI_CLASS,
@@ -13,7 +15,6 @@ import {
   hasElfMagic,
   SHT_SYMTAB,
 } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { type Loader, SIZE_WORD_BYTES } from '../loaders/bsdsyms.ts';
 import { roundUp } from '../loaders/layout.ts';
 import { BLOCK_BYTES, type GuestMemory, positionOf, Structures } from './memory.ts';

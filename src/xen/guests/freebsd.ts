@@ -1,6 +1,7 @@
 /** FreeBSD (`xen_pvh_parse_symtab`, then `db_init`): for amd64, in kernels with `options DDB`. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { ELF64 } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { type Blob, checkHeader, type GuestTables, throughSectionCount } from './blob.ts';
 import { BLOCK_BYTES, type GuestMemory, Structures } from './memory.ts';
 import { findMisplacement, findTableMisreadings, NameCheck, type Placement } from './misreadings.ts';

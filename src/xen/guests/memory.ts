@@ -5,11 +5,12 @@
  * that comes from a 64-bit field is a signed double, as in `elf/view.ts`: exact wherever it is inside. All that is read
  * is read in blocks, and each part of the memory once for each question.
  */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { dataOf, readBigint, readNumber } from '../../elf/fields.ts';
 import type { Field } from '../../elf/format.ts';
 import { isInside } from '../../elf/view.ts';
 import { alignedWords } from '../../elf/words.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { SIZE_WORD_BYTES } from '../loaders/layout.ts';
 
 /** Bytes that are asked for at once. */

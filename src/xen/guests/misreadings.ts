@@ -1,6 +1,7 @@
 /** What a guest misreads in tables that it has found. None of it keeps the guest from them. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { type ElfFormat, SHT_STRTAB } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import type { EndSymbol } from '../end-symbol.ts';
 import { SIZE_WORD_BYTES } from '../loaders/bsdsyms.ts';
 import { roundUp } from '../loaders/layout.ts';

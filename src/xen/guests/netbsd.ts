@@ -5,10 +5,11 @@
  * was read to its end while packing, and the sort reads no further. Packing and sorting change names only where the
  * tables overlap; even then each place in the table keeps a NUL, in the `st_shndx` that NetBSD writes.
  */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { readBigint, readNumber, writeBigint } from '../../elf/fields.ts';
 import { ELF64, type ElfFormat, type Field, SHT_PROGBITS, SHT_STRTAB } from '../../elf/format.ts';
 import { SHN_UNDEF, STT_FILE, STT_NOTYPE } from '../../elf/symbols.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { type Blob, checkHeader, type GuestTables, SectionHeaders } from './blob.ts';
 import { type GuestMemory, positionOf } from './memory.ts';
 import { findMisplacement, findTableMisreadings, NameCheck, type Placement } from './misreadings.ts';

@@ -1,6 +1,7 @@
 /** The Xen Test Framework (`tests/xsa-194`), built for pv32pae: what the hypervisor leaves between the headers. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { ELF32 } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { SIZE_WORD_BYTES } from '../loaders/bsdsyms.ts';
 import { type Blob, checkHeader, throughSectionCount } from './blob.ts';
 import { findMisplacement, type Placement } from './misreadings.ts';

@@ -101,11 +101,6 @@ export function* loadSymbolsInSteps(
     return { ok: false, recorded: image.recorded, broken: broken(unsupported.code, 'parse', unsupported.finding) };
 
   const reservation = yield* reserveRegionInSteps(image, loadAddress, rules);
-  const refuse = (failure: Failure, recorded: Recorded | null): SymbolLoad => ({
-    ok: false,
-    recorded,
-    broken: reported(failure, recorded),
-  });
   if (!reservation.ok) return refuse(reservation.failure, reservation.recorded);
   const { symbolTable, reservedSize, region } = reservation;
   if (region.pstart === 0n) return refuse(noPlace(loadAddress), reservation.recorded);
@@ -183,6 +178,12 @@ function* reserveRegionInSteps(image: ElfImage, loadAddress: bigint, rules: Load
   const pend = BigInt.asUintN(64, pstart + reserved.size);
   return { ok: true, recorded, region: { pstart, pend }, reservedSize: reserved.size, symbolTable };
 }
+
+const refuse = (failure: Failure, recorded: Recorded | null): SymbolLoad => ({
+  ok: false,
+  recorded,
+  broken: reported(failure, recorded),
+});
 
 function findUnsupported(
   { headers: { format, littleEndian } }: ElfImage,

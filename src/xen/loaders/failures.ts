@@ -96,7 +96,7 @@ export function regionWraps(pstart: bigint, size: bigint): Failure {
     code: 'load-address-unusable',
     finding: finding(
       'load address',
-      `The symbols are ${size} bytes; from ${hex(pstart)} on they would run past 2^64. ` + 'Give a lower loadAddress.',
+      `The symbols are ${size} bytes; from ${hex(pstart)} on they would run past 2^64. Give a lower loadAddress.`,
     ),
   };
 }

@@ -1,6 +1,6 @@
 /** `__xen_guest`: what PV kernels had before there were notes, a section that holds `NAME=value,NAME=value`. */
 import type { StagedImage } from '../../elf/headers.ts';
-import { address, applyFeatures, type Draft, parseFeatures, short, U64_MAX, wrap } from './parameters.ts';
+import { address, applyFeatures, type Draft, parseFeatures, short, U64_MAX, wrap } from './guest-parameters.ts';
 import { asciiBytes, NoteReader, type NotesWalk, STEPS_PER_TURN, spells } from './reader.ts';
 
 const NAME = '__xen_guest';

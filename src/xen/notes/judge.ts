@@ -3,7 +3,7 @@ import { EM_386, EM_ARM, EM_X86_64 } from '../../elf/format.ts';
 import type { StagedImage } from '../../elf/headers.ts';
 import { reserveRegion } from '../loaders/bsdsyms.ts';
 import type { KernelRange } from '../segments.ts';
-import { address, type Draft, type GuestKind, U64_MAX, wrap } from './parameters.ts';
+import { address, type Draft, type GuestKind, U64_MAX, wrap } from './guest-parameters.ts';
 
 /** Where a kernel describes itself. A chain of notes counts whatever is in it. */
 export type NoteSource = 'notes' | 'guest-section' | 'none';

@@ -5,11 +5,12 @@
  * Each note's size locates the next, so what will be read is not known beforehand. The reads are generators that ask
  * for blocks of the image and go on with those bytes; `inspect/read-notes.ts` drives them.
  */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { dataOf, readBigint } from '../../elf/fields.ts';
 import type { StagedImage } from '../../elf/headers.ts';
 import type { Recorder } from '../../elf/recorder.ts';
 import { isInside } from '../../elf/view.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 
 /** A walk through notes, or a part of it. */
 export type NotesWalk<Result> = ByteWalk<Result>;

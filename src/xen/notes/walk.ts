@@ -6,8 +6,6 @@
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
 import { type ElfImage, enterStage, type StagedImage } from '../../elf/headers.ts';
 import type { KernelRange } from '../segments.ts';
-import { readGuestSection } from './guest-section.ts';
-import { judge } from './judge.ts';
 import {
   applyNote,
   blankDraft,
@@ -21,7 +19,9 @@ import {
   parseFeatures,
   WORDS_NEEDED,
   type XenNote,
-} from './parameters.ts';
+} from './guest-parameters.ts';
+import { readGuestSection } from './guest-section.ts';
+import { judge } from './judge.ts';
 import { asciiBytes, latin1, NoteReader, type NotesWalk, STEPS_PER_TURN, spells } from './reader.ts';
 
 /** Notes of all names that are looked at in one image. */
