@@ -9,6 +9,7 @@ import type { ByteWalk } from '../elf/byte-walk.ts';
 import { ELF64, ET_REL } from '../elf/format.ts';
 import type { ElfImage, StagedImage } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
+import { isStepEnd } from '../elf/steps.ts';
 import {
   SHN_COMMON,
   SHN_UNDEF,
@@ -29,9 +30,6 @@ import type { Warning } from './warnings.ts';
 
 /** FreeBSD and NetBSD look at `end`, the Xen Test Framework at `_end`. */
 export type EndSymbol = 'end' | '_end';
-
-/** Program headers that are looked at in one turn. */
-const SEGMENTS_PER_TURN = 2048;
 
 /** The end symbols that a guest may look for; none where symbols have no addresses, as in object files. */
 export function endSymbolsOf({ headers }: ElfImage): readonly EndSymbol[] {
@@ -196,7 +194,7 @@ export function* findMisplaced(
   const { p_vaddr, p_paddr, p_memsz } = headers.format.programHeader.fields;
   const places = [...values].map(([name, value]) => ({ name, value, nearest: new NearestSegment(value) }));
   for (let index = 0; places.length > 0 && hasSegment(reads, index); index++) {
-    if (index % SEGMENTS_PER_TURN === SEGMENTS_PER_TURN - 1) yield null;
+    if (isStepEnd(index)) yield null;
     if (!isLoadable(reads, index)) continue;
     const vaddr = view.bigint(table, index, p_vaddr);
     const end = vaddr + view.bigint(table, index, p_memsz);

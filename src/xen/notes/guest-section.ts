@@ -1,7 +1,9 @@
 /** `__xen_guest`: what PV kernels had before there were notes, a section that holds `NAME=value,NAME=value`. */
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { StagedImage } from '../../elf/headers.ts';
+import { asciiBytes, ImageReader, isSame } from '../../elf/image-reader.ts';
+import { isStepEnd } from '../../elf/steps.ts';
 import { address, applyFeatures, type Draft, parseFeatures, short, U64_MAX, wrap } from './guest-parameters.ts';
-import { asciiBytes, NoteReader, type NotesWalk, STEPS_PER_TURN, spells } from './reader.ts';
 
 const NAME = '__xen_guest';
 const NAME_BYTES = asciiBytes(NAME);
@@ -11,18 +13,18 @@ const NAME_BYTES = asciiBytes(NAME);
  *
  * @returns whether there is one
  */
-export function* readGuestSection(image: StagedImage, draft: Draft): NotesWalk<boolean> {
+export function* readGuestSection(image: StagedImage, draft: Draft): ByteWalk<boolean> {
   const { headers, view, sectionCount } = image;
   const sections = headers.sectionHeaders;
   const { sh_name, sh_offset } = headers.format.sectionHeader.fields;
   const nameTable = view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_shstrndx);
   if (nameTable >= sectionCount) return false;
-  const reader = new NoteReader(image);
+  const reader = new ImageReader(headers, image.recorder);
   const names = Number(BigInt.asIntN(64, view.bigint(sections, nameTable, sh_offset)));
   for (let index = 1; index < sectionCount && view.hasEntry(sections, index); index++) {
-    if (index % STEPS_PER_TURN === 0) yield null;
+    if (isStepEnd(index)) yield null;
     const name = yield* reader.string(`name of section ${index}`, names + view.number(sections, index, sh_name));
-    if (!spells(name, NAME_BYTES)) continue;
+    if (!isSame(name, NAME_BYTES)) continue;
     const start = Number(BigInt.asIntN(64, view.bigint(sections, index, sh_offset)));
     // The reference first prints the string, and records one that is too long there.
     yield* reader.string(NAME, start);
@@ -33,7 +35,7 @@ export function* readGuestSection(image: StagedImage, draft: Draft): NotesWalk<b
 }
 
 /** Parses up to the NUL or the end of the image, a block at a time. */
-function* parseSection(reader: NoteReader, start: number, draft: Draft): NotesWalk<void> {
+function* parseSection(reader: ImageReader, start: number, draft: Draft): ByteWalk<void> {
   const parser = new SectionParser(draft);
   let blocks = 0;
   for (let at = start; !parser.ended; ) {

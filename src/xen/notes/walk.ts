@@ -3,8 +3,12 @@
  * guest. The walk asks for blocks of the image, see `reader.ts`; what it asks for and what it does are bounded by the
  * 65,536 notes and the section headers that it looks at.
  */
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
 import { type ElfImage, enterStage, type StagedImage } from '../../elf/headers.ts';
+import { asciiBytes, ImageReader, isSame, latin1 } from '../../elf/image-reader.ts';
+import { type Note, readNote } from '../../elf/notes.ts';
+import { isStepEnd } from '../../elf/steps.ts';
 import type { KernelRange } from '../segments.ts';
 import {
   applyNote,
@@ -22,7 +26,6 @@ import {
 } from './guest-parameters.ts';
 import { readGuestSection } from './guest-section.ts';
 import { judge } from './judge.ts';
-import { asciiBytes, latin1, NoteReader, type NotesWalk, STEPS_PER_TURN, spells } from './reader.ts';
 
 /** Notes of all names that are looked at in one image. */
 export const MAX_NOTES = 65_536;
@@ -39,7 +42,7 @@ export interface XenNotes extends Readonly<Record<GuestKind, GuestParameters>> {
  * Each kind of guest goes on by itself from what was recorded so far.
  * Source: docs/loader.md. Never throws.
  */
-export function* walkXenNotes(image: ElfImage, kernel: KernelRange): NotesWalk<XenNotes> {
+export function* walkXenNotes(image: ElfImage, kernel: KernelRange): ByteWalk<XenNotes> {
   const staged = enterStage(image, 'notes');
   const walk = new Walk(staged);
   yield* walk.run();
@@ -62,9 +65,8 @@ export function* walkXenNotes(image: ElfImage, kernel: KernelRange): NotesWalk<X
 }
 
 const NOTE_OWNER = asciiBytes('Xen');
-const NOTE_HEADER_BYTES = 12;
-/** Rounds up to 4, in 32 bits as the reference does. */
-const padded = (size: number): number => ((size + 3) & ~3) >>> 0;
+/** Whatever the alignment of the segment or section. */
+const XEN_ALIGNMENT = 4;
 
 /**
  * Where the reference has the image in its address space. Chains are bounded by pointers, which wrap at 2^64: one
@@ -85,7 +87,7 @@ const MAX_KEPT_TEXTS = 1024;
 
 class Walk {
   readonly #image: StagedImage;
-  readonly #reader: NoteReader;
+  readonly #reader: ImageReader;
   readonly #draft = blankDraft();
   readonly #notes: Partial<Record<NoteName, string | bigint>> = {};
   /** By `offset:size`. All chains together hold `MAX_NOTES` notes at most. */
@@ -104,7 +106,7 @@ class Walk {
 
   constructor(image: StagedImage) {
     this.#image = image;
-    this.#reader = new NoteReader(image);
+    this.#reader = new ImageReader(image.headers, image.recorder);
   }
 
   copyDraft(): Draft {
@@ -112,12 +114,12 @@ class Walk {
   }
 
   /** Segments first; sections only when the segments hold no note named `Xen`. */
-  *run(): NotesWalk<void> {
+  *run(): ByteWalk<void> {
     const { headers, view, sectionCount } = this.#image;
     const segments = headers.programHeaders;
     const { p_type, p_offset, p_filesz } = headers.format.programHeader.fields;
     for (let index = 0; index < segments.count && view.hasEntry(segments, index); index++) {
-      if (index % STEPS_PER_TURN === STEPS_PER_TURN - 1) yield null;
+      if (isStepEnd(index)) yield null;
       if (view.number(segments, index, p_type) !== PT_NOTE) continue;
       const offset = view.bigint(segments, index, p_offset);
       // Old linkers forgot the offset of note segments.
@@ -130,7 +132,7 @@ class Walk {
     const sections = headers.sectionHeaders;
     const { sh_type, sh_offset, sh_size } = headers.format.sectionHeader.fields;
     for (let index = 1; index < sectionCount && view.hasEntry(sections, index); index++) {
-      if (index % STEPS_PER_TURN === STEPS_PER_TURN - 1) yield null;
+      if (isStepEnd(index)) yield null;
       if (view.number(sections, index, sh_type) !== SHT_NOTE) continue;
       const offset = view.bigint(sections, index, sh_offset);
       yield* this.#followChain(offset, view.bigint(sections, index, sh_size));
@@ -138,7 +140,7 @@ class Walk {
     }
   }
 
-  *#followChain(offset: bigint, size: bigint): NotesWalk<void> {
+  *#followChain(offset: bigint, size: bigint): ByteWalk<void> {
     this.hasChain = true;
     const start = BigInt.asUintN(64, offset + IMAGE_ADDRESS);
     if (start + size >= 2n ** 64n) return;
@@ -154,22 +156,20 @@ class Walk {
     }
   }
 
-  *#readChain(start: number, chainSize: number): NotesWalk<Chain> {
+  *#readChain(start: number, chainSize: number): ByteWalk<Chain> {
     const reader = this.#reader;
     const chain = { notes: [] as (XenNote | null)[], offsets: [] as number[] };
     for (let at = start; at - start < chainSize && this.#countNote(at); ) {
-      if (this.#seen % STEPS_PER_TURN === 0) yield null;
-      const nameSize = yield* reader.word('name size of a note', at);
-      const descSize = yield* reader.word('description size of a note', at + 4);
-      const isXen = spells(yield* reader.string('name of a note', at + NOTE_HEADER_BYTES), NOTE_OWNER);
-      const desc = at + NOTE_HEADER_BYTES + padded(nameSize);
-      const note = isXen ? yield* this.#readNote(at, desc, descSize) : null;
+      if (isStepEnd(this.#seen)) yield null;
+      const header = yield* readNote(reader, at, XEN_ALIGNMENT);
+      const isXen = isSame(yield* reader.string('name of a note', header.nameAt), NOTE_OWNER);
+      const note = isXen ? yield* this.#readXenNote(header) : null;
       chain.notes.push(note);
       chain.offsets.push(at);
       if (!this.#apply(note)) break;
       // The chain ends where it leaves the image. The note there has been counted, and records what it lacks.
       if (!reader.isInside(at)) break;
-      at = desc + padded(descSize);
+      at = header.end;
     }
     return chain;
   }
@@ -177,7 +177,7 @@ class Walk {
   /** False, and recorded, when the image has more notes than are looked at. */
   #countNote(offset: number): boolean {
     if (this.#seen === MAX_NOTES) {
-      this.#reader.recorder.record('too-many-notes', () => ({
+      this.#image.recorder.record('too-many-notes', () => ({
         what: 'notes',
         offset: BigInt.asUintN(64, BigInt(offset)),
         length: null,
@@ -196,9 +196,9 @@ class Walk {
     return this.valid;
   }
 
-  *#readNote(at: number, desc: number, size: number): NotesWalk<XenNote> {
+  *#readXenNote({ typeAt, descAt: desc, descSize: size }: Note): ByteWalk<XenNote> {
     const reader = this.#reader;
-    const name = NOTE_NAMES[yield* reader.word('type of a note', at + 8)] ?? null;
+    const name = NOTE_NAMES[yield* reader.word('type of a note', typeAt)] ?? null;
     if (name === null) return { name };
     const what = `${name} note`;
     if (isStringNote(name)) {
@@ -211,7 +211,7 @@ class Walk {
     return { name, value, words: yield* reader.words(what, desc, size, WORDS_NEEDED[name] ?? 0), size };
   }
 
-  *#readText(what: string, at: number): NotesWalk<string | null> {
+  *#readText(what: string, at: number): ByteWalk<string | null> {
     const known = this.#texts.get(at);
     if (known !== undefined) return known;
     const bytes = yield* this.#reader.string(what, at);

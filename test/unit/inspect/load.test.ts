@@ -50,7 +50,8 @@ describe('a good image', () => {
   test('is not read outside its headers and symbols', async () => {
     const source = new CountingSource(image.bytes, 2 ** 33);
     await loadImage(source, request);
-    expect(source.bytesRead).toBeLessThan(4 * image.bytes.length);
+    // Notes are read in blocks of 1 KiB.
+    expect(source.bytesRead).toBeLessThan(4 * image.bytes.length + 2048);
   });
 
   test('without a build ID has none', async () => {

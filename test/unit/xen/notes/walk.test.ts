@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { PT_NOTE, SHT_NOTE } from '../../../../src/elf/format.ts';
+import { BLOCK_BYTES, MAX_STRING_BYTES } from '../../../../src/elf/image-reader.ts';
 import { MemorySource } from '../../../../src/image/memory.ts';
 import type { ImageSource } from '../../../../src/inspect/image-source.ts';
 import { readXenNotes } from '../../../../src/inspect/read-notes.ts';
-import { BLOCK_BYTES, MAX_STRING_BYTES } from '../../../../src/xen/notes/reader.ts';
 import { MAX_NOTES } from '../../../../src/xen/notes/walk.ts';
 import {
   buildImage,

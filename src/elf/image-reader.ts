@@ -3,20 +3,12 @@
  * recorded and reads as 0.
  *
  * Each note's size locates the next, so what will be read is not known beforehand. The reads are generators that ask
- * for blocks of the image and go on with those bytes; `inspect/read-notes.ts` drives them.
+ * for blocks of the image and go on with those bytes.
  */
-
-import type { ByteWalk } from '../../elf/byte-walk.ts';
-import { dataOf, readBigint } from '../../elf/fields.ts';
-import type { StagedImage } from '../../elf/headers.ts';
-import type { Recorder } from '../../elf/recorder.ts';
-import { isInside } from '../../elf/view.ts';
-
-/** A walk through notes, or a part of it. */
-export type NotesWalk<Result> = ByteWalk<Result>;
-
-/** Headers, notes or blocks that are looked at between two turns. */
-export const STEPS_PER_TURN = 512;
+import type { ByteWalk } from './byte-walk.ts';
+import { dataOf, readBigint } from './fields.ts';
+import type { Recorder } from './recorder.ts';
+import { type Headers, isInside } from './view.ts';
 
 /** The longest string, without its NUL. */
 export const MAX_STRING_BYTES = 4096;
@@ -26,9 +18,9 @@ export const BLOCK_BYTES = 1024;
 /** 1 MiB: small images are read once, however often their notes point to the same bytes. */
 const MAX_BLOCKS = 1024;
 
-export class NoteReader {
+export class ImageReader {
   readonly imageSize: number;
-  readonly recorder: Recorder;
+  readonly #recorder: Recorder | null;
   readonly #littleEndian: boolean;
   /** By block number, in the order in which they were read. */
   readonly #blocks = new Map<number, Uint8Array>();
@@ -36,10 +28,11 @@ export class NoteReader {
   #block: Uint8Array = new Uint8Array();
   #blockStart = 0;
 
-  constructor({ headers, recorder }: Pick<StagedImage, 'headers' | 'recorder'>) {
-    this.imageSize = headers.imageSize;
-    this.#littleEndian = headers.littleEndian;
-    this.recorder = recorder;
+  /** @param recorder takes what is not inside the image; null for reads that are no reason against the image */
+  constructor({ imageSize, littleEndian }: Pick<Headers, 'imageSize' | 'littleEndian'>, recorder: Recorder | null) {
+    this.imageSize = imageSize;
+    this.#littleEndian = littleEndian;
+    this.#recorder = recorder;
   }
 
   /** Whether the byte is inside the image. */
@@ -48,17 +41,17 @@ export class NoteReader {
   }
 
   /** A word of 4 bytes. */
-  *word(what: string, at: number): NotesWalk<number> {
+  *word(what: string, at: number): ByteWalk<number> {
     return Number(yield* this.integer(what, at, 4));
   }
 
   /** A description of 1, 2, 4 or 8 bytes as one number; any other size reads as 0. */
-  *number(what: string, at: number, size: number): NotesWalk<bigint> {
+  *number(what: string, at: number, size: number): ByteWalk<bigint> {
     return size === 1 || size === 2 || size === 4 || size === 8 ? yield* this.integer(what, at, size) : 0n;
   }
 
   /** The first 32-bit words of a description, at most `count`; none when it is not made of whole words. */
-  *words(what: string, at: number, size: number, count: number): NotesWalk<bigint[]> {
+  *words(what: string, at: number, size: number, count: number): ByteWalk<bigint[]> {
     const words: bigint[] = [];
     if (size % 4 !== 0) return words;
     while (words.length < count && words.length * 4 < size) {
@@ -71,14 +64,14 @@ export class NoteReader {
    * A string whose NUL is inside the image and at most `MAX_STRING_BYTES` away. Otherwise null, and recorded.
    * The bytes are good until the next read.
    */
-  *string(what: string, at: number): NotesWalk<Uint8Array | null> {
+  *string(what: string, at: number): ByteWalk<Uint8Array | null> {
     const room = this.isInside(at) ? Math.min(MAX_STRING_BYTES + 1, this.imageSize - at) : 0;
     if (room > 0) {
       const bytes = this.#atHand(at) ?? (yield* this.#load(at));
       const end = bytes.indexOf(0);
       if (end !== -1) return end < room ? bytes.subarray(0, end) : this.#endless(what, at, room);
       if (bytes.length < room) {
-        const all = yield* this.#range(at, room);
+        const all = yield* this.range(at, room);
         const farEnd = all.indexOf(0);
         if (farEnd !== -1) return all.subarray(0, farEnd);
       }
@@ -89,7 +82,7 @@ export class NoteReader {
   /** Records a string without a NUL in `room` bytes: all that are inside, or all that a string may have. */
   #endless(what: string, at: number, room: number): null {
     if (room > MAX_STRING_BYTES) {
-      this.recorder.record('string-too-long', () => ({
+      this.#recorder?.record('string-too-long', () => ({
         what,
         offset: BigInt(at),
         length: null,
@@ -100,22 +93,22 @@ export class NoteReader {
   }
 
   /** The bytes from `at` on to the end of its block or of the image: at least one. `at` is inside the image. */
-  *rest(at: number): NotesWalk<Uint8Array> {
+  *rest(at: number): ByteWalk<Uint8Array> {
     return this.#atHand(at) ?? (yield* this.#load(at));
   }
 
-  *integer(what: string, at: number, size: 1 | 2 | 4 | 8): NotesWalk<bigint> {
+  *integer(what: string, at: number, size: 1 | 2 | 4 | 8): ByteWalk<bigint> {
     if (!isInside(at, size, this.imageSize)) {
       this.recordOutside(what, at, size);
       return 0n;
     }
     const atHand = this.#atHand(at);
-    const bytes = atHand !== undefined && atHand.length >= size ? atHand : yield* this.#range(at, size);
+    const bytes = atHand !== undefined && atHand.length >= size ? atHand : yield* this.range(at, size);
     return readBigint(dataOf(bytes), 0, size, this.#littleEndian);
   }
 
   recordOutside(what: string, at: number, size: number): void {
-    this.recorder.recordOutside(this.imageSize, () => ({
+    this.#recorder?.recordOutside(this.imageSize, () => ({
       what,
       offset: BigInt.asUintN(64, BigInt(at)),
       length: BigInt(size),
@@ -123,7 +116,7 @@ export class NoteReader {
   }
 
   /** `length` bytes from `at` on, all inside the image, whichever blocks they are in. */
-  *#range(at: number, length: number): NotesWalk<Uint8Array> {
+  *range(at: number, length: number): ByteWalk<Uint8Array> {
     const bytes = new Uint8Array(length);
     for (let done = 0; done < length; ) {
       const part = (this.#atHand(at + done) ?? (yield* this.#load(at + done))).subarray(0, length - done);
@@ -146,7 +139,7 @@ export class NoteReader {
   }
 
   /** As `#atHand`, after reading the block. */
-  *#load(at: number): NotesWalk<Uint8Array> {
+  *#load(at: number): ByteWalk<Uint8Array> {
     const number = Math.floor(at / BLOCK_BYTES);
     const offset = number * BLOCK_BYTES;
     const block = yield { offset, length: Math.min(BLOCK_BYTES, this.imageSize - offset) };
@@ -170,5 +163,6 @@ export function asciiBytes(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-export const spells = (bytes: Uint8Array | null, expected: Uint8Array): boolean =>
+/** Whether the bytes are those expected; null is none. */
+export const isSame = (bytes: Uint8Array | null, expected: Uint8Array): boolean =>
   bytes !== null && bytes.length === expected.length && expected.every((byte, index) => bytes[index] === byte);
