@@ -1,6 +1,6 @@
 /** Looks into the tables of a planned blob for what a guest would stumble over, and for the kernel's end symbols. */
 import type { ElfImage } from '../elf/headers.ts';
-import { SymbolBlock } from '../elf/symbols.ts';
+import type { SymbolBlock } from '../elf/symbols.ts';
 import {
   describeMisplaced,
   EndStringSearch,
@@ -13,10 +13,7 @@ import type { SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import { findNameOutside, findSymbols, type Warning } from '../xen/warnings.ts';
 import { driveWalk } from './drive-walk.ts';
 import type { ImageSource } from './image-source.ts';
-import { nextTurn } from './turn.ts';
-
-/** Tables are looked at in blocks of about this size, so that none of them holds up other requests. */
-const BLOCK_BYTES = 256 * 1024;
+import { readPieces, readSymbols } from './symbol-blocks.ts';
 
 /** What the tables of a blob show. */
 export interface TableFindings {
@@ -27,7 +24,7 @@ export interface TableFindings {
 
 /** Reads both tables once. Copies that were skipped are not looked at. */
 export async function readTableWarnings(
-  source: Pick<ImageSource, 'read'>,
+  source: ImageSource,
   image: ElfImage,
   plan: SymbolPlan,
 ): Promise<TableFindings> {
@@ -42,7 +39,7 @@ export async function readTableWarnings(
   let lastByte = -1;
   // Without names to look for, the last byte is all that matters.
   const from = names.length === 0 ? Math.max(0, strtab.size - 1) : 0;
-  for await (const piece of readBlocks(source, strtab.fileOffset + from, strtab.size - from, BLOCK_BYTES)) {
+  for await (const piece of readPieces(source, strtab.fileOffset + from, strtab.size - from)) {
     if (names.length > 0) strings.scan(piece);
     lastByte = piece.at(-1) ?? -1;
   }
@@ -54,18 +51,14 @@ export async function readTableWarnings(
   }
   if (symbols === null || symbols.fileOffset === null) return { warnings, elsewhere: nowhere };
 
-  const { format, littleEndian } = image.headers;
-  const { size } = format.symbol;
   const ends = new EndSymbolSearch();
-  let first = 0;
   let nameOutside = -1;
-  const length = Math.floor(symbols.size / size) * size;
-  for await (const piece of readBlocks(source, symbols.fileOffset, length, Math.floor(BLOCK_BYTES / size) * size)) {
-    const block = new SymbolBlock(piece, first, format, littleEndian);
+  const count = Math.floor(symbols.size / image.headers.format.symbol.size);
+  const range = { offset: symbols.fileOffset, first: 0, count };
+  for await (const block of readSymbols(source, image.headers, range)) {
     if (nameOutside === -1) nameOutside = findNameOutside(block, strtab.size);
     if (!strings.isEmpty) offerEndSymbols(block, strings, ends);
     else if (nameOutside !== -1) break;
-    first += block.count;
   }
   if (nameOutside !== -1) {
     warnings.push({
@@ -77,19 +70,6 @@ export async function readTableWarnings(
   const warning = describeMisplaced(misplaced, plan);
   if (warning !== null) warnings.push(warning);
   return { warnings, elsewhere: new Set(misplaced.map(({ name }) => name)) };
-}
-
-/** The bytes of a range in blocks. After each of them others have their turn. */
-async function* readBlocks(
-  source: Pick<ImageSource, 'read'>,
-  offset: number,
-  length: number,
-  blockBytes: number,
-): AsyncGenerator<Uint8Array, void> {
-  for (let done = 0; done < length; done += blockBytes) {
-    if (done > 0) await nextTurn();
-    yield await source.read(offset + done, Math.min(blockBytes, length - done));
-  }
 }
 
 function offerEndSymbols(block: SymbolBlock, strings: EndStringSearch, ends: EndSymbolSearch): void {

@@ -18,10 +18,9 @@ import type { ImageSource } from './image-source.ts';
 import { type JudgedBlock, judgeNames, type NameQuestion } from './judge-names.ts';
 import { TextDecoder, TextEncoder } from './platform.ts';
 import { MAX_NAME_BYTES, StringTable, type SymbolName } from './string-table.ts';
+import { readPieces, readSymbols } from './symbol-blocks.ts';
 import { isTurnOver, nextTurn, runInSteps } from './turn.ts';
 
-/** Tables are looked at in blocks of about this size, so that none of them holds up other requests. */
-const BLOCK_BYTES = 256 * 1024;
 /** Symbols that are handed over at once: so many, or so few that their names have about this many bytes. */
 const BATCH_SYMBOLS = 256;
 const BATCH_NAME_BYTES = 64 * 1024;
@@ -59,34 +58,11 @@ export class SymbolTable {
     return this.#image;
   }
 
-  /** The symbols from an index on, uncopied as far as the image is in whole pieces. */
-  async *blocks(from: number): AsyncGenerator<SymbolBlock, void> {
-    const { format, littleEndian } = this.#image.headers;
-    const { size } = format.symbol;
-    const { offset } = this.tables.symtab;
-    let first = from;
-    // A symbol that two pieces share, as far as it has come.
-    const shared = new Uint8Array(size);
-    let sharedBytes = 0;
-    for await (const piece of readPieces(this.#source, offset + from * size, (this.entries - from) * size)) {
-      let rest = piece;
-      if (sharedBytes > 0) {
-        const missing = rest.subarray(0, size - sharedBytes);
-        shared.set(missing, sharedBytes);
-        sharedBytes += missing.length;
-        rest = rest.subarray(missing.length);
-        if (sharedBytes < size) continue;
-        // A copy, as blocks may be kept until others have come.
-        yield new SymbolBlock(shared.slice(), first, format, littleEndian);
-        first += 1;
-      }
-      const block = new SymbolBlock(rest, first, format, littleEndian);
-      yield block;
-      first += block.count;
-      const left = rest.subarray(block.count * size);
-      shared.set(left);
-      sharedBytes = left.length;
-    }
+  /** The symbols from an index on. */
+  blocks(from: number): AsyncGenerator<SymbolBlock, void> {
+    const { headers } = this.#image;
+    const offset = this.tables.symtab.offset + from * headers.format.symbol.size;
+    return readSymbols(this.#source, headers, { offset, first: from, count: this.entries - from });
   }
 
   /** Judges the names of symbols that come in blocks. */
@@ -106,23 +82,6 @@ export class SymbolTable {
     }
     search.end();
     return search;
-  }
-}
-
-/** The bytes of a range in pieces of at most a block. After every block or so others have their turn. */
-async function* readPieces(source: ImageSource, offset: number, length: number): AsyncGenerator<Uint8Array, void> {
-  if (length <= 0) return;
-  let sinceTurn = 0;
-  for await (const chunk of source.stream(offset, length)) {
-    for (let at = 0; at < chunk.length; at += BLOCK_BYTES) {
-      if (sinceTurn >= BLOCK_BYTES) {
-        await nextTurn();
-        sinceTurn = 0;
-      }
-      const piece = chunk.subarray(at, at + BLOCK_BYTES);
-      sinceTurn += piece.length;
-      yield piece;
-    }
   }
 }
 

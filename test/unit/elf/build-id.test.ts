@@ -11,13 +11,15 @@ interface NoteSpec {
   readonly desc: readonly number[];
 }
 
+/** A word of 4 bytes, little-endian. */
+const word = (value: number): number[] => [value & 0xff, (value >>> 8) & 0xff, 0, 0];
+
 /** Notes as the gABI lays them out, padded to an alignment. */
 function notes(align: number, ...specs: readonly NoteSpec[]): Uint8Array {
   const bytes: number[] = [];
   const pad = (): void => {
     while (bytes.length % align !== 0) bytes.push(0);
   };
-  const word = (value: number): number[] => [value & 0xff, (value >>> 8) & 0xff, 0, 0];
   for (const { name, type, desc } of specs) {
     const text = [...new TextEncoder().encode(`${name}\0`)];
     bytes.push(...word(text.length), ...word(desc.length), ...word(type), ...text);
