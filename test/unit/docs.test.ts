@@ -4,9 +4,14 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { exampleKernel } from '../../scripts/example-kernel.ts';
 import { optionsOf } from '../../src/cli/arguments.ts';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { SETTINGS } from '../../src/config.ts';
+import { MemorySource } from '../../src/image/memory.ts';
+import { type LoadedImage, loadImage } from '../../src/inspect/load.ts';
+import { toLayout } from '../../src/report/layout.ts';
+import { toProblemDocument } from '../../src/report/problem.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { GUEST_FINDINGS, GUESTS } from '../../src/xen/guests/verdict.ts';
 import { WARNING_KINDS } from '../../src/xen/warnings.ts';
@@ -83,6 +88,28 @@ describe('docs/verify.md', () => {
 describe('README.md', () => {
   test('fits on one screen', () => {
     expect(read('README.md').split('\n').length).toBeLessThanOrEqual(70);
+  });
+
+  test('shows what the example kernel is answered with', async () => {
+    const answers: string[] = [];
+    for (const strip of [false, true]) {
+      const source = new MemorySource([exampleKernel({ strip })]);
+      const loaded = await loadImage(source, { askGuests: true });
+      const answer = loaded.ok
+        ? toLayout(loaded, null)
+        : toProblemDocument({ broken: loaded.broken, image: loaded.image });
+      answers.push(JSON.stringify(answer));
+    }
+    const all = answers.join('\n');
+    const shown = [...section(read('README.md'), 'Use').matchAll(/^ ?[{"].*(?:\n .*)*/gm)].map(([text]) => text);
+    expect(shown).toHaveLength(2);
+    const members = shown.flatMap((text) => [...text.matchAll(/"\w+":(?:"[^"]*"|[\w.]+)/g)].map(([member]) => member));
+    expect(members.length).toBeGreaterThan(25);
+    expect(members.filter((member) => !all.includes(member))).toEqual([]);
+    const { plan } = (await loadImage(new MemorySource([exampleKernel()]))) as LoadedImage;
+    for (const [, value = ''] of read('README.md').matchAll(/^(?:content-length|bsdsyms-\w+): (\w+)$/gm)) {
+      expect([plan.size, plan.pstart, plan.pend].map(Number)).toContain(Number(value));
+    }
   });
 
   test('names settings that exist, with their defaults', () => {
@@ -163,7 +190,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
   });
 
   test('names npm scripts that exist', () => {
-    const scripts = matches(text, /npm (start|test|run [a-z:]+)/g);
+    const scripts = matches(text, /npm (start|test|run [a-z:-]+)/g);
     const unknown = scripts.filter((name) => manifest.scripts[name.replace('run ', '')] === undefined);
     expect(unknown).toEqual([]);
   });
