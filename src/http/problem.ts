@@ -222,11 +222,6 @@ const FRAMEWORK_ERRORS: Readonly<Record<string, ProblemCode>> = {
   FST_ERR_ROUTE_MISSING_CONTENT_TYPE: 'media-type-unsupported',
   FST_ERR_BAD_URL: 'not-found',
   FST_ERR_MAX_PARAM_LENGTH: 'not-found',
-  FST_PARTS_LIMIT: 'multipart-malformed',
-  FST_FILES_LIMIT: 'image-repeated',
-  FST_FIELDS_LIMIT: 'multipart-malformed',
-  FST_PROTO_VIOLATION: 'field-unknown',
-  FST_INVALID_JSON_FIELD_ERROR: 'parameter-invalid',
 };
 
 export const clientGone = (cause?: unknown): Problem =>

@@ -1,7 +1,6 @@
 /** Receives an image: as the raw body or as the file part of a form, without ever gathering it. */
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
-import type { Multipart, MultipartFile } from '@fastify/multipart';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { consume } from '../image/consume.ts';
 import { UnpackingSink } from '../image/decompress.ts';
@@ -10,20 +9,17 @@ import type { PackedFormat } from '../image/unpack/unpacker.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
-import { MAX_REPEATS, type Parameters, quote, suggestName } from '../parameters.ts';
+import { type Parameters, quote, suggestName } from '../parameters.ts';
 import type { AdmissionControl } from './admission.ts';
 import { contentCodings, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
+import { type FormPart, MAX_FIELD_BYTES, readForm } from './form.ts';
 import type { ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
 import type { Scope } from './scope.ts';
 
 /** The form's file part. */
 const IMAGE_FIELD = 'image';
-/** A parameter is a few words. */
-const MAX_FIELD_BYTES = 1024;
-/** Room for every parameter of a route, one of them repeated. */
-const MAX_FIELDS = MAX_REPEATS + 32;
 /** What boundaries, part headers and fields of a form may take beside the image. */
 const MAX_FORM_OVERHEAD_BYTES = 64 * 1024;
 
@@ -203,11 +199,24 @@ async function receiveForm(
   sink: UnpackingSink,
   parameters: ParameterCollector<Parameters>,
 ): Promise<void> {
-  const parts = formParts(request, body);
+  const parts = readForm(body, request.headers['content-type'] ?? '');
+  try {
+    await takeParts(parts, request.raw, sink, parameters);
+  } finally {
+    void parts.return();
+  }
+}
+
+async function takeParts(
+  parts: AsyncGenerator<FormPart, void>,
+  request: IncomingMessage,
+  sink: UnpackingSink,
+  parameters: ParameterCollector<Parameters>,
+): Promise<void> {
   let received = false;
   for (;;) {
-    const { done, value: part } = await nextPart(parts, request.raw);
-    if (done === true) break;
+    const part = await nextPart(parts, request);
+    if (part === null) break;
     if (part.type === 'field') {
       takeField(part, parameters);
       continue;
@@ -217,7 +226,7 @@ async function receiveForm(
     await consume(
       part.file,
       (chunk) => sink.append(chunk),
-      (error) => toBodyProblem(error, request.raw),
+      (error) => toBodyProblem(error, request),
       true,
     );
   }
@@ -226,30 +235,13 @@ async function receiveForm(
   }
 }
 
-async function nextPart(
-  parts: AsyncIterableIterator<Multipart>,
-  request: IncomingMessage,
-): Promise<IteratorResult<Multipart, undefined>> {
+async function nextPart(parts: AsyncGenerator<FormPart, void>, request: IncomingMessage): Promise<FormPart | null> {
   try {
-    return await parts.next();
+    const { done, value } = await parts.next();
+    return done === true ? null : value;
   } catch (error) {
     throw toBodyProblem(error, request);
   }
-}
-
-function formParts(request: FastifyRequest, body: Readable): AsyncIterableIterator<Multipart> {
-  // The form parser reads what stands in place of the raw request: a stream that has the header fields.
-  const form: FastifyRequest = Object.create(request, { raw: { value: body } });
-  return form.parts({
-    limits: {
-      fileSize: Number.POSITIVE_INFINITY,
-      fieldSize: MAX_FIELD_BYTES,
-      fields: MAX_FIELDS,
-      files: 2,
-      parts: MAX_FIELDS + 2,
-      headerPairs: 32,
-    },
-  });
 }
 
 /** @throws Problem multipart-in-body */
@@ -263,8 +255,7 @@ async function refuseForms(source: ImageSource): Promise<void> {
 }
 
 /** @throws Problem multipart-malformed for a part without a name, which the parser lets through */
-function nameOf(part: Multipart): string {
-  const name: string | undefined = part.fieldname;
+function nameOf({ name }: FormPart): string {
   if (name !== undefined) return name;
   throw new Problem(
     'multipart-malformed',
@@ -272,7 +263,10 @@ function nameOf(part: Multipart): string {
   );
 }
 
-function takeField(part: Exclude<Multipart, MultipartFile>, parameters: ParameterCollector<Parameters>): void {
+function takeField(
+  part: Extract<FormPart, { readonly type: 'field' }>,
+  parameters: ParameterCollector<Parameters>,
+): void {
   const name = nameOf(part);
   if (name === IMAGE_FIELD) {
     throw new Problem(
@@ -284,13 +278,13 @@ function takeField(part: Exclude<Multipart, MultipartFile>, parameters: Paramete
     const known = suggestName(name, [IMAGE_FIELD, ...parameters.names]);
     throw new Problem('field-unknown', `${quote(name)} is not a field of this form. ${known}`);
   }
-  if (part.valueTruncated) {
+  if (part.truncated) {
     throw new Problem('parameter-invalid', `${name} is longer than the ${MAX_FIELD_BYTES} bytes a parameter may have.`);
   }
   parameters.addField(name, part.value);
 }
 
-function checkFile(part: MultipartFile, received: boolean, parameters: ParameterCollector<Parameters>): void {
+function checkFile(part: FormPart, received: boolean, parameters: ParameterCollector<Parameters>): void {
   const name = nameOf(part);
   if (name !== IMAGE_FIELD) {
     const advice = parameters.has(name)
@@ -307,7 +301,6 @@ function toBodyProblem(error: unknown, request: IncomingMessage): unknown {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   // Whatever else is wrong with it follows from that.
   if (code === 'ERR_STREAM_PREMATURE_CLOSE' || (request.destroyed && !request.complete)) return clientGone(error);
-  if (code.startsWith('FST_') && code !== 'FST_MP_PREMATURE_CLOSE') return error;
   return new Problem('multipart-malformed', `The form cannot be parsed: ${error.message}.`, { cause: error });
 }
 

@@ -78,10 +78,6 @@ describe('toProblem', () => {
     ['FST_ERR_CTP_INVALID_MEDIA_TYPE', 'media-type-unsupported'],
     ['FST_ERR_CTP_EMPTY_TYPE', 'media-type-unsupported'],
     ['FST_ERR_CTP_INVALID_CONTENT_LENGTH', 'bad-request'],
-    ['FST_PARTS_LIMIT', 'multipart-malformed'],
-    ['FST_FILES_LIMIT', 'image-repeated'],
-    ['FST_FIELDS_LIMIT', 'multipart-malformed'],
-    ['FST_PROTO_VIOLATION', 'field-unknown'],
   ])("knows the framework's %s", (frameworkCode, code) => {
     const problem = toProblem(Object.assign(new Error('What happened.'), { code: frameworkCode }));
     expect(problem.code).toBe(code);
