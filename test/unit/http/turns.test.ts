@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { connectionOf, type TurnOptions, takeTurns } from '../../../src/http/turns.ts';
 import { head, RawConnection } from '../../support/raw-http.ts';
-import { eventually } from '../../support/uploads.ts';
+import { eventually, KIB } from '../../support/uploads.ts';
 
 let server: Server;
 afterEach(() => {
@@ -136,7 +136,7 @@ test('the body of one that waits is there when it begins', async () => {
 describe('when too many wait', () => {
   test('the connection with the most of them is closed, and the others go on', async () => {
     const handler = new Handler();
-    const modest = await start(handler.listener, { maxWaiting: 10 });
+    const modest = await start(handler.listener, { maxWaitingBytes: 10 * 3 * KIB });
     await modest.send(gets(4));
     await handler.begins(1);
     const greedy = await open();
@@ -154,7 +154,7 @@ describe('when too many wait', () => {
 
   test('it is so even if the one that comes last is not the greedy one', async () => {
     const handler = new Handler();
-    const greedy = await start(handler.listener, { maxWaiting: 10 });
+    const greedy = await start(handler.listener, { maxWaitingBytes: 10 * 3 * KIB });
     await greedy.send(gets(11));
     await handler.begins(1);
     const modest = await open();
@@ -174,7 +174,7 @@ describe('when too many wait', () => {
       begun += 1;
       response.end('answered');
     };
-    const connection = await start(answer, { maxWaiting: 10 });
+    const connection = await start(answer, { maxWaitingBytes: 10 * 3 * KIB });
     for (let round = 0; round < 5; round++) {
       await connection.send(gets(10));
       for (let answers = 0; answers < 10; answers++) expect((await connection.answer()).text).toBe('answered');
