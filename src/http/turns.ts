@@ -5,15 +5,17 @@
  * 3,600 running handlers and as many answers in memory, whether or not the client reads them. It also reads all sockets
  * that have something in one turn of the event loop. Here a connection stands between its socket and Node's parser. It
  * passes on a read in slices: no further one while a request waits for the answer before it, and none in this turn when
- * the requests of all connections have had their share of it. The socket is not read meanwhile, so at most one read
- * waits, and the rest stays with the sender.
+ * the requests of all connections have had their share of it. The socket is paused meanwhile, so at most three reads
+ * wait, and the rest stays with the sender.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 /** What may wait on all connections together: reads that are not parsed yet, and requests that are. */
-const MAX_WAITING_BYTES = 16 * 1024 * 1024;
+const MAX_WAITING_BYTES = 32 * 1024 * 1024;
+/** What Node reads ahead of a socket that is paused: 128 KiB at most. */
+const READ_AHEAD_BYTES = 64 * 1024;
 /** A parsed request takes about this much memory. */
 const REQUEST_BYTES = 3 * 1024;
 /** What is parsed at once where requests may begin: at most some 230 of them, as the shortest takes 18 bytes. */
@@ -238,13 +240,8 @@ export class Connection {
     const socket = this.#socket;
     const replaced = socket.listeners(event).at(-1) as Listener | undefined;
     if (replaced === undefined) return undefined;
-    // Node forgets them with the first other reader. They keep a paused socket from being read ahead.
-    const readers = (['pause', 'resume'] as const).map((name) => [name, socket.listeners(name) as Listener[]] as const);
     socket.off(event, replaced);
     socket.on(event, listener);
-    for (const [name, listeners] of readers) {
-      for (const one of listeners) if (!socket.listeners(name).includes(one)) socket.on(name, one);
-    }
     return (...values) => replaced.apply(socket, values);
   }
 
@@ -326,9 +323,7 @@ export class Connection {
   }
 
   #isBodyFull(): boolean {
-    return (
-      this.#last !== null && this.#expectsBody() && this.#last.readableLength >= this.#last.readableHighWaterMark
-    );
+    return this.#last !== null && this.#expectsBody() && this.#last.readableLength >= this.#last.readableHighWaterMark;
   }
 
   /**
@@ -348,7 +343,8 @@ export class Connection {
   /** Stops reading while something waits, and reads on when nothing does. */
   #settle(): void {
     const waits = this.#unparsed.length > 0 || this.#queue.length > 0 || this.#afterwards !== null;
-    this.#room.hold(this, this.#unparsed.length + this.#queue.length * REQUEST_BYTES);
+    const requests = this.#queue.length === 0 ? 0 : READ_AHEAD_BYTES + this.#queue.length * REQUEST_BYTES;
+    this.#room.hold(this, this.#unparsed.length + requests);
     if (waits === this.#paused) return;
     this.#paused = waits;
     if (waits) this.#socket.pause();
