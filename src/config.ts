@@ -134,7 +134,8 @@ export const SETTINGS = {
   ),
   keepAliveTimeoutMs: setting(
     'BSDSYMS_KEEP_ALIVE_TIMEOUT_MS',
-    milliseconds(0),
+    // Node takes 0 for no limit.
+    milliseconds(1),
     72_000,
     "time an idle connection is kept; longer than the load balancer's",
   ),

@@ -54,7 +54,7 @@ const WRONG: Readonly<Record<Key, readonly [string, ...string[]]>> = {
   stallTimeoutMs: ['0', '99', ...TIMES],
   minAnswerBytesPerSecond: ['-0', ...BYTES],
   uploadTimeoutMs: ['0', '99', ...TIMES],
-  keepAliveTimeoutMs: ['-0', ...TIMES],
+  keepAliveTimeoutMs: ['0', ...TIMES],
   shutdownGraceMs: ['-0', ...TIMES],
   shutdownDelayMs: ['-0', ...TIMES],
   workers: ['0', '257', 'Auto', 'all', ...NO_NUMBERS, ...TOO_LARGE],
@@ -127,7 +127,7 @@ const RIGHT: { readonly [K in Key]: readonly (readonly [string, Config[K]])[] } 
   ],
   minAnswerBytesPerSecond: [['0', 0]],
   uploadTimeoutMs: [['100', 100]],
-  keepAliveTimeoutMs: [['0', 0]],
+  keepAliveTimeoutMs: [['1', 1]],
   shutdownGraceMs: [['0', 0]],
   shutdownDelayMs: [['0', 0]],
   workers: [

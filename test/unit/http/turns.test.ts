@@ -144,8 +144,13 @@ test('a turn of the event loop has its share of requests, however many connectio
     begunIn.push(turn);
     response.end('answered');
   });
+  let accepted = 1;
+  server.on('connection', () => {
+    accepted += 1;
+  });
   const others = await Promise.all(Array.from({ length: CONNECTIONS - 1 }, open));
   const all = [first, ...others];
+  await eventually('all are accepted', () => accepted === CONNECTIONS);
   let counting = true;
   const count = (): void => {
     turn += 1;
