@@ -113,7 +113,7 @@ interface Turn {
   readonly begin: () => void;
 }
 
-type Listener = (...values: unknown[]) => void;
+type Listener = (value?: unknown) => void;
 
 const NOTHING = Buffer.alloc(0);
 const connections = new WeakMap<Socket, Connection>();
@@ -163,6 +163,7 @@ export class Connection {
   #bodyBytes = Number.NaN;
   /** The client has ended its side; the parser does not know yet. */
   #hasEnded = false;
+  #heldBytes = 0;
   #ignoresInput = false;
   #paused = false;
   #afterwards: (() => void) | null = null;
@@ -242,7 +243,7 @@ export class Connection {
     if (replaced === undefined) return undefined;
     socket.off(event, replaced);
     socket.on(event, listener);
-    return (...values) => replaced.apply(socket, values);
+    return (value) => replaced.call(socket, value);
   }
 
   #begin(turn: Turn): void {
@@ -288,8 +289,11 @@ export class Connection {
   /** Parses as much as may be parsed now. */
   #parseOn(): void {
     while (this.#unparsed.length > 0 && this.#mayParse()) {
-      const slice = this.#unparsed.subarray(0, this.#sliceBytes());
-      this.#unparsed = this.#unparsed.subarray(slice.length);
+      const bytes = this.#unparsed;
+      const size = this.#sliceBytes();
+      const isRest = bytes.length <= size;
+      const slice = isRest ? bytes : bytes.subarray(0, size);
+      this.#unparsed = isRest ? NOTHING : bytes.subarray(size);
       if (this.#expectsBody()) this.#bodyBytes -= slice.length;
       else this.#pace.spend(1);
       this.#parse?.(slice);
@@ -343,12 +347,17 @@ export class Connection {
   /** Stops reading while something waits, and reads on when nothing does. */
   #settle(): void {
     const waits = this.#unparsed.length > 0 || this.#queue.length > 0 || this.#afterwards !== null;
-    const requests = this.#queue.length === 0 ? 0 : READ_AHEAD_BYTES + this.#queue.length * REQUEST_BYTES;
-    this.#room.hold(this, this.#unparsed.length + requests);
+    if (waits || this.#heldBytes > 0) this.#hold();
     if (waits === this.#paused) return;
     this.#paused = waits;
     if (waits) this.#socket.pause();
     else if (!this.#isBodyFull()) this.#socket.resume();
+  }
+
+  #hold(): void {
+    const requests = this.#queue.length === 0 ? 0 : READ_AHEAD_BYTES + this.#queue.length * REQUEST_BYTES;
+    this.#heldBytes = this.#unparsed.length + requests;
+    this.#room.hold(this, this.#heldBytes);
   }
 
   #drop(): void {
@@ -357,7 +366,7 @@ export class Connection {
     this.#current = null;
     this.#afterwards = null;
     this.#pace.forget(this);
-    this.#room.hold(this, 0);
+    this.#hold();
   }
 
   #isOver(): boolean {

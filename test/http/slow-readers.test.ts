@@ -161,7 +161,8 @@ describe('a reader', () => {
         answers.push(() => response.end('answered'));
         if (answers.length === 20) for (const answer of answers) answer();
       });
-      const others = Array.from({ length: 19 }, () => connect({ port: socket.remotePort ?? 0, host: '127.0.0.1' }));
+      const { port } = server.address() as AddressInfo;
+      const others = Array.from({ length: 19 }, () => connect({ port, host: '127.0.0.1' }));
       for (const other of others) other.write(head('GET', '/', { Connection: 'close' }));
       // They are answered when all of them are under way.
       for (const one of [socket, ...others]) for await (const _ of one);
