@@ -12,6 +12,7 @@ import type { ImageSource } from '../inspect/image-source.ts';
 import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
 import { MAX_REPEATS, type Parameters, quote, suggestName } from '../parameters.ts';
 import type { AdmissionControl } from './admission.ts';
+import { clientKey } from './client-address.ts';
 import { contentCodings, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
 import type { ParameterCollector } from './parameters.ts';
@@ -101,7 +102,7 @@ export async function receiveImage(
 ): Promise<Upload> {
   const { codings, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
   const { admission, store, unpack, stallTimeoutMs } = options;
-  const slot = admission.enter();
+  const slot = admission.enter(clientKey(request));
   scope.own(() => slot.leave());
   await slot.entered;
   if (scope.closed) throw clientGone();

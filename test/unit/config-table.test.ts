@@ -49,6 +49,7 @@ const WRONG: Readonly<Record<Key, readonly [string, ...string[]]>> = {
   spoolBudgetBytes: ['-0', ...BYTES],
   maxConnections: ['0', '1000001', ...NO_NUMBERS, ...TOO_LARGE],
   maxUploads: ['0', '10001', ...NO_NUMBERS, ...TOO_LARGE],
+  maxUploadsPerClient: ['-0', '10001', ...NO_NUMBERS, ...TOO_LARGE],
   maxQueuedUploads: ['10001', ...NO_NUMBERS, ...TOO_LARGE],
   queueTimeoutMs: ['-0', ...TIMES],
   stallTimeoutMs: ['0', '99', ...TIMES],
@@ -113,6 +114,7 @@ const RIGHT: { readonly [K in Key]: readonly (readonly [string, Config[K]])[] } 
     ['1', 1],
     ['10000', 10_000],
   ],
+  maxUploadsPerClient: [['0', 0]],
   maxQueuedUploads: [
     ['0', 0],
     ['10000', 10_000],
