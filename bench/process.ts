@@ -19,9 +19,12 @@ export interface Server {
   loop(): Promise<Loop>;
 }
 
-/** In ms of processor time: of the main thread between two turns, and of the whole process. */
 export interface Loop {
+  /** Longest processor time of the main thread between two turns. */
   readonly blockMs: number;
+  /** Longest time on the wall between two turns, 1 ms or more of waiting included. */
+  readonly wallMs: number;
+  /** Processor time of the whole process. */
   readonly cpuMs: number;
 }
 

@@ -113,6 +113,12 @@ export const SETTINGS = {
     'connections at once; more are closed',
   ),
   maxUploads: setting('BSDSYMS_MAX_UPLOADS', integer(1, 10_000), 16, 'uploads under way at once'),
+  maxUploadsPerClient: setting(
+    'BSDSYMS_MAX_UPLOADS_PER_CLIENT',
+    integer(0, 10_000),
+    0,
+    'uploads that one client address may have under way or waiting; 0 for no limit',
+  ),
   maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a place'),
   queueTimeoutMs: setting('BSDSYMS_QUEUE_TIMEOUT_MS', milliseconds(0), 1000, 'how long they may wait'),
   stallTimeoutMs: setting(
@@ -135,7 +141,8 @@ export const SETTINGS = {
   ),
   keepAliveTimeoutMs: setting(
     'BSDSYMS_KEEP_ALIVE_TIMEOUT_MS',
-    milliseconds(0),
+    // Node takes 0 for no limit.
+    milliseconds(1),
     72_000,
     "time an idle connection is kept; longer than the load balancer's",
   ),

@@ -1,6 +1,7 @@
 /**
  * Loaded into a server with `--import`. On the message `loop` it tells, since the last one: the longest processor time of the
- * main thread between two turns of its event loop, and the processor time of the whole process.
+ * main thread between two turns of its event loop, the longest such time on the wall, and the processor time of the whole
+ * process. The two are the same on an idle machine; on a busy one only the former says what the service does.
  */
 interface Usage {
   readonly user: number;
@@ -10,13 +11,18 @@ interface Usage {
 const ms = (before: Usage, after: Usage): number => (after.user - before.user + after.system - before.system) / 1000;
 
 let longest = 0;
+let longestWallMs = 0;
 let lastTurn = process.threadCpuUsage();
+let lastTurnAt = performance.now();
 let lastAsked = process.cpuUsage();
 
 function look(): void {
   const now = process.threadCpuUsage();
   longest = Math.max(longest, ms(lastTurn, now));
   lastTurn = now;
+  const at = performance.now();
+  longestWallMs = Math.max(longestWallMs, at - lastTurnAt);
+  lastTurnAt = at;
 }
 
 // Fires once in a turn, and is cheap where turns are short.
@@ -26,8 +32,9 @@ process.on('message', (message) => {
   if (message !== 'loop') return;
   look();
   const now = process.cpuUsage();
-  process.send?.({ blockMs: longest, cpuMs: ms(lastAsked, now) });
+  process.send?.({ blockMs: longest, wallMs: longestWallMs, cpuMs: ms(lastAsked, now) });
   longest = 0;
+  longestWallMs = 0;
   lastAsked = now;
   lastTurn = process.threadCpuUsage();
 });

@@ -6,11 +6,13 @@ export interface AdmissionLimits {
   /** How many more may wait for a slot, and for how long. */
   readonly maxQueuedUploads: number;
   readonly queueTimeoutMs: number;
+  /** How many slots one client may have, those that it waits for included; 0 for no limit. */
+  readonly maxUploadsPerClient: number;
 }
 
 /** One of the slots for uploads, or a wait for one. */
 export interface Slot {
-  /** Settles in any case. @throws Problem too-busy, or client-gone when the slot was left before it was free */
+  /** Settles in any case. @throws Problem too-busy, rate-limited when the client has its share, or client-gone when the slot was left before it was free */
   readonly entered: Promise<void>;
   /** Gives the slot back, or stops waiting for it. Idempotent. */
   leave(): void;
@@ -22,7 +24,8 @@ export interface AdmissionControl {
   readonly running: number;
   /** Uploads of this process that wait for one. */
   readonly queued: number;
-  enter(): Slot;
+  /** @param client whose upload it is, see `clientKey` */
+  enter(client: string): Slot;
 }
 
 const RETRY_AFTER_SECONDS = 1;
@@ -32,6 +35,8 @@ export class Admission implements AdmissionControl {
   readonly #limits: AdmissionLimits;
   /** Those that wait, longest first; called when a slot is theirs. */
   readonly #queue = new Set<() => void>();
+  /** What each client has or waits for, where that is limited. */
+  readonly #shares = new Map<string, number>();
   #running = 0;
 
   constructor(limits: AdmissionLimits) {
@@ -46,16 +51,34 @@ export class Admission implements AdmissionControl {
     return this.#queue.size;
   }
 
-  enter(): Slot {
+  enter(client: string): Slot {
+    const { maxUploadsPerClient } = this.#limits;
+    if (maxUploadsPerClient === 0) return this.#enter();
+    const share = this.#shares.get(client) ?? 0;
+    if (share >= maxUploadsPerClient) return refused(shareTaken(this.#limits));
+    const slot = this.#enter();
+    this.#shares.set(client, share + 1);
+    const giveBack = once(() => {
+      const left = (this.#shares.get(client) ?? 1) - 1;
+      if (left === 0) this.#shares.delete(client);
+      else this.#shares.set(client, left);
+    });
+    slot.entered.catch(giveBack);
+    return {
+      entered: slot.entered,
+      leave: () => {
+        giveBack();
+        slot.leave();
+      },
+    };
+  }
+
+  #enter(): Slot {
     if (this.#running < this.#limits.maxUploads) {
       this.#running += 1;
       return { entered: ENTERED, leave: once(() => this.#leave()) };
     }
-    if (this.#queue.size >= this.#limits.maxQueuedUploads) {
-      const entered = Promise.reject(tooBusy(this.#limits));
-      ignoreRejection(entered);
-      return { entered, leave: () => {} };
-    }
+    if (this.#queue.size >= this.#limits.maxQueuedUploads) return refused(tooBusy(this.#limits));
     return this.#wait();
   }
 
@@ -98,6 +121,12 @@ function once(call: () => void): () => void {
   };
 }
 
+function refused(problem: Problem): Slot {
+  const entered = Promise.reject(problem);
+  ignoreRejection(entered);
+  return { entered, leave: () => {} };
+}
+
 /** An upload may be given up before anything waits for its slot. */
 export function ignoreRejection(promise: Promise<unknown>): void {
   promise.catch(() => {});
@@ -107,6 +136,14 @@ export function tooBusy({ maxUploads }: Pick<AdmissionLimits, 'maxUploads'>): Pr
   return new Problem(
     'too-busy',
     `All ${maxUploads} places for uploads are taken. Send the request again after the time in Retry-After.`,
+    { headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) } },
+  );
+}
+
+export function shareTaken({ maxUploadsPerClient }: Pick<AdmissionLimits, 'maxUploadsPerClient'>): Problem {
+  return new Problem(
+    'rate-limited',
+    `This address has ${maxUploadsPerClient} uploads under way (BSDSYMS_MAX_UPLOADS_PER_CLIENT). Send the request again when one is done.`,
     { headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) } },
   );
 }

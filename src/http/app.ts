@@ -36,7 +36,7 @@ import { serviceRoutes } from './routes/service.ts';
 import { lookupRoutes } from './routes/symbols.ts';
 import { verifyRoute } from './routes/verify.ts';
 import { COMPONENTS } from './schemas.ts';
-import { watchReader } from './slow-readers.ts';
+import { ReaderWatch } from './slow-readers.ts';
 import { Tokens } from './tokens.ts';
 import type { UploadOptions } from './upload.ts';
 import type { Guard, UploadServices } from './upload-route.ts';
@@ -91,12 +91,13 @@ export async function buildApp(
   };
   const metrics = new Metrics(upload);
   const refusals = new Refusals(metrics);
+  const readers = new ReaderWatch(config);
   const begin = (request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('X-Request-Id', request.id).header('X-Content-Type-Options', 'nosniff');
     // Node's parser drops the bytes after such a request. Closing tells the client that they were not read.
     if (request.headers.upgrade !== undefined) reply.header('Connection', 'close');
     observeRequest(request, reply, metrics, refusals);
-    watchReader(reply.raw, config);
+    readers.watch(reply.raw);
     const running = lifecycle.begin();
     whenOver(request.raw, reply.raw, () => running.end());
   };

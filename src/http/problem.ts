@@ -130,7 +130,8 @@ const HTTP_PROBLEM_KINDS = {
     status: 429,
     title: 'Too many uploads from this address',
     explanation:
-      'Within a minute this address started more uploads than BSDSYMS_RATE_LIMIT_PER_MINUTE. Send the request again ' +
+      'Within a minute this address started more uploads than BSDSYMS_RATE_LIMIT_PER_MINUTE, or it has as many under way ' +
+      'as BSDSYMS_MAX_UPLOADS_PER_CLIENT. Send the request again ' +
       'after the time in Retry-After (curl --retry does).',
   },
   'header-fields-too-large': {

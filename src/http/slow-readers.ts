@@ -1,5 +1,6 @@
 /** Cuts off clients that take an answer too slowly: what they hold, others wait for. */
 import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { whenOver } from './exchange.ts';
 
 export interface ReadingLimits {
@@ -17,31 +18,74 @@ const UNSEEN_BYTES = 2 * 1024 * 1024;
 const CHECK_MS = 1000;
 const CHECKS_PER_STALL = 4;
 
-/**
- * Destroys the connection of a response when its client falls too far behind. Time counts only while bytes wait for the
- * client, not while the service works. What a client takes faster than it must is no credit for later.
- */
-export function watchReader(response: ServerResponse, limits: ReadingLimits): void {
-  const { socket } = response;
-  if (socket === null) return;
-  const { stallTimeoutMs, minAnswerBytesPerSecond } = limits;
-  const isRateLimited = minAnswerBytesPerSecond > 0;
-  /** The time that the slowest client allowed needs for these bytes. */
-  const toMs = (bytes: number): number => (isRateLimited ? (bytes / minAnswerBytesPerSecond) * 1000 : 0);
-  const takenBytes = (): number => socket.bytesWritten - socket.writableLength;
+/** An answer that a client may be slow to take. */
+class Reader {
+  readonly #socket: Socket;
+  readonly #limits: ReadingLimits;
+  readonly #checkMs: number;
+  #seenBytes: number;
+  #behindMs = 0;
 
-  let seenBytes = takenBytes();
-  let behindMs = 0;
-  // Counted in checks, not by the clock: when the whole process was held up, the client is not to blame.
-  const checkMs = Math.min(CHECK_MS, stallTimeoutMs / CHECKS_PER_STALL);
-  const check = (): void => {
-    const progress = takenBytes() - seenBytes;
-    seenBytes += progress;
-    const waitingBytes = socket.writableLength;
-    const isKeepingUp = waitingBytes === 0 || (progress > 0 && !isRateLimited);
-    behindMs = isKeepingUp ? 0 : Math.max(0, behindMs + checkMs - toMs(progress));
-    if (behindMs >= stallTimeoutMs + toMs(UNSEEN_BYTES + waitingBytes)) socket.destroy();
-  };
-  const timer = setInterval(check, checkMs).unref();
-  whenOver(response.req, response, () => clearInterval(timer));
+  constructor(socket: Socket, limits: ReadingLimits, checkMs: number) {
+    this.#socket = socket;
+    this.#limits = limits;
+    this.#checkMs = checkMs;
+    this.#seenBytes = this.#takenBytes;
+  }
+
+  get #takenBytes(): number {
+    return this.#socket.bytesWritten - this.#socket.writableLength;
+  }
+
+  /** Counts in checks, not by the clock: when the whole process was held up, the client is not to blame. */
+  check(): void {
+    const progress = this.#takenBytes - this.#seenBytes;
+    this.#seenBytes += progress;
+    const waitingBytes = this.#socket.writableLength;
+    const isKeepingUp = waitingBytes === 0 || (progress > 0 && this.#limits.minAnswerBytesPerSecond === 0);
+    this.#behindMs = isKeepingUp ? 0 : Math.max(0, this.#behindMs + this.#checkMs - this.#toMs(progress));
+    const leewayMs = this.#limits.stallTimeoutMs + this.#toMs(UNSEEN_BYTES + waitingBytes);
+    if (this.#behindMs >= leewayMs) this.#socket.destroy();
+  }
+
+  /** The time that the slowest client allowed needs for these bytes. */
+  #toMs(bytes: number): number {
+    const { minAnswerBytesPerSecond } = this.#limits;
+    return minAnswerBytesPerSecond > 0 ? (bytes / minAnswerBytesPerSecond) * 1000 : 0;
+  }
+}
+
+/**
+ * Watches answers, and destroys the connection of one whose client falls too far behind. Time counts only while bytes wait
+ * for the client, not while the service works. What a client takes faster than it must is no credit for later. One timer
+ * serves all answers, and runs only while there are some.
+ */
+export class ReaderWatch {
+  readonly #limits: ReadingLimits;
+  readonly #checkMs: number;
+  readonly #readers = new Set<Reader>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(limits: ReadingLimits) {
+    this.#limits = limits;
+    this.#checkMs = Math.min(CHECK_MS, limits.stallTimeoutMs / CHECKS_PER_STALL);
+  }
+
+  /** Watches an answer from now to its end. */
+  watch(response: ServerResponse): void {
+    const { socket } = response;
+    if (socket === null) return;
+    const reader = new Reader(socket, this.#limits, this.#checkMs);
+    this.#readers.add(reader);
+    this.#timer ??= setInterval(() => this.#check(), this.#checkMs).unref();
+    whenOver(response.req, response, () => this.#readers.delete(reader));
+  }
+
+  #check(): void {
+    for (const reader of this.#readers) reader.check();
+    // Not with the last answer: the next one often follows soon.
+    if (this.#readers.size > 0 || this.#timer === null) return;
+    clearInterval(this.#timer);
+    this.#timer = null;
+  }
 }

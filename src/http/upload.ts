@@ -11,6 +11,7 @@ import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { looksLikeMultipart, MULTIPART_START_BYTES } from '../inspect/recognise.ts';
 import { type Parameters, quote, suggestName } from '../parameters.ts';
 import type { AdmissionControl } from './admission.ts';
+import { clientKey } from './client-address.ts';
 import { contentCodings, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
 import { type FormPart, MAX_FIELD_BYTES, readForm } from './form.ts';
@@ -97,7 +98,7 @@ export async function receiveImage(
 ): Promise<Upload> {
   const { codings, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
   const { admission, store, unpack, stallTimeoutMs } = options;
-  const slot = admission.enter();
+  const slot = admission.enter(clientKey(request));
   scope.own(() => slot.leave());
   await slot.entered;
   if (scope.closed) throw clientGone();

@@ -9,14 +9,15 @@ export type Question =
   /** The metrics of all processes, as text. */
   | { readonly type: 'metrics' }
   /** A slot for an upload. It is held until `leave`. */
-  | { readonly type: 'enter' }
+  | { readonly type: 'enter'; readonly client: string }
   /** Counts one more upload of a client. */
   | { readonly type: 'count'; readonly key: string };
 
 export type Answer =
   | { readonly type: 'metrics'; readonly text: string | null }
   | { readonly type: 'entered' }
-  | { readonly type: 'refused' }
+  /** No slot is free, or the client has its share of them. */
+  | { readonly type: 'refused'; readonly hasShare: boolean }
   | { readonly type: 'counted'; readonly current: number; readonly ttlMs: number };
 
 type Identified<Message> = Message & { readonly id: number };

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { type Config, EXIT_BAD_CONFIG, SETTINGS, shareOf } from '../config.ts';
 import { Admission, type Slot } from '../http/admission.ts';
 import { RATE_WINDOW_MS } from '../http/app.ts';
+import { Problem } from '../http/problem.ts';
 import { Backoff } from './backoff.ts';
 import { ClusterMetrics } from './cluster-metrics.ts';
 import { type LogOutput, openLogOutput, relayLines } from './log-output.ts';
@@ -69,15 +70,16 @@ class Member {
   }
 
   /** Waits for a slot on behalf of the worker, and sends it the outcome. */
-  async enter(id: number, admission: Admission): Promise<void> {
-    const slot = admission.enter();
+  async enter(id: number, client: string, admission: Admission): Promise<void> {
+    const slot = admission.enter(client);
     this.#slots.set(id, slot);
     try {
       await slot.entered;
       this.send({ type: 'entered', id });
-    } catch {
+    } catch (error) {
       this.#slots.delete(id);
-      this.send({ type: 'refused', id });
+      const hasShare = error instanceof Problem && error.code === 'rate-limited';
+      this.send({ type: 'refused', id, hasShare });
     }
   }
 
@@ -187,7 +189,7 @@ class Supervisor implements Running {
   #answer(member: Member, message: ToSupervisor): void {
     switch (message.type) {
       case 'enter':
-        void member.enter(message.id, this.#admission);
+        void member.enter(message.id, message.client, this.#admission);
         break;
       case 'leave':
         member.leave(message.id);

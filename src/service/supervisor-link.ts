@@ -1,6 +1,13 @@
 /** A worker's side of the channel to its supervisor: one listener, however many questions are open. */
 import type { FastifyRateLimitStore, FastifyRateLimitStoreCtor } from '@fastify/rate-limit';
-import { type AdmissionControl, type AdmissionLimits, ignoreRejection, type Slot, tooBusy } from '../http/admission.ts';
+import {
+  type AdmissionControl,
+  type AdmissionLimits,
+  ignoreRejection,
+  type Slot,
+  shareTaken,
+  tooBusy,
+} from '../http/admission.ts';
 import { clientGone } from '../http/problem.ts';
 import { type Answer, isToWorker, type Question, type Snapshot, sendMessage, type ToSupervisor } from './messages.ts';
 
@@ -105,12 +112,12 @@ class SharedAdmission implements AdmissionControl {
     this.#limits = limits;
   }
 
-  enter(): Slot {
+  enter(client: string): Slot {
     const { promise: entered, resolve, reject } = Promise.withResolvers<void>();
     ignoreRejection(entered);
     let state: 'waiting' | 'entered' | 'left' = 'waiting';
     this.queued += 1;
-    const id = this.#link.ask({ type: 'enter' }, this.#limits.queueTimeoutMs + ANSWER_MS, (answer) => {
+    const id = this.#link.ask({ type: 'enter', client }, this.#limits.queueTimeoutMs + ANSWER_MS, (answer) => {
       if (state === 'left') return;
       if (answer?.type === 'entered') {
         state = 'entered';
@@ -118,7 +125,8 @@ class SharedAdmission implements AdmissionControl {
         this.running += 1;
         resolve();
       } else {
-        reject(tooBusy(this.#limits));
+        const hasShare = answer?.type === 'refused' && answer.hasShare;
+        reject(hasShare ? shareTaken(this.#limits) : tooBusy(this.#limits));
         leave();
       }
     });

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, test } from 'vitest';
-import { type ReadingLimits, watchReader } from '../../src/http/slow-readers.ts';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { ReaderWatch, type ReadingLimits } from '../../src/http/slow-readers.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/http.ts';
 import { head } from '../support/raw-http.ts';
@@ -97,8 +97,9 @@ describe('a reader', () => {
   });
 
   async function start(limits: ReadingLimits, handler: RequestListener): Promise<Socket> {
+    const readers = new ReaderWatch(limits);
     server = createServer((request, response) => {
-      watchReader(response, limits);
+      readers.watch(response);
       handler(request, response);
     });
     server.listen(0, '127.0.0.1');
@@ -149,5 +150,26 @@ describe('a reader', () => {
     await closed.promise;
     expect(received).toBeGreaterThan(512 * MIB);
     socket.destroy();
+  });
+
+  test('costs no timer of its own', async () => {
+    const timers = vi.spyOn(globalThis, 'setInterval');
+    try {
+      const limits = { stallTimeoutMs: 600_000, minAnswerBytesPerSecond: 1 };
+      const answers: (() => void)[] = [];
+      const socket = await start(limits, (_request, response) => {
+        answers.push(() => response.end('answered'));
+        if (answers.length === 20) for (const answer of answers) answer();
+      });
+      const { port } = server.address() as AddressInfo;
+      const others = Array.from({ length: 19 }, () => connect({ port, host: '127.0.0.1' }));
+      for (const other of others) other.write(head('GET', '/', { Connection: 'close' }));
+      // They are answered when all of them are under way.
+      for (const one of [socket, ...others]) for await (const _ of one);
+      const own = timers.mock.calls.filter(([, ms]) => ms === 1000);
+      expect([answers.length, own.length]).toEqual([20, 1]);
+    } finally {
+      timers.mockRestore();
+    }
   });
 });

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import { type LogLine, post, send } from '../support/http.ts';
+import { type LogLine, post, problem, send, verdict } from '../support/http.ts';
 import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
 import { isAlive, isListening, Processes, type ServiceProcess } from '../support/process.ts';
 import { Exposition, scrape } from '../support/prometheus.ts';
@@ -149,6 +149,18 @@ describe.concurrent('two workers share', () => {
     const upload = await SlowUpload.begin(cluster);
     for (let worker = 0; worker < 2; worker++) {
       expect((await post(cluster, '/bsdsyms', image, ONCE)).status).toBe(503);
+    }
+    expect(await upload.finish()).toBe(200);
+    await own.poll(async () => (await post(cluster, '/bsdsyms', image, ONCE)).status, SOON).toBe(200);
+  });
+
+  test('the share of a client', async ({ expect: own }) => {
+    const cluster = await start(processes, { BSDSYMS_MAX_UPLOADS_PER_CLIENT: '1' });
+    const upload = await SlowUpload.begin(cluster);
+    for (let worker = 0; worker < 2; worker++) {
+      const refused = await post(cluster, '/bsdsyms', image, ONCE);
+      expect([refused.status, refused.headers['retry-after']]).toEqual([429, '1']);
+      expect(verdict(refused, 'BSDSYMS_MAX_UPLOADS_PER_CLIENT')).toEqual(problem(429, 'rate-limited'));
     }
     expect(await upload.finish()).toBe(200);
     await own.poll(async () => (await post(cluster, '/bsdsyms', image, ONCE)).status, SOON).toBe(200);

@@ -27,6 +27,7 @@ export class RawConnection {
     socket.on('error', () => {
       this.#reset = true;
     });
+    socket.on('end', () => this.#wake());
     socket.on('close', () => {
       this.#closed = true;
       this.#wake();
@@ -95,7 +96,6 @@ export class RawConnection {
   #more(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
-      this.#socket.once('end', resolve);
     });
   }
 

@@ -31,14 +31,15 @@ async function stateOf({ entered }: Slot): Promise<State> {
 const statesOf = (places: readonly Slot[]): Promise<State[]> => Promise.all(places.map(stateOf));
 
 function enter(admission: Admission, count: number): Slot[] {
-  const places = Array.from({ length: count }, () => admission.enter());
+  const places = Array.from({ length: count }, () => admission.enter('client'));
   // Nobody may be waiting for a refusal.
   for (const { entered } of places) entered.catch(() => {});
   return places;
 }
 
 const TIMEOUT_MS = 1000;
-const limits = (maxUploads: number, maxQueuedUploads: number) => ({
+const limits = (maxUploads: number, maxQueuedUploads: number, maxUploadsPerClient = 0) => ({
+  maxUploadsPerClient,
   maxUploads,
   maxQueuedUploads,
   queueTimeoutMs: TIMEOUT_MS,
@@ -54,9 +55,35 @@ describe('admission', () => {
   test('refuses with 503 and Retry-After', async () => {
     const admission = new Admission(limits(1, 0));
     enter(admission, 1);
-    const refused = await admission.enter().entered.catch((error: unknown) => error);
+    const refused = await admission.enter('client').entered.catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(Problem);
     expect(refused).toMatchObject({ code: 'too-busy', status: 503, headers: { 'Retry-After': '1' } });
+  });
+
+  test('gives a client its share, what it waits for included, and no more', async () => {
+    const admission = new Admission(limits(3, 2, 2));
+    const greedy = enter(admission, 3);
+    expect(await statesOf(greedy)).toEqual(['entered', 'entered', 'refused']);
+    await expect(greedy[2]?.entered).rejects.toMatchObject({ code: 'rate-limited', headers: { 'Retry-After': '1' } });
+    const others = ['one', 'one', 'another'].map((client) => admission.enter(client));
+    for (const { entered } of others) entered.catch(() => {});
+    expect(await statesOf(others)).toEqual(['entered', 'waiting', 'waiting']);
+    // The refused one had nothing to give back.
+    greedy[2]?.leave();
+    expect(await statesOf(enter(admission, 1))).toEqual(['refused']);
+    greedy[0]?.leave();
+    greedy[0]?.leave();
+    expect(await statesOf(others)).toEqual(['entered', 'entered', 'waiting']);
+    expect(await statesOf(enter(admission, 2))).toEqual(['waiting', 'refused']);
+  });
+
+  test('counts no more what has waited in vain', async () => {
+    const admission = new Admission(limits(1, 1, 1));
+    enter(admission, 1);
+    const first = admission.enter('other');
+    vi.advanceTimersByTime(TIMEOUT_MS);
+    await expect(first.entered).rejects.toMatchObject({ code: 'too-busy' });
+    expect(await stateOf(admission.enter('other'))).toBe('waiting');
   });
 
   test('hands a place to whoever has waited longest', async () => {

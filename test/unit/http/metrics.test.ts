@@ -13,7 +13,7 @@ import { TemporaryDirectory } from '../../support/temporary.ts';
 const directory = new TemporaryDirectory();
 const upload: UploadOptions = {
   store: { maxImageBytes: 1000, memory: new Budget(500), spool: await Spool.open(directory.path, 700) },
-  admission: new Admission({ maxUploads: 1, maxQueuedUploads: 2, queueTimeoutMs: 60_000 }),
+  admission: new Admission({ maxUploads: 1, maxQueuedUploads: 2, maxUploadsPerClient: 0, queueTimeoutMs: 60_000 }),
   stallTimeoutMs: 1000,
   unpack: true,
 };
@@ -117,7 +117,7 @@ describe('gauges', () => {
     const metrics = new Metrics(upload);
     const { admission, store } = upload;
     expect(await gauges(metrics)).toEqual([0, 0, 0, 0]);
-    const places = [admission.enter(), admission.enter(), admission.enter()];
+    const places = [admission.enter('client'), admission.enter('client'), admission.enter('client')];
     store.memory.take(400);
     store.spool.budget.take(650);
     expect(await gauges(metrics)).toEqual([1, 2, 400, 650]);
