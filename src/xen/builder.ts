@@ -45,7 +45,7 @@ export interface PvVerdict {
   readonly ok: boolean;
   /** Null for a machine that has none. `xen-3.0-x86_32p` needs a host whose Xen supports 32-bit PV guests. */
   readonly guestType: PvGuestType | null;
-  /** Null when it is taken. */
+  /** Null when it is accepted. */
   readonly why: BuilderRefusal | null;
 }
 
@@ -73,7 +73,7 @@ export interface BuilderVerdict {
   readonly hvm: HvmVerdict;
 }
 
-/** What the builder looks at. */
+/** What the builder examines. */
 interface BuilderSubject {
   readonly xen: XenNotes;
   /** `e_machine`. */
@@ -126,7 +126,7 @@ function refusePv(
   return refuseGuestType(guestType) ?? refuseStart(pv);
 }
 
-/** A kernel that no loader sees, or that none of them takes. */
+/** The verdict on a kernel that no loader sees or accepts. */
 export const refuseAll = (why: BuilderRefusal): Omit<BuilderVerdict, 'takes'> => ({
   pv: { ok: false, guestType: null, why },
   hvm: { ok: false, why },
@@ -140,7 +140,7 @@ const refuseGuestType = (guestType: PvGuestType | null): BuilderRefusal | null =
 
 function refuseHvm({ xen: { hvm }, isElf32, otherLoader }: BuilderSubject): BuilderRefusal | null {
   if (otherLoader !== null) return otherLoader.why;
-  // What the ELF library refuses goes to the loader for firmware.
+  // The loader for firmware gets what the ELF library refuses.
   if (!hvm.ok) return refuse(isElf32 ? 'taken-as-firmware' : 'not-32bit');
   if (needsDom0(hvm)) return refuse('no-unprivileged');
   if (hvm.physEntry === null) return refuse('no-pvh-entry');
@@ -161,21 +161,21 @@ function pvGuestType({ machine, xen: { pv } }: BuilderSubject): PvGuestType | nu
   return pv.pae === 0 ? 'xen-3.0-x86_32' : 'xen-3.0-x86_32p';
 }
 
-/** A loader that the builder asks before the one for ELF. */
+/** A loader that the builder tries before the one for ELF. */
 export interface OtherLoader {
   readonly name: 'multiboot-binary' | 'bzImage';
   readonly guestType: PvGuestType | null;
-  /** Null when it takes the file. */
+  /** Null when it accepts the file. */
   readonly why: BuilderRefusal | null;
 }
 
 const MULTIBOOT_MAGIC = 0x336e_c578;
-/** Tables are looked for from step to step in the first bytes of a file. */
+/** The table is sought at multiples of this in the first bytes of a file. */
 const MULTIBOOT_STEP_BYTES = 4;
 const MULTIBOOT_AREA_BYTES = 8192;
-/** How much of a file `findOtherLoader` wants to see. */
+/** How much of a file `findOtherLoader` needs. */
 export const LOADER_PROBE_BYTES = MULTIBOOT_AREA_BYTES;
-/** All but bit 0 and bits 14 and 15, which say what the guest's processor is. */
+/** All but bit 0 and bits 14 and 15, which give the guest's processor. */
 const MULTIBOOT_FLAGS_MASK = ~((1 << 0) | (3 << 14));
 const MULTIBOOT_FLAGS = 0x0001_0000;
 /** By the value of bits 14 and 15. */

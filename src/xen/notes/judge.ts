@@ -65,7 +65,7 @@ function placeKernel(
   const kstart = (draft.virtKstart = wrap(kernel.pstart + virtOffset));
   draft.virtKend = wrap(kernel.pend + virtOffset);
   draft.virtEntry ??= address(view.bigint(headers.elfHeader, 0, headers.format.elfHeader.fields.e_entry));
-  // All ones mean "unset", but are compared as the number that they are.
+  // All ones mean "unset", but are compared as a number.
   const entry = draft.virtEntry ?? U64_MAX;
 
   if (draft.bsdSymtab) {
