@@ -1,8 +1,8 @@
 /**
- * bsdsyms as a library: from the ELF image of a kernel to the symbols that Xen places behind it.
+ * bsdsyms as a library: from the ELF image of a kernel to the symbols that Xen places after it.
  *
- * An image is a source of bytes; `openImageFile` makes one of a file. `loadImage` reads the headers of it and plans the
- * blob, `streamExtents` carries the plan out. The reports are the JSON of the service. See docs/library.md.
+ * An image is a source of bytes; `openImageFile` opens a file as one. `loadImage` reads its headers and plans the blob,
+ * `streamExtents` produces the bytes. The reports are the JSON of the service. See docs/library.md.
  */
 
 export { type ElfImage, type ImageIdentity, type InitFailure, init as initImage } from './elf/headers.ts';

@@ -23,7 +23,6 @@ import { runInSteps } from './turn.ts';
 const MAX_FILE_BYTES = 2 ** 30;
 const NO_LOADER: BuilderRefusal = { code: 'no-loader', reason: BUILDER_REFUSALS['no-loader'] };
 
-/** What the builder says, and how it judges what is in the file alone. */
 export interface BuilderAnswer {
   readonly verdict: BuilderVerdict;
   /** Set when the container changes what Xen does with the kernel. */
@@ -70,7 +69,7 @@ async function judgeKernel(source: ImageSource, image: Judged, xen: XenNotes): P
   return judgeByBuilder(image, xen, findOtherLoader(start, source.size));
 }
 
-/** As `judgeKernel`, from the beginning. What is no ELF image finds no loader. */
+/** As `judgeKernel`, from the beginning. A file that is not ELF finds no loader. */
 async function judgeUnopened(source: ImageSource): Promise<LoaderVerdict> {
   const headers = await readHeaders(source);
   const started = headers === null ? null : await runInSteps(initInSteps(headers));

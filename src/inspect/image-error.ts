@@ -1,4 +1,4 @@
-/** Why a source has no image: what can go wrong with a file on its way in. `report/problem.ts` explains each. */
+/** What can go wrong with an image before the loader sees it. `report/problem.ts` explains each code. */
 export type ImageErrorCode =
   | 'image-too-large'
   | 'compression-unsupported'

@@ -1,4 +1,4 @@
-/** Where the bytes of an image live. The loader does not know; it is given headers and yields a plan. */
+/** Where the bytes of an image live. The loader does not know: it takes headers and returns a plan. */
 import type { GzipFacts } from '../xen/gzip-container.ts';
 
 export type { GzipFacts } from '../xen/gzip-container.ts';
@@ -16,18 +16,18 @@ export interface ImageSource {
   readonly gzip?: GzipFacts;
 
   /**
-   * The bytes of a range that lies inside the image. They stay as they are when the image is closed; do not write to them.
+   * The bytes of a range that lies inside the image. They stay valid after the image is closed; do not write to them.
    *
    * @throws RangeError when the range is not inside
    */
   read(offset: number, length: number): Promise<Uint8Array>;
 
-  /** The same range piece by piece, without ever holding all of it. The pieces are good until the image is closed. */
+  /** The same range piece by piece, without ever holding all of it. The pieces are valid until the image is closed. */
   stream(offset: number, length: number): AsyncIterable<Uint8Array>;
 
   /**
-   * The bytes of a range in pieces that stay at hand until the image is closed, for reads that jump about in it; null when
-   * that takes more memory than there is. A source can do without it.
+   * The bytes of a range in pieces that stay in memory until the image is closed, for scattered reads; null when that
+   * takes more memory than there is. A source may lack it.
    */
   hold?(offset: number, length: number): Promise<readonly Uint8Array[] | null>;
 
@@ -37,7 +37,7 @@ export interface ImageSource {
 
 /** Throws unless the range is inside an image of `size` bytes. Sources call it before they touch a byte. */
 export function assertInside(offset: number, length: number, size: number): void {
-  // Turned around, as NaN compares with nothing.
+  // Negated, as all comparisons with NaN are false.
   if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
     throw new RangeError(`range ${offset}+${length} is outside an image of ${size} bytes`);
   }

@@ -1,11 +1,11 @@
-/** What is wrong with an image, as problem details (RFC 9457): a closed list of codes, and the one shape they come in. */
+/** Problems with an image, as problem details (RFC 9457): a closed list of codes, and their one shape. */
 import type { ImageErrorCode } from '../inspect/image-error.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
 
 /** What a code stands for. */
 export interface ProblemKind {
-  /** Of the answer of the service. */
+  /** HTTP status of the service's answer. */
   readonly status: number;
   readonly title: string;
   /** For people: what it means and what to do. */
@@ -43,14 +43,14 @@ const IMAGE_ERROR_KINDS = {
     explanation:
       'The image is compressed with a large window (zstd --long, --ultra), which has to be in memory while it is unpacked, and ' +
       'BSDSYMS_MEMORY_BUDGET_BYTES has no room for it. Send the request again after the time in Retry-After, or compress ' +
-      'the image without these options; if the window is larger than the whole budget, only that or the operator helps.',
+      'the image without these options. A window larger than the whole budget never fits.',
   },
   'not-a-blob': {
     status: 422,
     title: 'The file is not a symbol blob',
     explanation:
       'POST /verify takes a symbol blob or a dump of guest memory that begins with one: a size word, then an ELF header ' +
-      'without program headers. This file is an ELF image, whose blob POST /bsdsyms makes, or was handled as text on its ' +
+      'without program headers. This file is an ELF image (POST /bsdsyms makes its blob), or it was handled as text on its ' +
       'way. Anything else is verified as it is.',
   },
   'spool-full': {
@@ -58,14 +58,14 @@ const IMAGE_ERROR_KINDS = {
     title: 'There is no room to spool the image',
     explanation:
       'The memory for images is in use, and the disk or BSDSYMS_SPOOL_BUDGET_BYTES has no room for more. Send the ' +
-      'request again after the time in Retry-After; if that does not help, the operator has to make room.',
+      'request again after the time in Retry-After; if that does not help, the operator must make room.',
   },
   'spool-unavailable': {
     status: 503,
     title: 'Images cannot be spooled',
     explanation:
-      'The memory for images is in use, and BSDSYMS_SPOOL_DIR cannot be used. The log of the service has the cause; the ' +
-      'operator has to see to it.',
+      'The memory for images is in use, and BSDSYMS_SPOOL_DIR cannot be used. The operator finds the cause in the log of ' +
+      'the service.',
   },
 } as const satisfies Record<ImageErrorCode, ProblemKind>;
 
@@ -80,7 +80,7 @@ export const IMAGE_PROBLEM_KINDS: Readonly<Record<ImageProblemCode, ProblemKind>
   ...(Object.fromEntries(brokenKinds) as Record<BrokenCode, ProblemKind>),
 };
 
-/** What a problem tells of a broken image beside the code. */
+/** What a problem says about a broken image besides the code. */
 export interface ProblemSubject {
   readonly broken: Broken;
   readonly image: ImageFacts;
@@ -105,7 +105,7 @@ export interface ProblemDocument {
 export const toProblemDocument = (refused: ProblemSubject): ProblemDocument =>
   describeProblem(refused.broken.code, IMAGE_PROBLEM_KINDS[refused.broken.code], refused.broken.detail, refused);
 
-/** @param subject what is known of a broken image; null when the problem is about none */
+/** @param subject what is known about a broken image; null when the problem is not about one */
 export function describeProblem(
   code: string,
   { status, title }: ProblemKind,

@@ -2,6 +2,7 @@
 
 /** The guests that are modelled; NetBSD as it is built without and with `KDTRACE_HOOKS`. */
 export const GUESTS = ['freebsd', 'netbsd', 'netbsdKdtrace', 'xtf'] as const;
+/** The name of a guest. */
 export type GuestName = (typeof GUESTS)[number];
 
 export const GUEST_OUTCOMES = ['found', 'none', 'undefined'] as const;
