@@ -9,7 +9,7 @@ RUN npm run build
 
 FROM node:26.10-slim
 LABEL org.opencontainers.image.title="bsdsyms" \
-      org.opencontainers.image.description="The symbol table that Xen places behind a BSD kernel, as an HTTP service" \
+      org.opencontainers.image.description="The symbol table that Xen places after a BSD kernel, as an HTTP service" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /app
 COPY package.json package-lock.json ./

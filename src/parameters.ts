@@ -300,7 +300,7 @@ export class ParameterReader<P extends Parameters> {
     return null;
   }
 
-  /** What was given, the values of a list in their order. */
+  /** The values given, those of a list in their order. */
   get values(): ParameterValues<P> {
     const entries = Object.entries(this.#parameters).map(([name, { maxValues, fallback = null }]) => {
       const values = (this.#given.get(name) ?? []).map(({ value }) => value);

@@ -61,7 +61,7 @@ async function* judgeChunk(
   question: NameQuestion,
 ): AsyncGenerator<JudgedBlock, void> {
   const reach = Math.min(strtab.length, MAX_REACH_BYTES);
-  const { count, places, ordered, windowEnds } = await runInSteps(sortByWindow(blocks, reach, question));
+  const { count, nameOffsets, ordered, windowEnds } = await runInSteps(sortByWindow(blocks, reach, question));
   const verdicts = new Uint32Array(count);
   let done = 0;
   for (const [window, end] of windowEnds.entries()) {
@@ -74,7 +74,7 @@ async function* judgeChunk(
     for (; done < end; done++) {
       if (done % NAMES_PER_STEP === NAMES_PER_STEP - 1 && isTurnOver()) await nextTurn();
       const symbol = ordered[done] ?? 0;
-      verdicts[symbol] = question.judge(bytes, (places[symbol] ?? 0) - start);
+      verdicts[symbol] = question.judge(bytes, (nameOffsets[symbol] ?? 0) - start);
     }
   }
   let first = 0;
@@ -88,7 +88,7 @@ interface SortedSymbols {
   /** Symbols in all blocks; they are numbered across the blocks. */
   readonly count: number;
   /** `st_name` by symbol. */
-  readonly places: Uint32Array;
+  readonly nameOffsets: Uint32Array;
   /** The symbols asked about whose names are in the string table, sorted by the window in which the name begins. */
   readonly ordered: Uint32Array;
   /** By window: how many symbols of `ordered` belong to it and those before it. */
@@ -98,18 +98,18 @@ interface SortedSymbols {
 /** Counting sort: one pass counts, one places. */
 function* sortByWindow(blocks: readonly SymbolBlock[], reach: number, { isAsked }: NameQuestion): Steps<SortedSymbols> {
   const count = blocks.reduce((sum, block) => sum + block.count, 0);
-  const places = new Uint32Array(count);
+  const nameOffsets = new Uint32Array(count);
   const asked = new Uint32Array(count);
   const windowEnds = new Uint32Array(Math.ceil(reach / WINDOW_BYTES));
   let [symbol, askedCount] = [0, 0];
   for (const block of blocks) {
     for (let at = 0; at < block.count; at++, symbol++) {
       if (isStepEnd(symbol)) yield null;
-      const place = block.nameOffset(at);
-      if (place >= reach || !isAsked(block, at)) continue;
-      places[symbol] = place;
+      const nameOffset = block.nameOffset(at);
+      if (nameOffset >= reach || !isAsked(block, at)) continue;
+      nameOffsets[symbol] = nameOffset;
       asked[askedCount++] = symbol;
-      const window = Math.floor(place / WINDOW_BYTES);
+      const window = Math.floor(nameOffset / WINDOW_BYTES);
       windowEnds[window] = (windowEnds[window] ?? 0) + 1;
     }
   }
@@ -124,10 +124,10 @@ function* sortByWindow(blocks: readonly SymbolBlock[], reach: number, { isAsked 
   for (let index = 0; index < askedCount; index++) {
     if (isStepEnd(index)) yield null;
     const next = asked[index] ?? 0;
-    const window = Math.floor((places[next] ?? 0) / WINDOW_BYTES);
+    const window = Math.floor((nameOffsets[next] ?? 0) / WINDOW_BYTES);
     const to = windowEnds[window] ?? 0;
     ordered[to] = next;
     windowEnds[window] = to + 1;
   }
-  return { count, places, ordered, windowEnds };
+  return { count, nameOffsets, ordered, windowEnds };
 }

@@ -26,7 +26,7 @@ export async function readHeaders(source: ImageSource): Promise<Headers | null> 
   };
 }
 
-/** Reads the entries of a table, packed. What is outside the image stays zero. */
+/** Reads the entries of a table, packed. Bytes outside the image stay zero. */
 async function readTable(source: ImageSource, table: Table): Promise<TableBytes> {
   const { count, stride } = table;
   const entrySize = table.struct.size;

@@ -5,9 +5,9 @@ import { SIZE_WORD_BYTES } from '../xen/loaders/bsdsyms.ts';
 import type { ImageSource } from './image-source.ts';
 import { findFileKind, LONGEST_MARK_BYTES } from './signatures.ts';
 
-/** How much of a file's start tells text from other bytes. */
+/** How much of a file's start shows whether it is text. */
 const TEXT_BYTES = 1024;
-/** How much of a file's start is looked at. */
+/** How much of a file's start is examined. */
 const START_BYTES = Math.max(TEXT_BYTES, LONGEST_MARK_BYTES);
 /** How much of a file's start shows a multipart form. */
 export const MULTIPART_START_BYTES = 512;

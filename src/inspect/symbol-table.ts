@@ -25,7 +25,7 @@ import { isTurnOver, nextTurn, runInSteps } from './turn.ts';
 const BATCH_SYMBOLS = 256;
 const BATCH_NAME_BYTES = 64 * 1024;
 /** Offsets of found names that are kept. Linkers write a string once; some repeat those of local symbols. */
-const MAX_PLACES = 65_536;
+const MAX_FOUND_OFFSETS = 65_536;
 /** For up to this many names, `String.includes` rules pieces out first: it takes a tenth of the time for each. */
 const MAX_QUICK_NAMES = 4;
 
@@ -73,7 +73,7 @@ export class SymbolTable {
   /** Searches the string table for names, until they are found at more offsets than are kept. */
   async searchNames(names: readonly Uint8Array[]): Promise<NameSearch> {
     const { offset, length } = this.tables.strtab;
-    const search = new NameSearch(names, MAX_PLACES);
+    const search = new NameSearch(names, MAX_FOUND_OFFSETS);
     const strings = names.length <= MAX_QUICK_NAMES ? names.map((name) => `${decodeBytes(name)}\0`) : null;
     for await (const piece of readPieces(this.#source, offset, length)) {
       if (strings !== null && !holdsAny(decodeBytes(piece), strings)) search.skip(piece);
@@ -126,9 +126,9 @@ export async function* listSymbols(table: SymbolTable, page: Page): AsyncGenerat
       }
       listed += 1;
       last = block.first + at;
-      const place = block.nameOffset(at);
-      const known = table.strings.peek(place);
-      const name = known === undefined ? await table.strings.read(place) : known;
+      const nameOffset = block.nameOffset(at);
+      const known = table.strings.peek(nameOffset);
+      const name = known === undefined ? await table.strings.read(nameOffset) : known;
       batch.add({ ...block.entry(at), index: last, name: names.take(name) });
       if (batch.full) {
         yield batch.take();
@@ -171,7 +171,7 @@ export async function* findSymbols(
     const blocks = table.blocks(1);
     const judged = search.overflowed
       ? table.judge(blocks, { isAsked: () => true, judge: matchNames(encoded) })
-      : matchPlaces(blocks, search);
+      : matchOffsets(blocks, search);
     const allowance = new NameAllowance(table.image.headers.imageSize);
     const batch = new Batch();
     for await (const { block, verdicts } of judged) {
@@ -194,7 +194,10 @@ export async function* findSymbols(
 }
 
 /** Matches symbols by the offsets where names were found. A verdict is the index of the name plus 1, or 0. */
-async function* matchPlaces(blocks: AsyncIterable<SymbolBlock>, search: NameSearch): AsyncGenerator<JudgedBlock, void> {
+async function* matchOffsets(
+  blocks: AsyncIterable<SymbolBlock>,
+  search: NameSearch,
+): AsyncGenerator<JudgedBlock, void> {
   for await (const block of blocks) {
     const verdicts = new Uint32Array(block.count);
     for (let at = 0; at < block.count; at++) verdicts[at] = (search.at(block.nameOffset(at)) ?? -1) + 1;

@@ -12,7 +12,7 @@ export interface ProblemKind {
   readonly explanation: string;
 }
 
-/** What can go wrong with an image, on its way in or in the loader. Stable for ever. */
+/** Problems with an image, before or in the loader. Stable for ever. */
 export type ImageProblemCode = ImageErrorCode | BrokenCode;
 
 const IMAGE_ERROR_KINDS = {

@@ -17,14 +17,14 @@ export type BrokenCode =
 /** Why an image is refused, or what is wrong with one that was loaded anyway. */
 export interface Broken extends Finding {
   readonly code: BrokenCode;
-  /** The reference's own words, or null where it says nothing. */
+  /** The reference's own words; null where it reports nothing. */
   readonly reason: string | null;
   readonly stage: Stage;
 }
 
 /** What a code stands for. */
 export interface BrokenKind {
-  /** The reference's own words, or null where it says nothing. */
+  /** The reference's own words; null where it reports nothing. */
   readonly reason: string | null;
   readonly title: string;
   /** For people: what it means and what to do. */

@@ -60,14 +60,14 @@ export interface TakeVerdict {
   readonly ok: boolean;
   /** What the kernel is packed in; null for a plain file. */
   readonly container: 'gzip' | null;
-  /** Bytes of the kernel as the builder sees it; null when it does not come to that. */
+  /** Bytes of the kernel as the builder sees it; null when the file is refused. */
   readonly kernelSize: number | null;
   readonly why: BuilderRefusal | null;
 }
 
 /** What the builder does with a kernel. */
 export interface BuilderVerdict {
-  /** What becomes of the file before a loader for kernels looks at it. */
+  /** What the builder does with the file before its loaders. */
   readonly takes: TakeVerdict;
   readonly pv: PvVerdict;
   readonly hvm: HvmVerdict;
@@ -90,7 +90,7 @@ const refuse = (code: BuilderRefusalCode, reason: string = BUILDER_REFUSALS[code
 });
 
 /**
- * Judges a kernel for both kinds of containers.
+ * Judges a kernel for both kinds of guests.
  *
  * @param otherLoader what `findOtherLoader` found in the file
  */
@@ -154,7 +154,7 @@ const refuseStart = ({ virtKstart }: GuestParameters): BuilderRefusal | null =>
     ? null
     : refuse('not-page-aligned', `segment boundary isn't page aligned (${hex(virtKstart)})`);
 
-/** `PAE_MODE` decides for i386. Bimodal kernels run with PAE where Xen has 32-bit PV at all. */
+/** `PAE_MODE` decides for i386. Bimodal kernels run with PAE where Xen supports 32-bit PV. */
 function pvGuestType({ machine, xen: { pv } }: BuilderSubject): PvGuestType | null {
   if (machine === EM_X86_64) return 'xen-3.0-x86_64';
   if (machine !== EM_386) return null;

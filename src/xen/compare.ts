@@ -125,8 +125,8 @@ type SectionOf = (table: PlannedTable) => number;
 const UNMATCHED = 2 ** 16;
 
 /**
- * Loaders that keep indices take the same sections of the image. Others may take the same bytes from different sections,
- * so tables are matched by their bytes.
+ * Loaders that keep indices take the same sections of the image. Others may find the same bytes by different sections,
+ * so tables are matched by their place in the image.
  */
 function matchSections(plan: SymbolPlan, other: SymbolPlan): SectionOf {
   if (keepsIndices(plan) && keepsIndices(other)) return ({ section }) => section;
@@ -148,27 +148,27 @@ class OtherParts {
   /** In the order of the blob; null for those that were taken. */
   readonly #parts: (Part | null)[] = [];
   /** By `keyOf`: the position of a part in use, counted from 1; 0 when there is none. */
-  readonly #places = new Int32Array((UNMATCHED + 1) * PART_KINDS.length);
+  readonly #positions = new Int32Array((UNMATCHED + 1) * PART_KINDS.length);
   /** Positions of unused parts, by their text; equal ones are taken in order. */
-  readonly #unused = new Map<string, { readonly places: number[]; taken: number }>();
+  readonly #unused = new Map<string, { readonly positions: number[]; taken: number }>();
 
   add(part: Part): void {
-    const place = this.#parts.push(part);
+    const position = this.#parts.push(part);
     if (part.unused === null) {
-      this.#places[keyOf(part)] = place;
+      this.#positions[keyOf(part)] = position;
       return;
     }
     const same = this.#unused.get(part.unused);
-    if (same === undefined) this.#unused.set(part.unused, { places: [place], taken: 0 });
-    else same.places.push(place);
+    if (same === undefined) this.#unused.set(part.unused, { positions: [position], taken: 0 });
+    else same.positions.push(position);
   }
 
   /** The counterpart of a part; null when there is none, or it was taken before. */
   take(part: Part): Part | null {
-    const place = part.unused === null ? this.#places[keyOf(part)] : this.#takeUnused(part.unused);
-    if (place === undefined || place === 0) return null;
-    const found = this.#parts[place - 1] ?? null;
-    this.#parts[place - 1] = null;
+    const position = part.unused === null ? this.#positions[keyOf(part)] : this.#takeUnused(part.unused);
+    if (position === undefined || position === 0) return null;
+    const found = this.#parts[position - 1] ?? null;
+    this.#parts[position - 1] = null;
     return found;
   }
 
@@ -179,7 +179,7 @@ class OtherParts {
 
   #takeUnused(text: string): number | undefined {
     const same = this.#unused.get(text);
-    return same?.places[same.taken++];
+    return same?.positions[same.taken++];
   }
 }
 

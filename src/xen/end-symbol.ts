@@ -50,7 +50,7 @@ function hasLoadableSegment(image: Pick<StagedImage, 'headers' | 'view'>): boole
 const END = [0x65, 0x6e, 0x64] as const;
 const UNDERSCORE = 0x5f;
 /** Strings that end like an end symbol; kernels have a few thousand. Later ones are ignored. */
-const MAX_PLACES = 65_536;
+const MAX_FOUND_OFFSETS = 65_536;
 /** Bytes in the longest name, without its NUL. */
 const LONGEST = 4;
 const LOW_BITS = 0xffff;
@@ -72,7 +72,7 @@ const WORDS = {
 /** Searches a string table for the names of end symbols: whole strings, and the ends of longer ones. */
 export class EndStringSearch {
   readonly #names: ReadonlySet<EndSymbol>;
-  readonly #places = new Map<number, EndSymbol>();
+  readonly #found = new Map<number, EndSymbol>();
   /** 1 for the low bits of each offset found: rules out most offsets quickly. */
   readonly #hints = new Uint8Array(LOW_BITS + 1);
   /** Where in the table the next piece begins. */
@@ -86,12 +86,12 @@ export class EndStringSearch {
 
   /** Whether no name was found. */
   get isEmpty(): boolean {
-    return this.#places.size === 0;
+    return this.#found.size === 0;
   }
 
   /** The name that begins there. */
   at(offset: number): EndSymbol | undefined {
-    return this.#hints[offset & LOW_BITS] === 0 ? undefined : this.#places.get(offset);
+    return this.#hints[offset & LOW_BITS] === 0 ? undefined : this.#found.get(offset);
   }
 
   /** Scans the next piece of the table. Pieces come in order and are not kept. */
@@ -129,15 +129,15 @@ export class EndStringSearch {
   /** @param end of a string whose last byte matches */
   #see(piece: Uint8Array, end: number): void {
     if (this.#byte(piece, end - 2) !== END[1] || this.#byte(piece, end - 3) !== END[0]) return;
-    const place = this.#offset + end - END.length;
-    this.#add(place, 'end');
-    if (this.#byte(piece, end - 4) === UNDERSCORE) this.#add(place - 1, '_end');
+    const offset = this.#offset + end - END.length;
+    this.#add(offset, 'end');
+    if (this.#byte(piece, end - 4) === UNDERSCORE) this.#add(offset - 1, '_end');
   }
 
-  #add(place: number, name: EndSymbol): void {
-    if (!this.#names.has(name) || this.#places.size === MAX_PLACES) return;
-    this.#places.set(place, name);
-    this.#hints[place & LOW_BITS] = 1;
+  #add(offset: number, name: EndSymbol): void {
+    if (!this.#names.has(name) || this.#found.size === MAX_FOUND_OFFSETS) return;
+    this.#found.set(offset, name);
+    this.#hints[offset & LOW_BITS] = 1;
   }
 
   /** A byte of the piece, or before it. */

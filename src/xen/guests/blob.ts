@@ -71,7 +71,7 @@ export class ElfHeader {
     return Number(this.bigint(format, name, littleEndian));
   }
 
-  /** Whether `EI_DATA`, which no guest looks at, says little-endian. */
+  /** Whether `EI_DATA`, which no guest reads, says little-endian. */
   get saysLittleEndian(): boolean {
     return this.#bytes[EI_DATA] === ELFDATA2LSB;
   }
@@ -109,7 +109,7 @@ export interface HeaderCheck {
 /** How far FreeBSD and the Xen Test Framework read the ELF header. */
 export const throughSectionCount = (format: ElfFormat): number => endOf(format, 'e_shnum');
 
-/** Checks the ELF header in the order of guests: magic, class, version. Null when the guest goes on. */
+/** Checks the ELF header in the order of guests: magic, class, version. Null when the guest continues. */
 export function checkHeader({ header, lacksSizeWord }: Blob, check: HeaderCheck): GuestVerdict | null {
   const { format, checksVersion, length } = check;
   if (!header.has(ELF_MAGIC.length)) return unknown('elf-header-outside');

@@ -89,7 +89,7 @@ export class GuestMemory {
     return -1;
   }
 
-  /** Whether the bytes from `from` to `to` are zero, as far as they are inside. */
+  /** Whether the bytes from `from` to `to`, or to the end of the memory, are zero. */
   *isZero(from: number, to: number): ByteWalk<boolean> {
     const end = Math.min(to, this.size);
     for (let at = from; at < end; at += BLOCK_BYTES) {

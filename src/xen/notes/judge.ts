@@ -8,7 +8,7 @@ import { address, type Draft, type GuestKind, U64_MAX, wrap } from './guest-para
 /** Where a kernel describes itself. A chain of notes counts whatever is in it. */
 export type NoteSource = 'notes' | 'guest-section' | 'none';
 
-/** Completes the draft as far as the reference gets. */
+/** Completes the draft, up to the first error as in the reference. */
 export function judge(
   kind: GuestKind,
   draft: Draft,
