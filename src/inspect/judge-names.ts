@@ -21,7 +21,7 @@ const MAX_REACH_BYTES = 2 ** 32;
 export interface NameQuestion {
   readonly isAsked: (block: SymbolBlock, at: number) => boolean;
   /**
-   * @param bytes hold the name from `at` to its NUL, to `MAX_NAME_BYTES` + 1, or to the end of the table
+   * @param bytes holds the name, from `at` to its NUL, to `MAX_NAME_BYTES` + 1, or to the end of the table
    * @returns 0 when the name does not match
    */
   readonly judge: (bytes: Uint8Array, at: number) => number;
