@@ -12,7 +12,18 @@ export type DecoderEvent =
   /** What was unpacked, good until the decoder goes on. */
   | { readonly kind: 'piece'; readonly bytes: Uint8Array }
   /** A member (stream, frame) has ended, with its checksums. */
-  | { readonly kind: 'member' };
+  | { readonly kind: 'member' }
+  /** The file uses something that is unusual. */
+  | { readonly kind: 'trait'; readonly trait: Trait };
+
+/** What some files have and other programs do not take. */
+export type Trait =
+  /** lzop: a block that did not get smaller. */
+  | 'stored-block'
+  /** lzop: blocks without a checksum, or with more than one. */
+  | 'other-than-one-checksum'
+  /** lz4: the frame format, not the legacy one. */
+  | 'frame-format';
 
 /** A decoder at work. Between two events it does a bounded amount of work. @throws DecodeError */
 export type Decoding = Generator<DecoderEvent, void, void>;

@@ -127,6 +127,7 @@ class BlockBuffer {
 const capacityFor = (blockBytes: number): number => WINDOW_BYTES + Math.max(blockBytes, MIN_BUFFER_BYTES);
 
 function* decodeFrame(input: Input): Decoding {
+  yield { kind: 'trait', trait: 'frame-format' };
   const flags = (yield* input.peek(1))[0] ?? 0;
   if (flags >>> 6 !== 1) throw unsupported('its version of the frame format is not 1');
   const has = (bit: number): boolean => (flags & bit) !== 0;

@@ -112,6 +112,8 @@ function* decodeBlocks(input: Input, flags: number): Decoding {
   const check = (checksums: readonly [BlockChecksum, number][], bytes: Uint8Array): void => {
     for (const [{ compute }, value] of checksums) if (compute(bytes) !== value) throw wrongChecksum('of a block');
   };
+  const checksums = [...OF_UNPACKED, ...OF_PACKED].filter(({ flag }) => (flags & flag) !== 0);
+  if (checksums.length !== 1) yield { kind: 'trait', trait: 'other-than-one-checksum' };
   let packed = new Uint8Array(0);
   let unpacked = new Uint8Array(0);
   try {
@@ -122,6 +124,7 @@ function* decodeBlocks(input: Input, flags: number): Decoding {
       const packedBytes = readU32BigEndian(yield* input.take(4), 0);
       if (packedBytes === 0 || packedBytes > unpackedBytes) throw damaged('a block is larger than what it unpacks to');
       const isStored = packedBytes === unpackedBytes;
+      if (isStored) yield { kind: 'trait', trait: 'stored-block' };
       const ofUnpacked = yield* readChecksums(OF_UNPACKED);
       const ofPacked = isStored ? [] : yield* readChecksums(OF_PACKED);
       if (unpackedBytes + COPY_SLACK_BYTES > unpacked.length) {
