@@ -37,9 +37,10 @@ const CHUNK_BYTES = 64 * 1024;
 function plan(headers: Headers): SymbolLoad | null {
   const started = init(headers);
   if (!started.ok) return null;
-  const loadAddress = findKernelRange(started.image).pend;
-  const loaded = loadSymbols(started.image, { loader: DEFAULT_LOADER, loadAddress, maxBlobBytes: MAX_BLOB_BYTES });
-  if (loaded.ok) planWarnings(started.image, loaded.plan);
+  const { image, kernel: range } = findKernelRange(started.image);
+  const options = { loader: DEFAULT_LOADER, loadAddress: range.pend, maxBlobBytes: MAX_BLOB_BYTES };
+  const loaded = loadSymbols(image, options);
+  if (loaded.ok) planWarnings(image, loaded.plan);
   return loaded;
 }
 

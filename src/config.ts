@@ -2,6 +2,7 @@
 import { isIP } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
+import { DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_FLAT_BYTES } from './inspect/limits.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -95,8 +96,8 @@ export const SETTINGS = {
     'least severe level that is logged',
   ),
   maxImageBytes: setting('BSDSYMS_MAX_IMAGE_BYTES', bytes(1), 2 * GiB, 'largest image'),
-  maxBlobBytes: setting('BSDSYMS_MAX_BLOB_BYTES', bytes(1), 256 * MiB, 'largest symbol blob'),
-  maxFlatBytes: setting('BSDSYMS_MAX_FLAT_BYTES', bytes(1), 4 * GiB, 'largest flat image'),
+  maxBlobBytes: setting('BSDSYMS_MAX_BLOB_BYTES', bytes(1), DEFAULT_MAX_BLOB_BYTES, 'largest symbol blob'),
+  maxFlatBytes: setting('BSDSYMS_MAX_FLAT_BYTES', bytes(1), DEFAULT_MAX_FLAT_BYTES, 'largest flat image'),
   memoryBudgetBytes: setting(
     'BSDSYMS_MEMORY_BUDGET_BYTES',
     bytes(0),

@@ -6,14 +6,14 @@
  */
 
 export { type ElfImage, type ImageIdentity, type InitFailure, init as initImage } from './elf/headers.ts';
-export type { Finding, Headers, Recorded, RecordedCode, Stage } from './elf/view.ts';
-export type { Compression } from './image/decompress.ts';
-export { ImageError, type ImageErrorCode } from './image/errors.ts';
+export type { Finding, Recorded, RecordedCode, Stage } from './elf/recorder.ts';
+export type { Headers } from './elf/view.ts';
 export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
 export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { MemorySource } from './image/memory.ts';
 export { openImageFile, openImageStream } from './image/open.ts';
-export type { ImageSource } from './inspect/image-source.ts';
+export { ImageError, type ImageErrorCode } from './inspect/image-error.ts';
+export type { Compression, ImageSource } from './inspect/image-source.ts';
 export {
   type FlatRequest,
   type FlattenedImage,
@@ -94,8 +94,8 @@ export {
   type SymbolPlan,
 } from './xen/loaders/bsdsyms.ts';
 export type { PlannedTable } from './xen/loaders/layout.ts';
-export type { GuestKind, GuestParameters, NoteName } from './xen/notes/parameters.ts';
+export type { GuestKind, GuestParameters, NoteName } from './xen/notes/guest-parameters.ts';
 export type { XenNotes } from './xen/notes/walk.ts';
 export type { Extent } from './xen/plan.ts';
-export { findKernelRange, type KernelRange, listSegments, type Segment } from './xen/segments.ts';
+export { findKernelRange, type KernelRange, type LocatedKernel, listSegments, type Segment } from './xen/segments.ts';
 export { planWarnings, WARNING_KINDS, type Warning, type WarningCode } from './xen/warnings.ts';

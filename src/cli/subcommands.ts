@@ -1,8 +1,7 @@
 /** What the command can be asked for: one entry for each, as the service has one route for each. */
 import type { Config } from '../config.ts';
-import type { Compression } from '../image/decompress.ts';
-import { ImageError } from '../image/errors.ts';
-import type { ImageSource } from '../inspect/image-source.ts';
+import { ImageError } from '../inspect/image-error.ts';
+import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../inspect/load.ts';
 import { findBlobObjection } from '../inspect/recognise-elf.ts';
 import { streamExtents } from '../inspect/stream-extents.ts';
@@ -23,7 +22,7 @@ import { toFlatLayout, toKernelReport } from '../report/kernel.ts';
 import { toLayout } from '../report/layout.ts';
 import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../report/symbols.ts';
 import { toVerifyReport } from '../report/verify.ts';
-import { BROKEN_KINDS, type Broken } from '../xen/broken.ts';
+import { type Broken, reportRecorded } from '../xen/broken.ts';
 import type { Warning } from '../xen/warnings.ts';
 import type { Piece } from './output.ts';
 
@@ -131,8 +130,7 @@ const symbols: Subcommand<typeof SYMBOL_PARAMETERS> = {
       const query = toSymbolQuery(parameters, DEFAULT_PAGE_SYMBOLS);
       return { ok: true, output: writeSymbols(opened, query, compression) };
     }
-    const { recorded } = opened.elf.view;
-    const broken = recorded === null ? null : { ...recorded, reason: BROKEN_KINDS[recorded.code].reason };
+    const broken = reportRecorded(opened.elf.recorded);
     return { ok: true, output: writeSymbolLines(opened, toSymbolQuery(parameters, null)), broken };
   },
 };

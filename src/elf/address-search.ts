@@ -1,5 +1,6 @@
 /** Which symbol stands for an address, as debuggers have it; source: docs/symbols.md. */
 import { SHF_ALLOC } from './format.ts';
+import { lowerBound } from './lower-bound.ts';
 import { isStepEnd, type Steps } from './steps.ts';
 import {
   SHN_LORESERVE,
@@ -97,14 +98,7 @@ export class AddressSearch {
 
   /** Index of the first address that is not lower. */
   #lowerBound(value: bigint): number {
-    let low = 0;
-    let high = this.#addresses.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#addresses[middle] ?? 0n) < value) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return lowerBound(this.#addresses.length, (index) => (this.#addresses[index] ?? 0n) < value);
   }
 
   #claim(claims: Claims, candidate: Candidate, from: number, to: number): void {
@@ -147,22 +141,19 @@ function rank({ type, bind }: SymbolEntry): number {
 }
 
 /** Reads where the sections lie. @param count section headers that count */
-export function* locateSections(
-  { format, imageSize, littleEndian, sectionHeaders }: Headers,
-  count: number,
-): Steps<SectionRanges> {
-  // A view of its own: what is read here is no reason against the image.
-  const view = new View(imageSize, littleEndian);
+export function* locateSections(headers: Headers, count: number): Steps<SectionRanges> {
+  const { format, sectionHeaders } = headers;
+  const view = new View(headers);
   const { sh_flags, sh_addr, sh_size } = format.sectionHeader.fields;
   const ranges: (Range | null)[] = [];
   for (let index = 0; index < count; index++) {
-    if (isStepEnd(index)) yield;
-    if ((view.u64(sectionHeaders, index, sh_flags) & SHF_ALLOC) === 0n) {
+    if (isStepEnd(index)) yield null;
+    if ((view.bigint(sectionHeaders, index, sh_flags) & SHF_ALLOC) === 0n) {
       ranges.push(null);
       continue;
     }
-    const start = view.u64(sectionHeaders, index, sh_addr);
-    ranges.push({ start, end: start + view.u64(sectionHeaders, index, sh_size) });
+    const start = view.bigint(sectionHeaders, index, sh_addr);
+    ranges.push({ start, end: start + view.bigint(sectionHeaders, index, sh_size) });
   }
   return ranges;
 }

@@ -1,5 +1,6 @@
 /** The GNU build ID: what identifies a kernel across copies, compression and renaming. */
 import { PT_NOTE, SHT_NOTE } from './format.ts';
+import { hexBytes } from './hex.ts';
 import { isStepEnd, type Steps } from './steps.ts';
 import { type Headers, View } from './view.ts';
 
@@ -14,9 +15,8 @@ const MAX_NOTE_RANGES = 16;
 
 /** Ranges of the image, at most `MAX_NOTE_RANGE_BYTES` each, where notes lie: segments first, then sections. */
 export function* locateNotes(headers: Headers): Steps<{ readonly offset: number; readonly length: number }[]> {
-  const { format, programHeaders, sectionHeaders, imageSize } = headers;
-  // A view of its own: looking for a build ID must not become a reason against the image.
-  const view = new View(imageSize, headers.littleEndian);
+  const { format, programHeaders, sectionHeaders } = headers;
+  const view = new View(headers);
   const ranges: { offset: number; length: number }[] = [];
   const add = (offset: bigint, length: bigint): void => {
     const range = view.range('notes', offset, length);
@@ -25,15 +25,15 @@ export function* locateNotes(headers: Headers): Steps<{ readonly offset: number;
   };
   const { p_type, p_offset, p_filesz } = format.programHeader.fields;
   for (let index = 0; index < programHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
-    if (isStepEnd(index)) yield;
-    if (view.u32(programHeaders, index, p_type) !== PT_NOTE) continue;
-    add(view.u64(programHeaders, index, p_offset), view.u64(programHeaders, index, p_filesz));
+    if (isStepEnd(index)) yield null;
+    if (view.number(programHeaders, index, p_type) !== PT_NOTE) continue;
+    add(view.bigint(programHeaders, index, p_offset), view.bigint(programHeaders, index, p_filesz));
   }
   const { sh_type, sh_offset, sh_size } = format.sectionHeader.fields;
   for (let index = 0; index < sectionHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
-    if (isStepEnd(index)) yield;
-    if (view.u32(sectionHeaders, index, sh_type) !== SHT_NOTE) continue;
-    add(view.u64(sectionHeaders, index, sh_offset), view.u64(sectionHeaders, index, sh_size));
+    if (isStepEnd(index)) yield null;
+    if (view.number(sectionHeaders, index, sh_type) !== SHT_NOTE) continue;
+    add(view.bigint(sectionHeaders, index, sh_offset), view.bigint(sectionHeaders, index, sh_size));
   }
   return ranges;
 }
@@ -53,7 +53,7 @@ export function findBuildId(notes: Uint8Array, littleEndian: boolean): string | 
     const end = desc + padded(descSize);
     const isGnu = nameSize === GNU_NAME.length && GNU_NAME.every((byte, index) => notes[name + index] === byte);
     if (isGnu && type === NT_GNU_BUILD_ID && descSize <= MAX_BUILD_ID_BYTES && desc + descSize <= notes.length) {
-      return Array.from(notes.subarray(desc, desc + descSize), (byte) => byte.toString(16).padStart(2, '0')).join('');
+      return hexBytes(notes.subarray(desc, desc + descSize));
     }
     at = end;
   }

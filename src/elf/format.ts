@@ -3,6 +3,8 @@
  * Names are those of the System V gABI, chapters 4 and 5.
  */
 
+import { hex } from './hex.ts';
+
 export type ElfClass = 'ELF32' | 'ELF64';
 
 /** A field inside a structure: byte offset and width. Integers are 1, 2, 4 or 8 bytes wide. */
@@ -194,8 +196,7 @@ const MACHINES: Readonly<Record<number, string>> = {
 };
 
 /** The name of a value, or the value in hex. */
-export const named = (names: Readonly<Record<number, string>>, value: number): string =>
-  names[value] ?? `0x${value.toString(16)}`;
+export const named = (names: Readonly<Record<number, string>>, value: number): string => names[value] ?? hex(value);
 
 /** The name of an `e_type` without its `ET_`, or the number in hex. */
 export const objectTypeName = (eType: number): string => named(OBJECT_TYPES, eType);

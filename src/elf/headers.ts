@@ -13,8 +13,9 @@ import {
   SHT_DYNSYM,
   SHT_SYMTAB,
 } from './format.ts';
+import { type Recorded, Recorder, type Stage } from './recorder.ts';
 import { isStepEnd, runToEnd, type Steps } from './steps.ts';
-import { describeTable, type Headers, type Recorded, type Table, type TableBytes, View } from './view.ts';
+import { describeTable, type Headers, type Table, type TableBytes, View } from './view.ts';
 
 /** The shortest image that is looked at at all: an ELF32 header. */
 export const MIN_IMAGE_BYTES = ELF32.elfHeader.size;
@@ -49,9 +50,9 @@ export function locateHeaders(start: Uint8Array, imageSize: number): LocatedHead
     bytes: new DataView(padded.buffer),
     pitch: 0,
   };
-  const view = new View(imageSize, littleEndian);
+  const view = new View({ imageSize, littleEndian });
   const programHeaders = readProgramHeaderTable(view, format, elfHeader);
-  const sectionHeaders = readSectionHeaderTable(view, format, elfHeader);
+  const sectionHeaders = readSectionHeaderTable(view, format, elfHeader, null);
   return {
     imageSize,
     format,
@@ -93,10 +94,24 @@ export interface SymbolTableRef {
 /** An image that passed `init`. */
 export interface ElfImage {
   readonly headers: Headers;
-  readonly view: View;
+  /** The first reason that the stages up to here recorded. */
+  readonly recorded: Recorded | null;
   /** Section headers that the loader goes by: `e_shnum`, capped. */
   readonly sectionCount: number;
   readonly symbolTable: SymbolTableRef | NoSymbolTable;
+}
+
+/** An image as one stage reads it. */
+export interface StagedImage extends ElfImage {
+  /** Records against the image. */
+  readonly view: View;
+  readonly recorder: Recorder;
+}
+
+/** Begins a stage: what it records is in its `recorder`, and `image` stays as it is. */
+export function enterStage(image: ElfImage, stage: Stage): StagedImage {
+  const recorder = new Recorder(stage, image.recorded);
+  return { ...image, recorder, view: new View(image.headers, recorder) };
 }
 
 /** `offset` and `length` tell where the table that does not fit would lie. */
@@ -118,35 +133,34 @@ export const init = (headers: Headers): Init => runToEnd(initInSteps(headers));
 /** As `init`, in steps. */
 export function* initInSteps(headers: Headers): Steps<Init> {
   const { format, elfHeader, imageSize } = headers;
-  const view = new View(imageSize, headers.littleEndian);
+  const recorder = new Recorder('init');
+  const view = new View(headers, recorder);
   const fail = (code: InitFailure['code'], table: Table): Init => ({
     ok: false,
-    failure: { code, offset: table.offset, length: span(table), recorded: view.recorded },
+    failure: { code, offset: table.offset, length: span(table), recorded: recorder.recorded },
   });
 
   const programHeaders = readProgramHeaderTable(view, format, elfHeader);
   if (!fits(programHeaders, imageSize)) return fail('phdr-overflow', programHeaders);
-  const sectionHeaders = readSectionHeaderTable(view, format, elfHeader);
+  const sectionHeaders = readSectionHeaderTable(view, format, elfHeader, recorder);
   if (!fits(sectionHeaders, imageSize)) return fail('shdr-overflow', sectionHeaders);
 
   const sectionCount = sectionHeaders.count;
   const sectionFields = format.sectionHeader.fields;
-  const nameTableIndex = view.u32(elfHeader, 0, format.elfHeader.fields.e_shstrndx);
-  if (nameTableIndex < sectionCount) view.u64(headers.sectionHeaders, nameTableIndex, sectionFields.sh_offset);
+  const nameTableIndex = view.number(elfHeader, 0, format.elfHeader.fields.e_shstrndx);
+  if (nameTableIndex < sectionCount) view.bigint(headers.sectionHeaders, nameTableIndex, sectionFields.sh_offset);
 
-  const symbolTable = yield* findSymbolTable(view, headers, sectionCount, INIT_SEARCH);
-  if (symbolTable.found) view.u64(headers.sectionHeaders, symbolTable.link, sectionFields.sh_offset);
-  return { ok: true, image: { headers, view, sectionCount, symbolTable } };
+  const symbolTable = yield* findSymbolTable({ headers, view, sectionCount }, INIT_SEARCH);
+  if (symbolTable.found) view.bigint(headers.sectionHeaders, symbolTable.link, sectionFields.sh_offset);
+  return { ok: true, image: { headers, recorded: recorder.recorded, sectionCount, symbolTable } };
 }
 
 /**
- * Looks for the symbol table among the first `count` section headers.
+ * Looks for the symbol table among the section headers.
  * What is found is not looked at further; the type of the linked section may be any.
  */
 export function* findSymbolTable(
-  view: View,
-  headers: Headers,
-  count: number,
+  { headers, view, sectionCount: count }: Pick<StagedImage, 'headers' | 'view' | 'sectionCount'>,
   { from, lowestLink, firstDecides }: SymbolTableSearch,
 ): Steps<SymbolTableRef | NoSymbolTable> {
   const table = headers.sectionHeaders;
@@ -154,12 +168,12 @@ export function* findSymbolTable(
   let hasDynamicSymbols = false;
   let badLink: NoSymbolTable | null = null;
   for (let index: number = from; index < count; index++) {
-    if (isStepEnd(index)) yield;
+    if (isStepEnd(index)) yield null;
     if (!view.hasEntry(table, index)) return { found: false, why: 'headers-cut', index };
-    const type = view.u32(table, index, sh_type);
+    const type = view.number(table, index, sh_type);
     if (type === SHT_DYNSYM) hasDynamicSymbols = true;
     if (type !== SHT_SYMTAB) continue;
-    const link = view.u32(table, index, sh_link);
+    const link = view.number(table, index, sh_link);
     if (link >= lowestLink && link < count) return { found: true, index, link };
     badLink ??= { found: false, why: 'bad-link', index, link };
     if (firstDecides) break;
@@ -172,19 +186,24 @@ function readProgramHeaderTable(view: View, format: ElfFormat, elfHeader: TableB
   return describeTable(
     'program header',
     format.programHeader,
-    view.u64(elfHeader, 0, e_phoff),
-    view.u32(elfHeader, 0, e_phentsize),
-    view.u32(elfHeader, 0, e_phnum),
+    view.bigint(elfHeader, 0, e_phoff),
+    view.number(elfHeader, 0, e_phentsize),
+    view.number(elfHeader, 0, e_phnum),
   );
 }
 
 /** The count is capped to what the image has room for; exceeding that is recorded. */
-function readSectionHeaderTable(view: View, format: ElfFormat, elfHeader: TableBytes): Table {
+function readSectionHeaderTable(
+  view: View,
+  format: ElfFormat,
+  elfHeader: TableBytes,
+  recorder: Recorder | null,
+): Table {
   const { e_shoff, e_shentsize, e_shnum } = format.elfHeader.fields;
-  const claimed = view.u32(elfHeader, 0, e_shnum);
+  const claimed = view.number(elfHeader, 0, e_shnum);
   const room = Math.floor(view.imageSize / SMALLEST_SECTION_HEADER_BYTES);
   if (claimed > room) {
-    view.record('too-many-section-headers', () => ({
+    recorder?.record('too-many-section-headers', () => ({
       what: 'e_shnum of the ELF header',
       offset: BigInt(e_shnum.offset),
       length: BigInt(e_shnum.width),
@@ -196,8 +215,8 @@ function readSectionHeaderTable(view: View, format: ElfFormat, elfHeader: TableB
   return describeTable(
     'section header',
     format.sectionHeader,
-    view.u64(elfHeader, 0, e_shoff),
-    view.u32(elfHeader, 0, e_shentsize),
+    view.bigint(elfHeader, 0, e_shoff),
+    view.number(elfHeader, 0, e_shentsize),
     Math.min(claimed, room),
   );
 }
@@ -220,14 +239,13 @@ export interface ImageIdentity {
 
 export function identify(headers: Pick<Headers, 'imageSize' | 'format' | 'littleEndian' | 'elfHeader'>): ImageIdentity {
   const { format, elfHeader } = headers;
-  // A view of its own: what is read to describe an image must not become a reason against it.
-  const view = new View(headers.imageSize, headers.littleEndian);
+  const view = new View(headers);
   const { e_type, e_machine, e_entry } = format.elfHeader.fields;
   return {
     class: format.class,
     byteOrder: headers.littleEndian ? 'little-endian' : 'big-endian',
-    type: objectTypeName(view.u32(elfHeader, 0, e_type)),
-    machine: machineName(view.u32(elfHeader, 0, e_machine)),
-    entry: view.u64(elfHeader, 0, e_entry),
+    type: objectTypeName(view.number(elfHeader, 0, e_type)),
+    machine: machineName(view.number(elfHeader, 0, e_machine)),
+    entry: view.bigint(elfHeader, 0, e_entry),
   };
 }

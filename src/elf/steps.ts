@@ -3,8 +3,8 @@
  * does. `src/inspect/turn.ts` runs steps between other work, `runToEnd` runs them all at once.
  */
 
-/** Work that pauses now and then and returns its result. The work between two pauses is short, whatever the image. */
-export type Steps<Result> = Generator<void, Result, void>;
+/** Work that pauses now and then, at each null, and returns its result. Between two pauses it is short, whatever the image. */
+export type Steps<Result> = Generator<null, Result>;
 
 /** Entries of a table, or of a list as long as one, between two pauses: a fraction of a millisecond. */
 export const ENTRIES_PER_STEP = 1024;

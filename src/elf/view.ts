@@ -1,40 +1,7 @@
-/**
- * Checked reads of an image's headers.
- *
- * The loader never fails in the middle: a field that is not inside the image reads as 0, the first such reason is
- * kept, and work goes on. Everything that reads an untrusted byte of a header goes through `View`.
- */
+/** Checked reads of an image's headers. Everything that reads an untrusted byte of a header goes through `View`. */
+import { readBigint, readNumber } from './fields.ts';
 import type { ElfFormat, Field, Struct } from './format.ts';
-
-/** Where in the loader's work something was found. */
-export type Stage = 'init' | 'segments' | 'notes' | 'parse' | 'load';
-
-/** Reasons that the reference records while it goes on. `xen/broken.ts` has their wording. */
-export type RecordedCode =
-  | 'out-of-range-access'
-  | 'too-many-section-headers'
-  | 'no-symbol-table'
-  | 'strtab-not-found'
-  | 'string-too-long'
-  | 'too-many-notes'
-  | 'segments-too-large';
-
-/** What a reason is about. */
-export interface Finding {
-  /** What was being read, for people and logs: `e_shoff of the ELF header`. */
-  readonly what: string;
-  /** Where in the image that lies or would lie, and its length in bytes; null when it is not about bytes. */
-  readonly offset: bigint | null;
-  readonly length: bigint | null;
-  /** What was found there, as one or more sentences. */
-  readonly detail: string;
-}
-
-/** The first reason that was recorded against an image. */
-export interface Recorded extends Finding {
-  readonly code: RecordedCode;
-  readonly stage: Stage;
-}
+import type { FoundRange, Recorder } from './recorder.ts';
 
 /** Where a table of headers lies: entry i is at `offset + stride * i`, modulo 2^64. */
 export interface Table {
@@ -85,57 +52,28 @@ export interface Headers {
 export class View {
   readonly imageSize: number;
   readonly littleEndian: boolean;
-  /** The stage that reads now; it becomes part of what is recorded. */
-  stage: Stage = 'init';
-  #recorded: Recorded | null = null;
+  readonly #recorder: Recorder | null;
 
-  constructor(imageSize: number, littleEndian: boolean) {
+  /** @param recorder takes what is not inside the image; without one, reads are no reason against the image */
+  constructor(
+    { imageSize, littleEndian }: Pick<Headers, 'imageSize' | 'littleEndian'>,
+    recorder: Recorder | null = null,
+  ) {
     this.imageSize = imageSize;
     this.littleEndian = littleEndian;
+    this.#recorder = recorder;
   }
 
-  /** The first reason recorded; later ones never replace it. */
-  get recorded(): Recorded | null {
-    return this.#recorded;
-  }
-
-  /** Keeps the reason if it is the first. `describe` is called only then, so recording costs nothing in a loop. */
-  record(code: RecordedCode, describe: () => Finding): void {
-    this.#recorded ??= { code, stage: this.stage, ...describe() };
-  }
-
-  /** A view that goes on from here: what it records is not recorded here. */
-  fork(): View {
-    const fork = new View(this.imageSize, this.littleEndian);
-    fork.stage = this.stage;
-    fork.#recorded = this.#recorded;
-    return fork;
-  }
-
-  /** Records a range that is not inside the image. */
-  recordOutside(describe: () => Omit<Finding, 'detail'>): void {
-    this.record('out-of-range-access', () => {
-      const finding = describe();
-      return { ...finding, detail: outsideDetail(finding, this.imageSize) };
-    });
-  }
-
-  /** A field of 16 or 32 bits of entry `index`, zero-extended; 0 when it is not inside the image. */
-  u32(table: TableBytes, index: number, field: Field): number {
+  /** A field of up to 4 bytes of entry `index`; 0 when it is not inside the image. */
+  number(table: TableBytes, index: number, field: Field): number {
     if (!this.#checkField(table, index, field)) return 0;
-    const at = index * table.pitch + field.offset;
-    return field.width === 2
-      ? table.bytes.getUint16(at, this.littleEndian)
-      : table.bytes.getUint32(at, this.littleEndian);
+    return readNumber(table.bytes, index * table.pitch + field.offset, field.width, this.littleEndian);
   }
 
-  /** A field of 32 or 64 bits of entry `index`, zero-extended to 64; 0 when it is not inside the image. */
-  u64(table: TableBytes, index: number, field: Field): bigint {
+  /** A field of up to 8 bytes of entry `index`; 0 when it is not inside the image. */
+  bigint(table: TableBytes, index: number, field: Field): bigint {
     if (!this.#checkField(table, index, field)) return 0n;
-    const at = index * table.pitch + field.offset;
-    return field.width === 8
-      ? table.bytes.getBigUint64(at, this.littleEndian)
-      : BigInt(table.bytes.getUint32(at, this.littleEndian));
+    return readBigint(table.bytes, index * table.pitch + field.offset, field.width, this.littleEndian);
   }
 
   /** Whether the first byte of entry `index` is inside the image; recorded when not. */
@@ -163,15 +101,19 @@ export class View {
   ): { readonly offset: number; readonly length: number } | null {
     const size = BigInt(this.imageSize);
     if (offset > size || length > size - offset) {
-      this.recordOutside(() => ({ what: typeof what === 'string' ? what : what(), offset, length }));
+      this.#recordOutside(() => ({ what: typeof what === 'string' ? what : what(), offset, length }));
       return null;
     }
     return { offset: Number(offset), length: Number(length) };
   }
 
+  #recordOutside(describe: () => FoundRange): void {
+    this.#recorder?.recordOutside(this.imageSize, describe);
+  }
+
   #checkEntry(table: Table, index: number, length: number): boolean {
     if (isInside(entryPosition(table, index), length, this.imageSize)) return true;
-    this.recordOutside(() => ({
+    this.#recordOutside(() => ({
       what: describeEntry(table, index),
       offset: entryOffset(table, index),
       length: BigInt(table.struct.size),
@@ -181,7 +123,7 @@ export class View {
 
   #checkField(table: TableBytes, index: number, field: Field): boolean {
     if (isInside(entryPosition(table, index) + field.offset, field.width, this.imageSize)) return true;
-    this.recordOutside(() => ({
+    this.#recordOutside(() => ({
       what: `${field.name} of ${describeEntry(table, index)}`,
       offset: BigInt.asUintN(64, entryOffset(table, index) + BigInt(field.offset)),
       length: BigInt(field.width),
@@ -207,11 +149,4 @@ export function isInside(position: number, length: number, imageSize: number): b
 
 function describeEntry(table: Table, index: number): string {
   return table.name === 'ELF header' ? 'the ELF header' : `${table.name} ${index}`;
-}
-
-function outsideDetail({ what, offset, length }: Omit<Finding, 'detail'>, imageSize: number): string {
-  return (
-    `${what[0]?.toUpperCase()}${what.slice(1)} would be ${length} bytes at offset ${offset}, ` +
-    `but the image ends at ${imageSize}. The file is probably cut short: compare its size with the original.`
-  );
 }

@@ -7,15 +7,15 @@ import swagger from '@fastify/swagger';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
+  type FastifyPluginCallback,
   type FastifyReply,
   type FastifyRequest,
   LogController,
 } from 'fastify';
 import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
 import { Budget } from '../image/budget.ts';
-import { ImageError } from '../image/errors.ts';
 import { Spool } from '../image/spool.ts';
-import type { Tracing } from '../service/tracing.ts';
+import { ImageError } from '../inspect/image-error.ts';
 import { Admission, type AdmissionControl } from './admission.ts';
 import { clientKey, trustAddresses } from './client-address.ts';
 import { answerClientError } from './client-error.ts';
@@ -59,7 +59,7 @@ export interface App {
 }
 
 export interface AppOptions {
-  readonly tracing?: Tracing | null;
+  readonly tracing?: { readonly plugin: FastifyPluginCallback } | null;
   /** What this process shares with others that serve with it: the text of /metrics, slots for uploads, and their rate. */
   readonly shared?: {
     readonly collectMetrics: () => Promise<string>;

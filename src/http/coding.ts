@@ -3,8 +3,8 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { Budget } from '../image/budget.ts';
 import { consume } from '../image/consume.ts';
-import { ImageError } from '../image/errors.ts';
 import { type PackedFormat, Unpacker, type UnpackFault } from '../image/unpack/unpacker.ts';
+import { ImageError } from '../inspect/image-error.ts';
 import { clientGone, Problem } from './problem.ts';
 
 const CODINGS: ReadonlyMap<string, PackedFormat> = new Map([

@@ -2,8 +2,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { hex } from '../elf/hex.ts';
 import type { ImageFacts } from '../inspect/load.ts';
-import { hex } from '../report/hex.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import { whenOver } from './exchange.ts';

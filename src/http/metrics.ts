@@ -1,6 +1,6 @@
 /** What operators can watch (Prometheus). Labels have few values: codes, routes, names from closed lists. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Compression } from '../image/decompress.ts';
+import type { Compression } from '../inspect/image-source.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { ProblemCode } from './problem.ts';

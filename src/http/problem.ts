@@ -1,7 +1,7 @@
 /** Failures as HTTP tells them: a closed list of codes, and the one place that turns an error into an answer. */
 import accepts from 'accepts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { ImageError } from '../image/errors.ts';
+import { ImageError } from '../inspect/image-error.ts';
 import {
   describeProblem,
   IMAGE_PROBLEM_KINDS,

@@ -1,14 +1,11 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
-import type { GzipFacts, ImageSource } from '../inspect/image-source.ts';
+
+import { ImageError } from '../inspect/image-error.ts';
+import { COMPRESSIONS, type Compression, type GzipFacts, type ImageSource } from '../inspect/image-source.ts';
 import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { Budget } from './budget.ts';
-import { ImageError } from './errors.ts';
 import type { ImageSink } from './sink.ts';
 import { Unpacker, type UnpackFault } from './unpack/unpacker.ts';
-
-const COMPRESSIONS = ['gzip', 'zstd'] as const;
-/** What is unpacked. */
-export type Compression = (typeof COMPRESSIONS)[number];
 
 /** `zstd --long=27`, and `--ultra -22`, with which the build of Linux compresses its kernels. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;

@@ -1,10 +1,10 @@
 /** Images that have to be gathered before they can be read at any offset: from a pipe, or unpacked from a file. */
 import type { Readable } from 'node:stream';
-import type { ImageSource } from '../inspect/image-source.ts';
+import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { Budget } from './budget.ts';
 import { consume } from './consume.ts';
-import { type Compression, UnpackingSink } from './decompress.ts';
+import { UnpackingSink } from './decompress.ts';
 import { Spool } from './spool.ts';
 import { imageTooLarge, StoredSink } from './store.ts';
 

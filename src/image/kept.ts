@@ -1,4 +1,5 @@
 /** Reads nothing twice: the checks of a blob look at the symbol table that the blob then consists of. */
+import { lowerBound } from '../elf/lower-bound.ts';
 import { assertInside, type ImageSource } from '../inspect/image-source.ts';
 
 /** Shorter reads are of headers and notes, which nobody asks for again. */
@@ -76,13 +77,6 @@ export class KeptSource implements ImageSource {
 
   /** How many blocks begin at or before this offset. */
   #countTo(offset: number): number {
-    let low = 0;
-    let high = this.#blocks.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#blocks[middle]?.offset ?? 0) <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return lowerBound(this.#blocks.length, (index) => (this.#blocks[index]?.offset ?? 0) <= offset);
   }
 }

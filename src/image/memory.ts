@@ -1,25 +1,20 @@
 /** An image held in memory, in one or more pieces. */
 import { assertInside, type ImageSource } from '../inspect/image-source.ts';
+import { PieceStarts } from '../inspect/piece-starts.ts';
 
 /** An image in memory, in one or more pieces. */
 export class MemorySource implements ImageSource {
   readonly size: number;
   #chunks: readonly Uint8Array[];
-  /** `#starts[i]` is the image offset of the first byte of chunk i. */
-  readonly #starts: Float64Array;
+  readonly #starts: PieceStarts;
   #release: () => void;
 
   /** @param release called once, when the source is closed */
   constructor(chunks: readonly Uint8Array[], release: () => void = () => {}) {
     this.#chunks = chunks;
     this.#release = release;
-    this.#starts = new Float64Array(chunks.length);
-    let size = 0;
-    chunks.forEach((chunk, index) => {
-      this.#starts[index] = size;
-      size += chunk.length;
-    });
-    this.size = size;
+    this.#starts = new PieceStarts(chunks);
+    this.size = this.#starts.size;
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
@@ -53,25 +48,13 @@ export class MemorySource implements ImageSource {
     assertInside(offset, length, this.size);
     const end = offset + length;
     let at = offset;
-    for (let index = this.#chunkAt(offset); at < end; index++) {
+    for (let index = this.#starts.find(offset); at < end; index++) {
       const chunk = this.#chunks[index];
       if (chunk === undefined) throw new Error('the image was closed');
-      const start = at - (this.#starts[index] ?? 0);
+      const start = at - this.#starts.at(index);
       const piece = chunk.subarray(start, Math.min(chunk.length, start + end - at));
       yield piece;
       at += piece.length;
     }
-  }
-
-  /** The last chunk that starts at or before `offset`. */
-  #chunkAt(offset: number): number {
-    let low = 0;
-    let high = this.#chunks.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1;
-      if ((this.#starts[middle] ?? 0) <= offset) low = middle;
-      else high = middle - 1;
-    }
-    return low;
   }
 }

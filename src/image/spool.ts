@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, type FileHandle, open, readdir, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ImageError } from '../inspect/image-error.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { Budget } from './budget.ts';
-import { ImageError } from './errors.ts';
 import { FileSource } from './file.ts';
 import { type SlabBytes, SlabList } from './slab-list.ts';
 

@@ -1,8 +1,8 @@
 /** Where arriving images go: memory while the budget that all requests share lasts, then a spool file. */
 
+import { ImageError } from '../inspect/image-error.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import type { Budget } from './budget.ts';
-import { ImageError } from './errors.ts';
 import { MemorySource } from './memory.ts';
 import type { ImageSink } from './sink.ts';
 import { SlabList } from './slab-list.ts';

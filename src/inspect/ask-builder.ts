@@ -1,5 +1,5 @@
 /** What Xen's domain builder makes of the file that an image came in, which is not always the image. */
-import { init } from '../elf/headers.ts';
+import { initInSteps } from '../elf/headers.ts';
 import {
   BUILDER_REFUSALS,
   type BuilderRefusal,
@@ -12,11 +12,12 @@ import {
 } from '../xen/builder.ts';
 import { type GzipFacts, takeGzip } from '../xen/gzip-container.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
-import { findKernelRange } from '../xen/segments.ts';
+import { findKernelRangeInSteps } from '../xen/segments.ts';
 import type { Warning } from '../xen/warnings.ts';
 import { assertInside, type ImageSource } from './image-source.ts';
 import { readHeaders } from './read-headers.ts';
 import { readXenNotes } from './read-notes.ts';
+import { runInSteps } from './turn.ts';
 
 /** Files above this are not read at all. */
 const MAX_FILE_BYTES = 2 ** 30;
@@ -72,10 +73,10 @@ async function judgeKernel(source: ImageSource, image: Judged, xen: XenNotes): P
 /** As `judgeKernel`, from the beginning. What is no ELF image finds no loader. */
 async function judgeUnopened(source: ImageSource): Promise<LoaderVerdict> {
   const headers = await readHeaders(source);
-  const started = headers === null ? null : init(headers);
+  const started = headers === null ? null : await runInSteps(initInSteps(headers));
   if (started?.ok !== true) return refuseAll(NO_LOADER);
-  const { image } = started;
-  return judgeKernel(source, image, await readXenNotes(source, image, findKernelRange(image)));
+  const { image, kernel } = await runInSteps(findKernelRangeInSteps(started.image));
+  return judgeKernel(source, image, await readXenNotes(source, image, kernel));
 }
 
 const warn = ({ sizeWord }: GzipFacts, found: string): Warning => ({

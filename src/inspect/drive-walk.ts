@@ -1,5 +1,5 @@
 /** Carries out work that asks for bytes. */
-import type { ByteWalk } from '../xen/byte-walk.ts';
+import type { ByteWalk } from '../elf/byte-walk.ts';
 import type { ImageSource } from './image-source.ts';
 import { nextTurn } from './turn.ts';
 

@@ -3,6 +3,10 @@ import type { GzipFacts } from '../xen/gzip-container.ts';
 
 export type { GzipFacts } from '../xen/gzip-container.ts';
 
+export const COMPRESSIONS = ['gzip', 'zstd'] as const;
+/** What is unpacked on the way in. */
+export type Compression = (typeof COMPRESSIONS)[number];
+
 /** An image that has arrived whole. */
 export interface ImageSource {
   /** Bytes in the image. */

@@ -104,7 +104,7 @@ function* sortByWindow(blocks: readonly SymbolBlock[], reach: number, { isAsked 
   let [symbol, askedCount] = [0, 0];
   for (const block of blocks) {
     for (let at = 0; at < block.count; at++, symbol++) {
-      if (isStepEnd(symbol)) yield;
+      if (isStepEnd(symbol)) yield null;
       const place = block.nameOffset(at);
       if (place >= reach || !isAsked(block, at)) continue;
       places[symbol] = place;
@@ -116,13 +116,13 @@ function* sortByWindow(blocks: readonly SymbolBlock[], reach: number, { isAsked 
   // From how many there are to where they begin; placing them moves that to where they end.
   let before = 0;
   for (const [window, size] of windowEnds.entries()) {
-    if (isStepEnd(window)) yield;
+    if (isStepEnd(window)) yield null;
     windowEnds[window] = before;
     before += size;
   }
   const ordered = new Uint32Array(askedCount);
   for (let index = 0; index < askedCount; index++) {
-    if (isStepEnd(index)) yield;
+    if (isStepEnd(index)) yield null;
     const next = asked[index] ?? 0;
     const window = Math.floor((places[next] ?? 0) / WINDOW_BYTES);
     const to = windowEnds[window] ?? 0;

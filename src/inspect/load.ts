@@ -1,5 +1,4 @@
 /** One image through all stages: the only place that puts the pure loader and the bytes of an image together. */
-import { DEFAULTS } from '../config.ts';
 import { hasElfMagic } from '../elf/format.ts';
 import {
   type ElfImage,
@@ -9,8 +8,8 @@ import {
   initInSteps,
   MIN_IMAGE_BYTES,
 } from '../elf/headers.ts';
-import type { Headers, Recorded } from '../elf/view.ts';
-import { type Broken, broken } from '../xen/broken.ts';
+import type { Headers } from '../elf/view.ts';
+import { type Broken, broken, reportRecorded } from '../xen/broken.ts';
 import type { BuilderVerdict } from '../xen/builder.ts';
 import { type Comparison, comparePlans } from '../xen/compare.ts';
 import { type FlatImagePlan, planFlatImageInSteps } from '../xen/flat-image.ts';
@@ -35,6 +34,7 @@ import {
 import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
 import { askBuilder } from './ask-builder.ts';
 import type { ImageSource } from './image-source.ts';
+import { DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_FLAT_BYTES } from './limits.ts';
 import { readBuildId } from './read-build-id.ts';
 import { readHeaders } from './read-headers.ts';
 import { readXenNotes } from './read-notes.ts';
@@ -127,8 +127,8 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
   };
   const started = await runInSteps(initInSteps(headers));
   if (!started.ok) return { ok: false, image, loadAddress: null, broken: tableOverflow(started.failure, headers) };
-  const kernel = await runInSteps(findKernelRangeInSteps(started.image));
-  return { ok: true, image, elf: started.image, kernel };
+  const { image: elf, kernel } = await runInSteps(findKernelRangeInSteps(started.image));
+  return { ok: true, image, elf, kernel };
 }
 
 /**
@@ -137,14 +137,12 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
  * @throws only what the source throws when it cannot be read
  */
 export async function loadImage(source: ImageSource, request: LoadRequest = {}): Promise<LoadedImage | RefusedImage> {
-  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULTS.maxBlobBytes } = request;
+  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULT_MAX_BLOB_BYTES } = request;
   const opened = await openImage(source);
   if (!opened.ok) return { ...opened, loadAddress: request.loadAddress ?? null };
   const { image, elf, kernel } = opened;
   const loadAddress = request.loadAddress ?? kernel.pend;
   const notes = await readXenNotes(source, elf, kernel);
-  // What one loader records is no reason against the image for the other.
-  const untouched: ElfImage = { ...elf, view: elf.view.fork() };
   const loaded = await runInSteps(loadSymbolsInSteps(elf, { loader, loadAddress, maxBlobBytes }));
   if (!loaded.ok) return refuse(source, opened, loaded.broken, loadAddress);
 
@@ -161,13 +159,13 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   ];
   const other = request.compareWith ?? null;
   const comparison =
-    other === null ? null : await compare(untouched, plan, { loader: other, loadAddress, maxBlobBytes }, onBroken);
+    other === null ? null : await compare(elf, plan, { loader: other, loadAddress, maxBlobBytes }, onBroken);
   return {
     ok: true,
     image,
     kernel,
     plan,
-    broken: recorded === null ? null : reportRecorded(recorded),
+    broken: reportRecorded(recorded),
     warnings,
     comparison,
     guests: request.askGuests === true ? await verifyPlan(source, plan, tables.elsewhere) : null,
@@ -282,8 +280,8 @@ export async function flattenImage(
     loader = DEFAULT_LOADER,
     symbols: choice = 'auto',
     onBroken = 'reject',
-    maxBlobBytes = DEFAULTS.maxBlobBytes,
-    maxFlatBytes = DEFAULTS.maxFlatBytes,
+    maxBlobBytes = DEFAULT_MAX_BLOB_BYTES,
+    maxFlatBytes = DEFAULT_MAX_FLAT_BYTES,
   }: FlatRequest = {},
 ): Promise<FlattenedImage | RefusedImage> {
   const opened = await openImage(source);
@@ -291,21 +289,16 @@ export async function flattenImage(
   const { elf, kernel } = opened;
   const wanted = choice === 'always' || (choice === 'auto' && asksForSymbols(await readXenNotes(source, elf, kernel)));
   const loadAddress = kernel.pend;
-  const beforeSegments: ElfImage = { ...elf, view: elf.view.fork() };
   // Without segments the symbols have no place either; the flat image is refused for that.
   const hasPlace = wanted && hasSegments(kernel);
-  const symbols = hasPlace
-    ? await runInSteps(loadSymbolsInSteps(beforeSegments, { loader, loadAddress, maxBlobBytes }))
-    : null;
+  const symbols = hasPlace ? await runInSteps(loadSymbolsInSteps(elf, { loader, loadAddress, maxBlobBytes })) : null;
   if (symbols !== null && !symbols.ok) return refuse(source, opened, symbols.broken, loadAddress);
   const flat = await runInSteps(planFlatImageInSteps(elf, { kernel, symbols, maxFlatBytes }));
   if (!flat.ok) return refuse(source, opened, flat.broken, loadAddress);
-  const reported = flat.recorded === null ? null : reportRecorded(flat.recorded);
+  const reported = reportRecorded(flat.recorded);
   if (reported !== null && onBroken === 'reject') return refuse(source, opened, reported, loadAddress);
   return { ...opened, plan: flat.plan, symbols: symbols?.plan ?? null, broken: reported };
 }
-
-const reportRecorded = (recorded: Recorded): Broken => broken(recorded.code, recorded.stage, recorded);
 
 /** Refuses an image that passed `init`, and says what it is when that explains it. */
 async function refuse(

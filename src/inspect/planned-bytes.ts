@@ -1,6 +1,7 @@
 /** The bytes that a plan stands for, to be read anywhere without writing them. */
 import type { Extent } from '../xen/plan.ts';
 import { assertInside, type ImageSource } from './image-source.ts';
+import { PieceStarts } from './piece-starts.ts';
 import { nextTurn } from './turn.ts';
 
 /** Extents of one read after which others get their turn: a plan may have 131,070 of a byte each. */
@@ -10,28 +11,22 @@ export class PlannedBytes implements Pick<ImageSource, 'size' | 'read'> {
   readonly size: number;
   readonly #source: Pick<ImageSource, 'read'>;
   readonly #extents: readonly Extent[];
-  /** Where each extent begins. */
-  readonly #starts: Float64Array;
+  readonly #starts: PieceStarts;
 
   /** @param source of the image that the plan is for */
   constructor(source: Pick<ImageSource, 'read'>, { extents }: { readonly extents: readonly Extent[] }) {
     this.#source = source;
     this.#extents = extents;
-    this.#starts = new Float64Array(extents.length);
-    let size = 0;
-    extents.forEach(({ length }, index) => {
-      this.#starts[index] = size;
-      size += length;
-    });
-    this.size = size;
+    this.#starts = new PieceStarts(extents);
+    this.size = this.#starts.size;
   }
 
   /** The bytes of a range; do not write to them. */
   async read(offset: number, length: number): Promise<Uint8Array> {
     assertInside(offset, length, this.size);
-    const first = this.#extentAt(offset);
+    const first = this.#starts.find(offset);
     const only = this.#extents[first];
-    const start = offset - (this.#starts[first] ?? 0);
+    const start = offset - this.#starts.at(first);
     if (only?.kind === 'copy' && start + length <= only.length) {
       return this.#source.read(only.offset + start, length);
     }
@@ -39,7 +34,7 @@ export class PlannedBytes implements Pick<ImageSource, 'size' | 'read'> {
     for (let at = offset, index = first; at < offset + length; index++) {
       const extent = this.#extents[index];
       if (extent === undefined) break;
-      const from = at - (this.#starts[index] ?? 0);
+      const from = at - this.#starts.at(index);
       const to = Math.min(extent.length, from + offset + length - at);
       bytes.set(await this.#part(extent, from, to), at - offset);
       at += to - from;
@@ -57,17 +52,5 @@ export class PlannedBytes implements Pick<ImageSource, 'size' | 'read'> {
       case 'fill':
         return new Uint8Array(to - from);
     }
-  }
-
-  /** The extent that the byte is in. */
-  #extentAt(offset: number): number {
-    let low = 0;
-    let high = this.#starts.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1;
-      if ((this.#starts[middle] ?? 0) <= offset) low = middle;
-      else high = middle - 1;
-    }
-    return low;
   }
 }

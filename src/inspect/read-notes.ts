@@ -6,7 +6,7 @@ import { driveWalk } from './drive-walk.ts';
 import type { ImageSource } from './image-source.ts';
 
 /**
- * Xen's notes of an image whose segments were looked at; `image.view` stays as it is.
+ * Xen's notes of an image whose segments were looked at.
  *
  * @throws only what the source throws when it cannot be read
  */

@@ -78,11 +78,11 @@ function findShape({
 }: Pick<Headers, 'imageSize' | 'format' | 'elfHeader'>): 'image' | 'blob' | null {
   const { e_phnum, e_shnum, e_shoff, e_ehsize } = format.elfHeader.fields;
   // The fields that loaders replace are little-endian in every blob; whether a field is 0 does not depend on that.
-  const view = new View(imageSize, true);
-  if (view.u32(elfHeader, 0, e_phnum) !== 0) return 'image';
-  if (view.u32(elfHeader, 0, e_shnum) === 0) return null;
-  const shoff = view.u64(elfHeader, 0, e_shoff);
-  const isOfBlob = shoff === BigInt(ELF64.elfHeader.size) || shoff === BigInt(view.u32(elfHeader, 0, e_ehsize));
+  const view = new View({ imageSize, littleEndian: true });
+  if (view.number(elfHeader, 0, e_phnum) !== 0) return 'image';
+  if (view.number(elfHeader, 0, e_shnum) === 0) return null;
+  const shoff = view.bigint(elfHeader, 0, e_shoff);
+  const isOfBlob = shoff === BigInt(ELF64.elfHeader.size) || shoff === BigInt(view.number(elfHeader, 0, e_ehsize));
   return isOfBlob ? 'blob' : 'image';
 }
 
@@ -96,17 +96,16 @@ interface Programs {
 async function readPrograms(source: ImageSource, headers: Headers): Promise<Programs> {
   const { programHeaders: table, format } = headers;
   const { p_type, p_offset, p_filesz, p_vaddr } = format.programHeader.fields;
-  // What is read here must not become a reason against the image.
-  const view = new View(headers.imageSize, headers.littleEndian);
+  const view = new View(headers);
   let lowest = 2n ** 64n;
   let path: ReturnType<View['range']> = null;
   for (let index = 0; index < table.count; index++) {
-    const type = view.u32(table, index, p_type);
+    const type = view.number(table, index, p_type);
     if (type === PT_LOAD) {
-      const vaddr = view.u64(table, index, p_vaddr);
+      const vaddr = view.bigint(table, index, p_vaddr);
       if (vaddr < lowest) lowest = vaddr;
     } else if (type === PT_INTERP) {
-      path ??= view.range('interpreter', view.u64(table, index, p_offset), view.u64(table, index, p_filesz));
+      path ??= view.range('interpreter', view.bigint(table, index, p_offset), view.bigint(table, index, p_filesz));
     }
   }
   if (path === null) return { interpreter: '', lowest };

@@ -1,5 +1,6 @@
 /** Strings of a string table that may be of any size: a few windows of it are at hand. */
 import type { ImageSource } from './image-source.ts';
+import { PieceStarts } from './piece-starts.ts';
 import { nextTurn } from './turn.ts';
 
 /** A longer name is cut. No kernel has such names; Linux allows 512 bytes. */
@@ -95,23 +96,17 @@ function nameOf(bytes: Uint8Array): SymbolName {
 /** A string table that is held as a whole, in pieces. */
 class HeldTable {
   readonly #pieces: readonly Uint8Array[];
-  /** Where in the table each piece begins. */
-  readonly #starts: Float64Array;
+  readonly #starts: PieceStarts;
 
   constructor(pieces: readonly Uint8Array[]) {
     this.#pieces = pieces;
-    this.#starts = new Float64Array(pieces.length);
-    let start = 0;
-    for (const [index, piece] of pieces.entries()) {
-      this.#starts[index] = start;
-      start += piece.length;
-    }
+    this.#starts = new PieceStarts(pieces);
   }
 
   /** @param at inside the table */
   nameAt(at: number): SymbolName {
-    const index = this.#pieceAt(at);
-    const start = at - (this.#starts[index] ?? 0);
+    const index = this.#starts.find(at);
+    const start = at - this.#starts.at(index);
     const bytes = this.#pieces[index]?.subarray(start, start + MAX_NAME_BYTES + 1) ?? new Uint8Array();
     return nameOf(bytes.length > MAX_NAME_BYTES || bytes.includes(0) ? bytes : this.#gather(bytes, index + 1));
   }
@@ -128,17 +123,5 @@ class HeldTable {
       if (part.includes(0)) break;
     }
     return bytes.subarray(0, length);
-  }
-
-  /** The last piece that begins at or before `at`. */
-  #pieceAt(at: number): number {
-    let low = 0;
-    let high = this.#starts.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1;
-      if ((this.#starts[middle] ?? 0) <= at) low = middle;
-      else high = middle - 1;
-    }
-    return low;
   }
 }

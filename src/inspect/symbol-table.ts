@@ -16,6 +16,7 @@ import { View } from '../elf/view.ts';
 import type { SymbolTables } from '../xen/locate-symbols.ts';
 import type { ImageSource } from './image-source.ts';
 import { type JudgedBlock, judgeNames, type NameQuestion } from './judge-names.ts';
+import { TextDecoder, TextEncoder } from './platform.ts';
 import { MAX_NAME_BYTES, StringTable, type SymbolName } from './string-table.ts';
 import { isTurnOver, nextTurn, runInSteps } from './turn.ts';
 
@@ -28,7 +29,6 @@ const BATCH_NAME_BYTES = 64 * 1024;
 const MAX_PLACES = 65_536;
 /** So few names are first looked for by the system's means, which take a tenth of the time for each. */
 const MAX_QUICK_NAMES = 4;
-const NUL = Uint8Array.of(0);
 
 /** A symbol with its place in the table and its name. */
 export interface TableSymbol extends SymbolEntry {
@@ -98,9 +98,9 @@ export class SymbolTable {
   async searchNames(names: readonly Uint8Array[]): Promise<NameSearch> {
     const { offset, length } = this.tables.strtab;
     const search = new NameSearch(names, MAX_PLACES);
-    const strings = names.length <= MAX_QUICK_NAMES ? names.map((name) => Buffer.concat([name, NUL])) : null;
+    const strings = names.length <= MAX_QUICK_NAMES ? names.map((name) => `${decodeBytes(name)}\0`) : null;
     for await (const piece of readPieces(this.#source, offset, length)) {
-      if (strings !== null && !strings.some((string) => asBuffer(piece).includes(string))) search.skip(piece);
+      if (strings !== null && !holdsAny(decodeBytes(piece), strings)) search.skip(piece);
       else search.scan(piece);
       if (search.overflowed) return search;
     }
@@ -248,16 +248,14 @@ async function* matchPlaces(blocks: AsyncIterable<SymbolBlock>, search: NameSear
  * is the index of the name and 1.
  */
 function matchNames(names: readonly Uint8Array[]): NameQuestion['judge'] {
-  const decoder = new TextDecoder('latin1');
-  const keyOf = (bytes: Uint8Array): string => decoder.decode(bytes);
   const lengths = new Set(names.map(({ length }) => length).filter((length) => length <= MAX_NAME_BYTES));
   const longest = Math.max(...lengths);
-  const verdicts = new Map(names.map((name, index) => [keyOf(name), index + 1]));
+  const verdicts = new Map(names.map((name, index) => [decodeBytes(name), index + 1]));
   return (bytes, at) => {
     const start = bytes.subarray(at, at + longest + 1);
     const nul = start.indexOf(0);
     const name = nul === -1 ? start : start.subarray(0, nul);
-    return lengths.has(name.length) ? (verdicts.get(keyOf(name)) ?? 0) : 0;
+    return lengths.has(name.length) ? (verdicts.get(decodeBytes(name)) ?? 0) : 0;
   };
 }
 
@@ -309,9 +307,8 @@ async function offer(search: AddressSearch, block: SymbolBlock, isOffered: (at: 
 }
 
 function readMachine(headers: Headers): number {
-  // A view of its own: what is read here is no reason against the image.
-  const view = new View(headers.imageSize, headers.littleEndian);
-  return view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+  const view = new View(headers);
+  return view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
 }
 
 /** Names of an answer may have this many bytes, and twice the bytes of the image, before they are cut shorter. */
@@ -364,8 +361,10 @@ class Batch {
   }
 }
 
-const asBuffer = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
-  Buffer.from(buffer, byteOffset, byteLength);
+const byteDecoder = new TextDecoder('latin1');
+/** A character for each byte, by a code page in which no two bytes are the same. */
+const decodeBytes = (bytes: Uint8Array): string => byteDecoder.decode(bytes);
+const holdsAny = (text: string, strings: readonly string[]): boolean => strings.some((string) => text.includes(string));
 
 function beginsWith(bytes: Uint8Array, at: number, prefix: Uint8Array): boolean {
   for (let index = 0; index < prefix.length; index++) {

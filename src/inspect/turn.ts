@@ -5,14 +5,7 @@
  * queue for their turns. Work that is done in its first step never queues.
  */
 import type { Steps } from '../elf/steps.ts';
-
-// What Node and browsers have in common, so that this needs the types of neither.
-declare const performance: { now(): number };
-declare const setImmediate: ((callback: () => void) => unknown) | undefined;
-declare const MessageChannel: new () => {
-  readonly port1: { addEventListener(type: 'message', listener: () => void): void; start(): void };
-  readonly port2: { postMessage(message: null): void };
-};
+import { MessageChannel, performance, setImmediate } from './platform.ts';
 
 /** How long work may go on in one turn. What it does then without a pause comes on top. */
 export const TURN_MS = 5;

@@ -1,6 +1,7 @@
 /** A blob, or a dump of the memory where one should be, through the eyes of guests. */
+
+import type { ByteWalk } from '../elf/byte-walk.ts';
 import { ELF64 } from '../elf/format.ts';
-import type { ByteWalk } from '../xen/byte-walk.ts';
 import { type BlobHeader, describeHeader, ElfHeader, type GuestTables, readBlob } from '../xen/guests/blob.ts';
 import { judge } from '../xen/guests/judge.ts';
 import { GuestMemory } from '../xen/guests/memory.ts';

@@ -1,6 +1,6 @@
 /** What guests make of a blob, as JSON. */
 import type { GuestVerdict, GuestVerdicts } from '../xen/guests/verdict.ts';
-import { count } from './hex.ts';
+import { count } from './numbers.ts';
 import type { VerifyReport } from './schemas.ts';
 
 type GuestsReport = VerifyReport['guests'];

@@ -1,18 +1,18 @@
 /** What is known of a kernel, as JSON. */
-import type { Compression } from '../image/decompress.ts';
+
+import { hex } from '../elf/hex.ts';
+import type { Compression } from '../inspect/image-source.ts';
 import type { FlattenedImage, InspectedKernel } from '../inspect/load.ts';
-import { BROKEN_KINDS } from '../xen/broken.ts';
+import { BROKEN_KINDS, reportRecorded } from '../xen/broken.ts';
 import { MAX_LISTED } from '../xen/listed.ts';
-import type { GuestParameters, NoteName } from '../xen/notes/parameters.ts';
+import type { GuestParameters, NoteName } from '../xen/notes/guest-parameters.ts';
 import type { KernelRange, Segment } from '../xen/segments.ts';
-import { hex } from './hex.ts';
 import { describeBroken, describeImage } from './layout.ts';
 import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';
 
 /** The JSON of `POST /kernel`. @param compression how the image was compressed */
 export function toKernelReport(inspected: InspectedKernel, compression: Compression | null): KernelReport {
   const { image, kernel, segments, unlistedSegments, xen, builder, elf, warnings } = inspected;
-  const { recorded } = elf.view;
   return {
     image: describeImage(image, compression),
     kernel: describeKernel(kernel),
@@ -21,7 +21,7 @@ export function toKernelReport(inspected: InspectedKernel, compression: Compress
     notes: describeNotes(xen.hvm.notes),
     xen: { pv: describeGuest(xen.pv), hvm: describeGuest(xen.hvm) },
     builder,
-    broken: recorded === null ? null : describeBroken({ ...recorded, reason: BROKEN_KINDS[recorded.code].reason }),
+    broken: describeBroken(reportRecorded(elf.recorded)),
     warnings: [...warnings],
   };
 }
@@ -49,7 +49,7 @@ export function toFlatLayout(flattened: FlattenedImage, compression: Compression
       return extent.kind === 'fill' ? Object.assign(described, { byte: 0 }) : described;
     }),
     ...(unlistedExtents > 0 ? { unlistedExtents } : {}),
-    broken: broken === null ? null : describeBroken(broken),
+    broken: describeBroken(broken),
   };
 }
 

@@ -1,6 +1,7 @@
 /** The layout of a loaded image as JSON. */
 import { ELF32, ELF64 } from '../elf/format.ts';
-import type { Compression } from '../image/decompress.ts';
+import { hex } from '../elf/hex.ts';
+import type { Compression } from '../inspect/image-source.ts';
 import type { ImageFacts, LoadedImage } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Comparison } from '../xen/compare.ts';
@@ -8,7 +9,6 @@ import { MAX_LISTED } from '../xen/listed.ts';
 import { SIZE_WORD_BYTES, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import type { PlannedTable } from '../xen/loaders/layout.ts';
 import { describeGuests } from './guests.ts';
-import { hex } from './hex.ts';
 import type { Layout } from './schemas.ts';
 
 /** The JSON of `POST /layout`. @param compression how the image was compressed */
@@ -31,13 +31,13 @@ export function toLayout(
       sizeWord: plan.sizeWord,
       xenReservedEnd: hex(plan.xenReservedEnd),
       elfHeader:
-        plan.elfHeaderSize === null
+        plan.headers === null
           ? null
-          : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.elfHeaderSize },
+          : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.headers.elfHeaderSize },
       sections: [{ index: 0, type: 'NULL' }, ...tables.map((table) => describeTable(plan, table, symbol.size))],
       ...(unlistedSections > 0 ? { unlistedSections } : {}),
     },
-    broken: broken === null ? null : describeBroken(broken),
+    broken: describeBroken(broken),
     warnings: [...warnings],
     ...(comparison === null ? {} : { comparison: describeComparison(comparison) }),
     ...(guests === null ? {} : { guests: describeGuests(guests) }),
@@ -67,17 +67,11 @@ function describeComparison(comparison: Comparison): NonNullable<Layout['compari
   };
 }
 
-export const describeBroken = ({
-  code,
-  reason,
-  stage,
-  detail,
-}: Pick<Broken, 'code' | 'reason' | 'stage' | 'detail'>): NonNullable<Layout['broken']> => ({
-  code,
-  reason,
-  stage,
-  detail,
-});
+export function describeBroken(broken: Broken | null): Layout['broken'] {
+  if (broken === null) return null;
+  const { code, reason, stage, detail } = broken;
+  return { code, reason, stage, detail };
+}
 
 export function describeImage(
   { size, identity, buildId }: ImageFacts,

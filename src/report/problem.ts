@@ -1,5 +1,5 @@
 /** What is wrong with an image, as problem details (RFC 9457): a closed list of codes, and the one shape they come in. */
-import type { ImageErrorCode } from '../image/errors.ts';
+import type { ImageErrorCode } from '../inspect/image-error.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
 

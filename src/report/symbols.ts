@@ -1,7 +1,10 @@
 /** Symbols as JSON, one document or one line for each, written piece by piece. */
+
+import { hex, hexBytes } from '../elf/hex.ts';
 import { symbolBindName, symbolSection, symbolTypeName, visibilityName } from '../elf/symbols.ts';
-import type { Compression } from '../image/decompress.ts';
+import type { Compression } from '../inspect/image-source.ts';
 import type { OpenedSymbols } from '../inspect/load.ts';
+import { TextDecoder } from '../inspect/platform.ts';
 import type { SymbolName } from '../inspect/string-table.ts';
 import {
   findSymbols,
@@ -11,9 +14,9 @@ import {
   resolveAddresses,
   type TableSymbol,
 } from '../inspect/symbol-table.ts';
-import { BROKEN_KINDS } from '../xen/broken.ts';
-import { count, hex } from './hex.ts';
+import { reportRecorded } from '../xen/broken.ts';
 import { describeBroken, describeImage } from './layout.ts';
+import { count } from './numbers.ts';
 import type { AddressReport, SymbolReport, SymbolsReport } from './schemas.ts';
 
 /** What is asked of a symbol table: symbols by name, or by address, or a page of all. */
@@ -54,7 +57,7 @@ export async function* writeSymbols(
   const head: Omit<SymbolsReport, 'symbols' | 'notFound' | 'next' | 'addresses'> = {
     image: describeImage(opened.image, compression),
     symtab: describeTable(opened),
-    broken: describeRecorded(opened),
+    broken: describeBroken(reportRecorded(opened.elf.recorded)),
   };
   // The members that can be long are written behind the others, as they come.
   yield JSON.stringify(head).slice(0, -1);
@@ -109,11 +112,6 @@ function describeTable({ table: { tables, entries } }: OpenedSymbols): SymbolsRe
   };
 }
 
-function describeRecorded({ elf: { view } }: OpenedSymbols): SymbolsReport['broken'] {
-  const { recorded } = view;
-  return recorded === null ? null : describeBroken({ ...recorded, reason: BROKEN_KINDS[recorded.code].reason });
-}
-
 export function describeSymbol(symbol: TableSymbol): SymbolReport {
   const { index, name, value, size, type, bind, visibility, section } = symbol;
   return {
@@ -129,14 +127,15 @@ export function describeSymbol(symbol: TableSymbol): SymbolReport {
 }
 
 const REPLACEMENT = '\ufffd';
+/** The three bytes of a byte order mark are part of a name like any others. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 function describeName(name: SymbolName | null): Pick<SymbolReport, 'name' | 'nameBytes' | 'nameCut'> {
   if (name === null) return { name };
-  const bytes = Buffer.from(name.bytes.buffer, name.bytes.byteOffset, name.bytes.byteLength);
-  const text = bytes.toString('utf8');
+  const text = decoder.decode(name.bytes);
   return {
     name: text,
-    ...(text.includes(REPLACEMENT) ? { nameBytes: bytes.toString('hex') } : {}),
+    ...(text.includes(REPLACEMENT) ? { nameBytes: hexBytes(name.bytes) } : {}),
     ...(name.cut ? { nameCut: true } : {}),
   };
 }

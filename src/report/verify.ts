@@ -1,9 +1,10 @@
 /** A blob and what guests make of it, as JSON. */
 import { machineName } from '../elf/format.ts';
+import { hex } from '../elf/hex.ts';
 import type { VerifiedBlob } from '../inspect/verify.ts';
 import { findBlobEnd, type GuestTables } from '../xen/guests/blob.ts';
 import { describeGuests } from './guests.ts';
-import { count, hex } from './hex.ts';
+import { count } from './numbers.ts';
 import type { VerifyReport } from './schemas.ts';
 
 /** The JSON of `POST /verify`. */

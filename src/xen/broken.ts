@@ -1,6 +1,6 @@
 /** The closed list of reasons why an image has no usable symbols. Codes are stable for ever. */
 import type { InitFailure } from '../elf/headers.ts';
-import type { Finding, RecordedCode, Stage } from '../elf/view.ts';
+import type { Finding, Recorded, RecordedCode, Stage } from '../elf/recorder.ts';
 
 /** What callers match on. */
 export type BrokenCode =
@@ -143,6 +143,13 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
     explanation: 'The loaders before xen-4.8 are known for little-endian images only. Use the loader xen-4.8.',
   },
 };
+
+/** A recorded reason as it is reported; null when nothing was recorded. */
+export function reportRecorded(recorded: Recorded): Broken;
+export function reportRecorded(recorded: Recorded | null): Broken | null;
+export function reportRecorded(recorded: Recorded | null): Broken | null {
+  return recorded === null ? null : broken(recorded.code, recorded.stage, recorded);
+}
 
 /** Completes a finding to a reported reason. */
 export function broken(code: BrokenCode, stage: Stage, finding: Finding): Broken {

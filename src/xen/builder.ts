@@ -2,10 +2,12 @@
  * What Xen's domain builder makes of a kernel, beyond the ELF library: would the toolstack start it as a guest?
  * Measured on the builder of Xen 4.17 and later; source: docs/loader.md. Nothing here throws.
  */
+
 import { EM_386, EM_X86_64 } from '../elf/format.ts';
 import type { ElfImage } from '../elf/headers.ts';
+import { hex } from '../elf/hex.ts';
 import { View } from '../elf/view.ts';
-import { DOM0_FEATURE, type GuestParameters } from './notes/parameters.ts';
+import { DOM0_FEATURE, type GuestParameters } from './notes/guest-parameters.ts';
 import type { XenNotes } from './notes/walk.ts';
 
 /** Why the builder refuses a kernel, in its own words. Codes are stable for ever. */
@@ -97,11 +99,10 @@ export function judgeByBuilder(
   xen: XenNotes,
   otherLoader: OtherLoader | null,
 ): Omit<BuilderVerdict, 'takes'> {
-  // Reads of its own: they are no reason against the image.
-  const view = new View(headers.imageSize, headers.littleEndian);
+  const view = new View(headers);
   const subject: BuilderSubject = {
     xen,
-    machine: view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine),
+    machine: view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine),
     isElf32: headers.format.class === 'ELF32',
     otherLoader,
   };
@@ -151,7 +152,7 @@ const needsDom0 = ({ requiredFeatures }: GuestParameters): boolean => (requiredF
 const refuseStart = ({ virtKstart }: GuestParameters): BuilderRefusal | null =>
   virtKstart % PAGE_BYTES === 0n
     ? null
-    : refuse('not-page-aligned', `segment boundary isn't page aligned (0x${virtKstart.toString(16)})`);
+    : refuse('not-page-aligned', `segment boundary isn't page aligned (${hex(virtKstart)})`);
 
 /** `PAE_MODE` decides for i386. Bimodal kernels run with PAE where Xen has 32-bit PV at all. */
 function pvGuestType({ machine, xen: { pv } }: BuilderSubject): PvGuestType | null {

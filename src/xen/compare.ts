@@ -1,4 +1,5 @@
 /** How the symbols of one image differ between two loaders: ranges of bytes, and what they are. Nothing here throws. */
+import { dataOf, readBigint } from '../elf/fields.ts';
 import {
   ELF32,
   ELF64,
@@ -11,8 +12,8 @@ import {
 import type { Steps } from '../elf/steps.ts';
 import type { Broken } from './broken.ts';
 import { MAX_LISTED } from './listed.ts';
-import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan } from './loaders/bsdsyms.ts';
-import type { PlannedTable } from './loaders/layout.ts';
+import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan, traitsOf } from './loaders/bsdsyms.ts';
+import type { PlannedHeaders, PlannedTable } from './loaders/layout.ts';
 import type { Extent } from './plan.ts';
 
 /** Parts that are compared between two pauses. */
@@ -90,7 +91,7 @@ export function* comparePlans(
   const isStep = (): boolean => ++done % PARTS_PER_STEP === 0;
   for (const part of listParts(format, other.plan, (table) => table.section)) {
     others.add(part);
-    if (isStep()) yield;
+    if (isStep()) yield null;
   }
   const own = new FieldReader(format, plan);
   const theirs = new FieldReader(format, other.plan);
@@ -108,11 +109,11 @@ export function* comparePlans(
       const isSame = part.offset === match.offset && part.size === match.size && sameBytes(bytes, otherBytes);
       if (!isSame) add(() => difference(own.describe(part, bytes), part, match, own.compare(part, bytes, otherBytes)));
     }
-    if (isStep()) yield;
+    if (isStep()) yield null;
   }
   for (const part of others.remaining()) {
     if (part !== null) add(() => added(theirs.describe(part, theirs.read(part)), part));
-    if (isStep()) yield;
+    if (isStep()) yield null;
   }
   return { loader, broken: null, plan: other.plan, differences, unlisted };
 }
@@ -128,9 +129,9 @@ const UNMATCHED = 2 ** 16;
  * loader takes, and about the same bytes all the same.
  */
 function matchSections(plan: SymbolPlan, other: SymbolPlan): SectionOf {
-  if (!hasThreeHeaders(plan) && !hasThreeHeaders(other)) return ({ section }) => section;
+  if (keepsIndices(plan) && keepsIndices(other)) return ({ section }) => section;
   const known = new Map<PlannedTable, number>();
-  const few = hasThreeHeaders(plan) ? plan.tables : other.tables;
+  const few = keepsIndices(plan) ? other.tables : plan.tables;
   const many = few === plan.tables ? other.tables : plan.tables;
   for (const table of few) {
     const same = many.find((one) => one.fileOffset === table.fileOffset && one.size === table.size && !known.has(one));
@@ -182,8 +183,7 @@ class OtherParts {
   }
 }
 
-/** The rewrite packs three headers, whatever the image says of their size. */
-const hasThreeHeaders = ({ loader }: SymbolPlan): boolean => loader === 'xen-4.8' || loader === 'xen-4.7';
+const keepsIndices = ({ loader }: SymbolPlan): boolean => traitsOf(loader).keepsIndices;
 
 /** What there is in a blob. */
 const PART_KINDS = [
@@ -243,13 +243,13 @@ function* listParts(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): 
 }
 
 function* outline(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Generator<Part, void> {
-  const { elfHeaderSize } = plan;
+  const { headers } = plan;
   const unused = null;
-  if (elfHeaderSize !== null) {
-    const size = Math.min(elfHeaderSize, format.elfHeader.size);
+  if (headers !== null) {
+    const size = Math.min(headers.elfHeaderSize, format.elfHeader.size);
     yield { kind: 'size word', section: 0, index: 0, offset: 0, size: SIZE_WORD_BYTES, unused };
     yield { kind: 'ELF header', section: 0, index: 0, offset: SIZE_WORD_BYTES, size, unused };
-    yield* outlineSections(format, plan, sectionOf);
+    yield* outlineSections(headers, plan, sectionOf);
   }
   for (const table of plan.tables) {
     const { type, offset, size, fileOffset } = table;
@@ -260,16 +260,10 @@ function* outline(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): Ge
 }
 
 function* outlineSections(
-  { elfHeader, sectionHeader }: ElfFormat,
+  { sectionHeaders: { offset: start, size, count } }: PlannedHeaders,
   plan: SymbolPlan,
   sectionOf: SectionOf,
 ): Generator<Part, void> {
-  const header = new PlanReader(plan.extents).read(SIZE_WORD_BYTES, elfHeader.size);
-  const { e_shoff, e_shnum, e_shentsize } = elfHeader.fields;
-  const start = SIZE_WORD_BYTES + Number(readLittle(header, e_shoff));
-  // As the image has them; the toolstack's copy of the code goes by the class instead.
-  const size = plan.loader === 'xen-4.6' ? Number(readLittle(header, e_shentsize)) : sectionHeader.size;
-  const count = hasThreeHeaders(plan) ? 3 : Number(readLittle(header, e_shnum));
   // Tables and their headers are in the same order.
   let next = 0;
   for (let index = 0; index < count; index++) {
@@ -373,12 +367,12 @@ function sameBytes(a: Uint8Array | null, b: Uint8Array | null): boolean {
   return true;
 }
 
-/** Loaders before 4.8 are known for little-endian images only, and 4.8 writes what it replaces so. */
-function readLittle(bytes: Uint8Array, { offset, width }: Field): bigint {
-  let value = 0n;
-  for (let index = width - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[offset + index] ?? 0);
-  return value;
-}
+/**
+ * Loaders before 4.8 are known for little-endian images only, and 4.8 writes what it replaces so. `e_ident`, which all of
+ * them copy, is no number.
+ */
+const readLittle = (bytes: Uint8Array, { offset, width }: Field): bigint =>
+  width > 8 ? 0n : readBigint(dataOf(bytes), offset, width, true);
 
 /** Reads a plan. In ascending order all of it is gone through once, however many extents it has. */
 class PlanReader {

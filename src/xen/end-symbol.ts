@@ -4,8 +4,11 @@
  * Xen places the blob at the end of the loadable segments, a guest looks for it at its own end symbol. The two are the
  * same only when nothing is loaded after that symbol.
  */
+
+import type { ByteWalk } from '../elf/byte-walk.ts';
 import { ELF64, ET_REL } from '../elf/format.ts';
-import type { ElfImage } from '../elf/headers.ts';
+import type { ElfImage, StagedImage } from '../elf/headers.ts';
+import { hex } from '../elf/hex.ts';
 import {
   SHN_COMMON,
   SHN_UNDEF,
@@ -17,8 +20,8 @@ import {
   STV_INTERNAL,
   type SymbolEntry,
 } from '../elf/symbols.ts';
+import { View } from '../elf/view.ts';
 import { alignedWords } from '../elf/words.ts';
-import type { ByteWalk } from './byte-walk.ts';
 import type { SymbolPlan } from './loaders/bsdsyms.ts';
 import { roundUp } from './loaders/layout.ts';
 import { hasSegment, isLoadable } from './segments.ts';
@@ -31,17 +34,16 @@ export type EndSymbol = 'end' | '_end';
 const SEGMENTS_PER_TURN = 2048;
 
 /** The end symbols that a guest may look for; none where symbols have no addresses, as in object files. */
-export function endSymbolsOf(image: ElfImage): readonly EndSymbol[] {
-  const { format, elfHeader } = image.headers;
-  // What is read here is no reason against the image.
-  const view = image.view.fork();
-  if (view.u32(elfHeader, 0, format.elfHeader.fields.e_type) === ET_REL) return [];
-  if (!hasLoadableSegment({ ...image, view })) return [];
+export function endSymbolsOf({ headers }: ElfImage): readonly EndSymbol[] {
+  const { format, elfHeader } = headers;
+  const view = new View(headers);
+  if (view.number(elfHeader, 0, format.elfHeader.fields.e_type) === ET_REL) return [];
+  if (!hasLoadableSegment({ headers, view })) return [];
   // The Xen Test Framework is ELF32 only.
   return format === ELF64 ? ['end'] : ['end', '_end'];
 }
 
-function hasLoadableSegment(image: ElfImage): boolean {
+function hasLoadableSegment(image: Pick<StagedImage, 'headers' | 'view'>): boolean {
   for (let index = 0; hasSegment(image, index); index++) if (isLoadable(image, index)) return true;
   return false;
 }
@@ -184,22 +186,21 @@ export interface Misplaced {
  * @param values of the symbols, by name
  */
 export function* findMisplaced(
-  image: ElfImage,
+  { headers }: ElfImage,
   { pstart }: SymbolPlan,
   values: ReadonlyMap<EndSymbol, bigint>,
 ): ByteWalk<Misplaced[]> {
-  const { headers } = image;
-  const view = image.view.fork();
-  const unrecorded = { ...image, view };
+  const view = new View(headers);
+  const reads = { headers, view };
   const table = headers.programHeaders;
   const { p_vaddr, p_paddr, p_memsz } = headers.format.programHeader.fields;
   const places = [...values].map(([name, value]) => ({ name, value, nearest: new NearestSegment(value) }));
-  for (let index = 0; places.length > 0 && hasSegment(unrecorded, index); index++) {
+  for (let index = 0; places.length > 0 && hasSegment(reads, index); index++) {
     if (index % SEGMENTS_PER_TURN === SEGMENTS_PER_TURN - 1) yield null;
-    if (!isLoadable(unrecorded, index)) continue;
-    const vaddr = view.u64(table, index, p_vaddr);
-    const end = vaddr + view.u64(table, index, p_memsz);
-    for (const { nearest } of places) nearest.offer(vaddr, end, () => view.u64(table, index, p_paddr));
+    if (!isLoadable(reads, index)) continue;
+    const vaddr = view.bigint(table, index, p_vaddr);
+    const end = vaddr + view.bigint(table, index, p_memsz);
+    for (const { nearest } of places) nearest.offer(vaddr, end, () => view.bigint(table, index, p_paddr));
   }
   return places.flatMap(({ name, value, nearest: { paddr } }) =>
     paddr === null || BigInt.asUintN(64, roundUp(paddr, headers.format)) === pstart ? [] : [{ name, value, paddr }],
@@ -250,5 +251,3 @@ export function describeMisplaced(misplaced: readonly Misplaced[], plan: SymbolP
       'the linker script has to place last, or the load address is not the one that the guest expects.',
   };
 }
-
-const hex = (value: bigint): string => `0x${value.toString(16)}`;

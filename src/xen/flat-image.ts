@@ -1,7 +1,9 @@
 /** The flat image: the kernel in guest-physical memory, as the reference would write it, as a plan. */
-import type { ElfImage } from '../elf/headers.ts';
+
+import { type ElfImage, enterStage, type StagedImage } from '../elf/headers.ts';
+import { hex } from '../elf/hex.ts';
+import type { Finding, Recorded } from '../elf/recorder.ts';
 import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
-import type { Finding, Recorded } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
 import type { SymbolLoad, SymbolPlan } from './loaders/bsdsyms.ts';
 import { noSegments, regionTooLow, reported } from './loaders/failures.ts';
@@ -40,8 +42,6 @@ const MAX_SEGMENT_FACTOR = 2n;
 /**
  * Lays the loadable segments into memory in table order, later ones over earlier ones, and the symbols over them.
  *
- * @param image what is recorded against it is as it was before the symbols were planned
- *
  * As with `loadSymbols`, a recorded reason does not keep an image from being planned. Planning takes neither memory nor
  * time for the bytes themselves, however large the segments and the gaps between them.
  * Source: docs/loader.md. Never throws.
@@ -54,42 +54,42 @@ export function* planFlatImageInSteps(
   image: ElfImage,
   { kernel, symbols: loaded, maxFlatBytes }: FlatImageOptions,
 ): Steps<FlatImage> {
-  const { view } = image;
+  const { recorded } = image;
   const { pstart } = kernel;
-  if (!hasSegments(kernel)) return { ok: false, broken: reported(noSegments(), view.recorded, 'segments') };
+  if (!hasSegments(kernel)) return { ok: false, broken: reported(noSegments(), recorded, 'segments') };
   const symbols = loaded?.plan ?? null;
   // Xen reserves the region, loads the segments and then the symbols: that is the order of their reasons.
-  const early = loaded === null || loaded.recorded?.stage === 'load' ? view.recorded : loaded.recorded;
-  view.stage = 'load';
+  const early = loaded === null || loaded.recorded?.stage === 'load' ? recorded : loaded.recorded;
   const pend = symbols !== null && symbols.pend > kernel.pend ? symbols.pend : kernel.pend;
   const size = pend - pstart;
   if (size < 0n || size > BigInt(maxFlatBytes)) {
     const finding = tooLarge(kernel, size, maxFlatBytes);
-    return { ok: false, broken: reported({ code: 'segments-too-large', finding }, view.recorded, view.stage) };
+    return { ok: false, broken: reported({ code: 'segments-too-large', finding }, recorded, 'load') };
   }
   if (symbols !== null && symbols.pstart < pstart) {
-    return { ok: false, broken: reported(regionTooLow(symbols.pstart, pstart), view.recorded, view.stage) };
+    return { ok: false, broken: reported(regionTooLow(symbols.pstart, pstart), recorded, 'load') };
   }
 
-  const written = yield* writeSegments(image, pstart, size);
+  const staged = enterStage(image, 'load');
+  const written = yield* writeSegments(staged, pstart, size);
   if (symbols !== null) yield* placeSymbols(written, symbols, Number(symbols.pstart - pstart));
   const extents = yield* fillGaps(yield* overlay(written), Number(size));
   return {
     ok: true,
-    recorded: early ?? view.recorded ?? loaded?.recorded ?? null,
+    recorded: early ?? staged.recorder.recorded ?? loaded?.recorded ?? null,
     plan: { pstart, pend, size: Number(size), extents },
   };
 }
 
-function* writeSegments(image: ElfImage, pstart: bigint, size: bigint): Steps<Placed[]> {
-  const { headers, view } = image;
+function* writeSegments(image: StagedImage, pstart: bigint, size: bigint): Steps<Placed[]> {
+  const { headers, view, recorder } = image;
   const table = headers.programHeaders;
   const { p_offset, p_paddr, p_filesz, p_memsz } = headers.format.programHeader.fields;
   const written: Placed[] = [];
   /** A write that is not wholly inside the destination is skipped entirely. */
   const write = (index: number, at: bigint, length: bigint, extent: () => Extent | null): void => {
     if (at > size || length > size - at) {
-      view.record('out-of-range-access', () => outsideDestination(index, at, length, size));
+      recorder.record('out-of-range-access', () => outsideDestination(index, at, length, size));
       return;
     }
     const what = extent();
@@ -98,19 +98,19 @@ function* writeSegments(image: ElfImage, pstart: bigint, size: bigint): Steps<Pl
 
   let allowed = size * MAX_SEGMENT_FACTOR;
   for (let index = 0; hasSegment(image, index); index++) {
-    if (isStepEnd(index)) yield;
+    if (isStepEnd(index)) yield null;
     if (!isLoadable(image, index)) continue;
-    const memsz = view.u64(table, index, p_memsz);
+    const memsz = view.bigint(table, index, p_memsz);
     if (memsz > allowed) {
-      view.record('segments-too-large', () => tooMuch(index, size));
+      recorder.record('segments-too-large', () => tooMuch(index, size));
       break;
     }
     allowed -= memsz;
     // One header for all of them: what it writes is written.
     if (table.stride === 0 && index > 0) continue;
-    const at = BigInt.asUintN(64, view.u64(table, index, p_paddr) - pstart);
-    const filesz = view.u64(table, index, p_filesz);
-    const offset = view.u64(table, index, p_offset);
+    const at = BigInt.asUintN(64, view.bigint(table, index, p_paddr) - pstart);
+    const filesz = view.bigint(table, index, p_filesz);
+    const offset = view.bigint(table, index, p_offset);
     write(index, at, filesz, () => {
       const source = view.range(() => `segment ${index}`, offset, filesz);
       return source === null ? null : copyExtent(source);
@@ -125,13 +125,11 @@ function* writeSegments(image: ElfImage, pstart: bigint, size: bigint): Steps<Pl
 function* placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): Steps<void> {
   let at = start;
   for (const [index, extent] of extents.entries()) {
-    if (isStepEnd(index)) yield;
+    if (isStepEnd(index)) yield null;
     if (extent.kind !== 'fill') written.push({ at, extent });
     at += extent.length;
   }
 }
-
-const hex = (value: bigint): string => `0x${value.toString(16)}`;
 
 function tooLarge({ pstart, pend }: KernelRange, size: bigint, maxFlatBytes: number): Finding {
   const detail =

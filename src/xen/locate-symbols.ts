@@ -1,6 +1,7 @@
 /** Where the symbols of an image lie, by the loader's own choice of the table. */
 import { SHT_STRTAB } from '../elf/format.ts';
 import { type ElfImage, INIT_SEARCH } from '../elf/headers.ts';
+import { Recorder, type Stage } from '../elf/recorder.ts';
 import { View } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
 import { type Failure, noSymbolTable, reported, strtabLinkInvalid } from './loaders/failures.ts';
@@ -34,30 +35,29 @@ export function locateSymbols(image: ElfImage): LocatedSymbols {
   const { headers, symbolTable } = image;
   const table = headers.sectionHeaders;
   const fields = headers.format.sectionHeader.fields;
-  // A view of its own shows what is wrong with the tables, whatever was recorded before.
-  const view = new View(headers.imageSize, headers.littleEndian);
-  view.stage = 'parse';
-  const refuse = (failure: Failure): LocatedSymbols => ({
+  const refuse = (failure: Failure, stage: Stage): LocatedSymbols => ({
     ok: false,
-    broken: reported(failure, image.view.recorded, view.stage),
+    broken: reported(failure, image.recorded, stage),
   });
 
-  if (!symbolTable.found) return refuse(noSymbolTable(image, symbolTable, INIT_SEARCH));
+  if (!symbolTable.found) return refuse(noSymbolTable(image, symbolTable, INIT_SEARCH), 'parse');
   const { index, link } = symbolTable;
-  const linkType = view.hasEntry(table, link) ? view.u32(table, link, fields.sh_type) : null;
-  if (linkType !== SHT_STRTAB) return refuse(strtabLinkInvalid(symbolTable, linkType));
+  // Shows what is wrong with the tables, whatever was recorded before.
+  const recorder = new Recorder('load');
+  const view = new View(headers, recorder);
+  const linkType = view.hasEntry(table, link) ? view.number(table, link, fields.sh_type) : null;
+  if (linkType !== SHT_STRTAB) return refuse(strtabLinkInvalid(symbolTable, linkType), 'parse');
 
-  view.stage = 'load';
   const locate = (section: number, type: string): TableRange => {
-    const offset = view.u64(table, section, fields.sh_offset);
-    const range = view.range(`section ${section} (${type})`, offset, view.u64(table, section, fields.sh_size));
+    const offset = view.bigint(table, section, fields.sh_offset);
+    const range = view.range(`section ${section} (${type})`, offset, view.bigint(table, section, fields.sh_size));
     return { index: section, ...(range ?? { offset: 0, length: 0 }) };
   };
   const tables: SymbolTables = {
     symtab: locate(index, 'SYMTAB'),
     strtab: locate(link, 'STRTAB'),
-    firstGlobal: view.u32(table, index, fields.sh_info),
+    firstGlobal: view.number(table, index, fields.sh_info),
   };
-  const { recorded } = view;
-  return recorded === null ? { ok: true, tables } : refuse({ code: recorded.code, finding: recorded });
+  const { recorded } = recorder;
+  return recorded === null ? { ok: true, tables } : refuse({ code: recorded.code, finding: recorded }, 'load');
 }

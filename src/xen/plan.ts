@@ -1,4 +1,5 @@
 /** A plan: bytes to be produced, as data. All arithmetic on an image's offsets happens while planning. */
+import { lowerBound } from '../elf/lower-bound.ts';
 import { isStepEnd, type Steps } from '../elf/steps.ts';
 
 /** Bytes that the plan itself holds, a range of the image to be copied, or zeros. `length` is in bytes. */
@@ -31,7 +32,7 @@ export function* fillGaps(placed: Iterable<Placed>, length: number): Steps<Exten
   let end = 0;
   let index = 0;
   for (const { at, extent } of placed) {
-    if (isStepEnd(index++)) yield;
+    if (isStepEnd(index++)) yield null;
     if (extent.length === 0) continue;
     if (at > end) run.push(fillExtent(at - end));
     run.push(extent);
@@ -49,7 +50,7 @@ export function* overlay(written: readonly Placed[]): Steps<Placed[]> {
   // Every start and end is a boundary; what lies between two neighbours, a cell, has one owner.
   const unsorted = new Float64Array(written.length * 2);
   for (const [index, { at, extent }] of written.entries()) {
-    if (isStepEnd(index)) yield;
+    if (isStepEnd(index)) yield null;
     unsorted[index * 2] = at;
     unsorted[index * 2 + 1] = at + extent.length;
   }
@@ -61,7 +62,7 @@ export function* overlay(written: readonly Placed[]): Steps<Placed[]> {
     const owner = owners[cell] ?? NOBODY;
     let end = cell;
     do {
-      if (isStepEnd(end)) yield;
+      if (isStepEnd(end)) yield null;
       end += 1;
     } while (end < owners.length && owners[end] === owner);
     const at = boundaries[cell] ?? 0;
@@ -84,7 +85,7 @@ function* ownCells(written: readonly Placed[], boundaries: Float64Array): Steps<
   // next[cell] leads to the first cell from there on that nobody has; paths are halved on the way.
   const next = new Int32Array(cells + 1);
   for (let cell = 0; cell <= cells; cell++) {
-    if (isStepEnd(cell)) yield;
+    if (isStepEnd(cell)) yield null;
     next[cell] = cell;
   }
   const firstFree = (from: number): number => {
@@ -96,20 +97,21 @@ function* ownCells(written: readonly Placed[], boundaries: Float64Array): Steps<
     }
     return cell;
   };
+  const cellAt = (at: number): number => lowerBound(cells, (cell) => (boundaries[cell] ?? at) < at);
   let owned = 0;
   for (let index = written.length - 1; index >= 0; index--) {
-    if (isStepEnd(index)) yield;
+    if (isStepEnd(index)) yield null;
     const placed = written[index];
     if (placed === undefined || placed.extent.length === 0) continue;
     const end = placed.at + placed.extent.length;
     for (
-      let cell = firstFree(lowerBound(boundaries, placed.at));
+      let cell = firstFree(cellAt(placed.at));
       cell < cells && (boundaries[cell] ?? end) < end;
       cell = firstFree(cell)
     ) {
       owners[cell] = index;
       next[cell] = cell + 1;
-      if (isStepEnd(owned++)) yield;
+      if (isStepEnd(owned++)) yield null;
     }
   }
   return owners;
@@ -122,7 +124,7 @@ const SORTED_AT_ONCE = 4096;
 function* sortNumbers(numbers: Float64Array): Steps<Float64Array> {
   const { length } = numbers;
   for (let at = 0; at < length; at += SORTED_AT_ONCE) {
-    if (at > 0) yield;
+    if (at > 0) yield null;
     numbers.subarray(at, at + SORTED_AT_ONCE).sort();
   }
   let sorted = numbers;
@@ -133,7 +135,7 @@ function* sortNumbers(numbers: Float64Array): Steps<Float64Array> {
       const end = Math.min(middle + run, length);
       let [low, high] = [at, middle];
       for (let to = at; to < end; to++) {
-        if (isStepEnd(to)) yield;
+        if (isStepEnd(to)) yield null;
         const takeLow = high === end || (low < middle && (sorted[low] ?? 0) <= (sorted[high] ?? 0));
         merged[to] = sorted[takeLow ? low++ : high++] ?? 0;
       }
@@ -141,18 +143,6 @@ function* sortNumbers(numbers: Float64Array): Steps<Float64Array> {
     [sorted, merged] = [merged, sorted];
   }
   return sorted;
-}
-
-/** The first index whose value is not below `value`; `sorted` is ascending. */
-function lowerBound(sorted: Float64Array, value: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((sorted[middle] ?? value) < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** The `length` bytes of an extent from `from` on. */

@@ -1,4 +1,5 @@
 /** What an operator should know about a blob that was loaded without a reason against it. */
+
 import {
   EM_386,
   EM_AARCH64,
@@ -10,7 +11,8 @@ import {
   SHT_NOBITS,
   SHT_PROGBITS,
 } from '../elf/format.ts';
-import type { ElfImage } from '../elf/headers.ts';
+import type { ElfImage, StagedImage } from '../elf/headers.ts';
+import { hex } from '../elf/hex.ts';
 import type { SymbolBlock } from '../elf/symbols.ts';
 import { View } from '../elf/view.ts';
 import type { SymbolPlan } from './loaders/bsdsyms.ts';
@@ -82,7 +84,7 @@ export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[]
     warn('entry-size-unusual', `sh_entsize is ${symtab.entrySize}, not ${headers.format.symbol.size}.`);
   }
   if (plan.pstart !== plan.loadAddress) {
-    const [from, to] = [plan.loadAddress, plan.pstart].map((address) => `0x${address.toString(16)}`);
+    const [from, to] = [plan.loadAddress, plan.pstart].map(hex);
     warn('load-address-unaligned', `The load address ${from} was rounded up to ${to}.`);
   }
   if (plan.sizeWord > INT32_MAX) warn('size-word-negative', `The size word is ${plan.sizeWord}.`);
@@ -98,9 +100,8 @@ export function kernelWarnings({ headers, sectionCount }: ElfImage, kernel: Kern
   const warn = (code: WarningCode, detail: string): void => {
     warnings.push({ code, detail });
   };
-  // Reads of its own: they are no reason against the image.
-  const view = new View(headers.imageSize, headers.littleEndian);
-  const machine = view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+  const view = new View(headers);
+  const machine = view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
   if (!LIKELY_MACHINES.has(machine)) {
     warn('machine-unlikely', `The machine is ${machineName(machine)} (e_machine ${machine}).`);
   }
@@ -131,13 +132,13 @@ function hasEmptySections({
   headers,
   view,
   sectionCount,
-}: Pick<ElfImage, 'headers' | 'view' | 'sectionCount'>): boolean {
+}: Pick<StagedImage, 'headers' | 'view' | 'sectionCount'>): boolean {
   const { sh_type, sh_flags } = headers.format.sectionHeader.fields;
   let hasEmptyCode = false;
   for (let index = 1; index < sectionCount; index++) {
-    const type = view.u32(headers.sectionHeaders, index, sh_type);
+    const type = view.number(headers.sectionHeaders, index, sh_type);
     if (type !== SHT_PROGBITS && type !== SHT_NOBITS) continue;
-    const flags = view.u64(headers.sectionHeaders, index, sh_flags);
+    const flags = view.bigint(headers.sectionHeaders, index, sh_flags);
     if ((flags & SHF_ALLOC) === 0n) continue;
     if (type === SHT_PROGBITS) return false;
     if ((flags & SHF_EXECINSTR) !== 0n) hasEmptyCode = true;

@@ -7,7 +7,7 @@ import { MemorySource } from '../../src/image/memory.ts';
 import { flattenImage, inspectKernel } from '../../src/inspect/load.ts';
 import { streamExtents } from '../../src/inspect/stream-extents.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import type { GuestParameters } from '../../src/xen/notes/parameters.ts';
+import type { GuestParameters } from '../../src/xen/notes/guest-parameters.ts';
 import { collect } from '../support/load.ts';
 
 interface Fault {

@@ -6,8 +6,7 @@ import { readXenNotes } from '../../src/inspect/read-notes.ts';
 import { streamExtents } from '../../src/inspect/stream-extents.ts';
 import { planFlatImage } from '../../src/xen/flat-image.ts';
 import { DEFAULT_LOADER, loadSymbols } from '../../src/xen/loaders/bsdsyms.ts';
-import { findKernelRange } from '../../src/xen/segments.ts';
-import { collect, MIB, mustInit } from '../support/load.ts';
+import { collect, MIB, mustLocate } from '../support/load.ts';
 import { type FlatImageVector, hex, imageOf, readFlatImageVectors } from '../support/vectors.ts';
 
 const vectors = readFlatImageVectors();
@@ -33,11 +32,10 @@ describe('the vectors', () => {
 /** As a PV guest is loaded: with symbols when the notes ask for them and the image has usable ones. */
 async function flatten(vector: FlatImageVector) {
   const source = new MemorySource([imageOf(vector)]);
-  const image = await mustInit(source);
-  const kernel = findKernelRange(image);
+  const { image, kernel } = await mustLocate(source);
   const { bsdSymtab } = (await readXenNotes(source, image, kernel)).pv;
   const wanted = { loader: DEFAULT_LOADER, loadAddress: kernel.pend, maxBlobBytes: MIB };
-  const loaded = bsdSymtab ? loadSymbols({ ...image, view: image.view.fork() }, wanted) : null;
+  const loaded = bsdSymtab ? loadSymbols(image, wanted) : null;
   const symbols = loaded?.ok === true ? loaded : null;
   const flat = planFlatImage(image, { kernel, symbols, maxFlatBytes: 16 * MIB });
   if (!flat.ok) return { code: flat.broken.code };

@@ -1,7 +1,7 @@
 /** The core against the reference's measured answers. */
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import type { Recorded } from '../../src/elf/view.ts';
+import type { Recorded } from '../../src/elf/recorder.ts';
 import { BROKEN_KINDS, type BrokenCode } from '../../src/xen/broken.ts';
 import { type LoadResult, load } from '../support/load.ts';
 import {

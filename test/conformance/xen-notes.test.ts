@@ -1,10 +1,10 @@
 /** Xen's notes against the reference's measured answers: every field, for both kinds of guests. */
 import { describe, expect, test } from 'vitest';
-import type { Recorded } from '../../src/elf/view.ts';
+import type { Recorded } from '../../src/elf/recorder.ts';
 import { MemorySource } from '../../src/image/memory.ts';
 import { readXenNotes } from '../../src/inspect/read-notes.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import type { GuestParameters } from '../../src/xen/notes/parameters.ts';
+import type { GuestParameters } from '../../src/xen/notes/guest-parameters.ts';
 import { findKernelRange } from '../../src/xen/segments.ts';
 import { mustInit } from '../support/load.ts';
 import { type GuestVector, hex, imageOf, readNotesVectors } from '../support/vectors.ts';
@@ -23,8 +23,9 @@ describe('the vectors', () => {
     for (const vector of vectors) {
       const source = new MemorySource([imageOf(vector)]);
       const image = await mustInit(source);
-      const atInit = words(image.view.recorded);
-      const notes = await readXenNotes(source, image, findKernelRange(image));
+      const atInit = words(image.recorded);
+      const located = findKernelRange(image);
+      const notes = await readXenNotes(source, located.image, located.kernel);
       const actual = { brokenAtInit: atInit, ...measured(notes[kind]) };
       const expected = { brokenAtInit: vector.brokenAtInit, ...sorted(vector.expect[kind]) };
       const differences = differingKeys(actual, expected);

@@ -3,7 +3,7 @@ import { strict as assert } from 'node:assert';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { PROBLEM_KINDS, type ProblemCode } from '../../src/http/problem.ts';
-import { ImageError } from '../../src/image/errors.ts';
+import { ImageError } from '../../src/inspect/image-error.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { kernel } from '../support/elf-builder.ts';
 import {

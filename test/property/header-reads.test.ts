@@ -2,6 +2,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ELF32, ELF64, type ElfFormat, type Field } from '../../src/elf/format.ts';
+import { Recorder } from '../../src/elf/recorder.ts';
 import { type TableBytes, View } from '../../src/elf/view.ts';
 import { readHeaders } from '../../src/inspect/read-headers.ts';
 import { MAX_U64 } from '../support/arbitraries.ts';
@@ -156,7 +157,7 @@ function compare(bytes: Uint8Array, table: TableBytes, index: number, littleEndi
   const size = BigInt(bytes.length);
   const at = BigInt.asUintN(64, table.offset + BigInt(table.stride) * BigInt(index));
   const isIn = (from: bigint, length: number): boolean => from <= size && BigInt(length) <= size - from;
-  const view = (): View => new View(bytes.length, littleEndian);
+  const view = (recorder = new Recorder('init')): View => new View({ imageSize: bytes.length, littleEndian }, recorder);
   const found: string[] = [];
   let inside = 0;
 
@@ -170,11 +171,12 @@ function compare(bytes: Uint8Array, table: TableBytes, index: number, littleEndi
     const fieldAt = BigInt.asUintN(64, at + BigInt(field.offset));
     const readable = isIn(fieldAt, field.width);
     const value = readable ? readField(bytes, Number(fieldAt), { ...field, offset: 0 }, littleEndian) : 0n;
-    const reader = view();
-    const actual = field.width === 8 ? reader.u64(table, index, field) : BigInt(reader.u32(table, index, field));
+    const recorder = new Recorder('init');
+    const reader = view(recorder);
+    const actual = field.width === 8 ? reader.bigint(table, index, field) : BigInt(reader.number(table, index, field));
     // Nobody uses the value of a field that wraps into the image from a header that begins outside.
     if (isIn(at, 1) && actual !== value) found.push(`${field.name} ${index}`);
-    if ((reader.recorded === null) !== readable) found.push(`record of ${field.name} ${index}`);
+    if ((recorder.recorded === null) !== readable) found.push(`record of ${field.name} ${index}`);
     inside += Number(readable);
   }
   return { found, inside };

@@ -1,13 +1,14 @@
 /** Runs an image through all stages of the core and keeps everything that came out. */
 import { type ElfImage, type InitFailure, init } from '../../src/elf/headers.ts';
-import type { Headers, Recorded } from '../../src/elf/view.ts';
+import type { Recorded } from '../../src/elf/recorder.ts';
+import type { Headers } from '../../src/elf/view.ts';
 import { MemorySource } from '../../src/image/memory.ts';
 import type { ImageSource } from '../../src/inspect/image-source.ts';
 import { readHeaders } from '../../src/inspect/read-headers.ts';
 import { streamExtents } from '../../src/inspect/stream-extents.ts';
 import type { Broken } from '../../src/xen/broken.ts';
 import { DEFAULT_LOADER, type Loader, loadSymbols, type SymbolPlan } from '../../src/xen/loaders/bsdsyms.ts';
-import { findKernelRange, type KernelRange } from '../../src/xen/segments.ts';
+import { findKernelRange, type LocatedKernel } from '../../src/xen/segments.ts';
 
 export const MIB = 1024 * 1024;
 
@@ -20,21 +21,18 @@ export interface LoadOptions {
   readonly maxBlobBytes?: number;
 }
 
-/** The image passed `init`. */
-interface Started {
-  readonly image: ElfImage;
-  readonly kernel: KernelRange;
+interface Tried extends LocatedKernel {
   /** The first reason recorded against the image. */
   readonly recorded: Recorded | null;
 }
 
-export interface Loaded extends Started {
+export interface Loaded extends Tried {
   readonly outcome: 'loaded';
   readonly plan: SymbolPlan;
   readonly blob: Uint8Array;
 }
 
-export interface Refused extends Started {
+export interface Refused extends Tried {
   readonly outcome: 'refused';
   readonly broken: Broken;
 }
@@ -51,14 +49,14 @@ export async function load(image: Uint8Array | ImageSource, options: LoadOptions
   if (headers === null) return { outcome: 'not-elf' };
   const started = init(headers);
   if (!started.ok) return { outcome: 'init-failed', failure: started.failure };
-  const kernel = findKernelRange(started.image);
-  const loadAddress = options.loadAddress ?? kernel.pend;
+  const located = findKernelRange(started.image);
+  const loadAddress = options.loadAddress ?? located.kernel.pend;
   const { loader = DEFAULT_LOADER, maxBlobBytes = MIB } = options;
-  const result = loadSymbols(started.image, { loader, loadAddress, maxBlobBytes });
-  const { recorded } = started.image.view;
-  if (!result.ok) return { outcome: 'refused', image: started.image, kernel, recorded, broken: result.broken };
-  const blob = await collect(streamExtents(source, result.plan.extents));
-  return { outcome: 'loaded', image: started.image, kernel, recorded, plan: result.plan, blob };
+  const result = loadSymbols(located.image, { loader, loadAddress, maxBlobBytes });
+  const { recorded } = result;
+  if (!result.ok) return { outcome: 'refused', ...located, recorded, broken: result.broken };
+  const { plan } = result;
+  return { outcome: 'loaded', ...located, recorded, plan, blob: await collect(streamExtents(source, plan.extents)) };
 }
 
 /** As `load`, for images that must be loaded, with or without a recorded reason. */
@@ -88,6 +86,10 @@ export async function mustInit(image: Uint8Array | ImageSource): Promise<ElfImag
   if (!started.ok) throw new Error(`the image did not pass init: ${started.failure.code}`);
   return started.image;
 }
+
+/** An image that must pass `init` and `segments`. */
+export const mustLocate = async (image: Uint8Array | ImageSource): Promise<LocatedKernel> =>
+  findKernelRange(await mustInit(image));
 
 /** Why an image that must be ELF does not pass `init`. */
 export async function mustFailInit(image: Uint8Array | ImageSource): Promise<InitFailure> {

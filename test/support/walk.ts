@@ -1,5 +1,5 @@
 /** Carries out work that asks for bytes, and keeps account of what it asks for. */
-import type { ByteRange, ByteWalk } from '../../src/xen/byte-walk.ts';
+import type { ByteRange, ByteWalk } from '../../src/elf/byte-walk.ts';
 
 export interface Walked<Result> {
   readonly result: Result;

@@ -1,8 +1,8 @@
 /** `POST /bsdsyms` and `POST /layout`: an image in, its symbol blob or the layout of it out. */
 import type { FastifyInstance } from 'fastify';
+import { hex } from '../../elf/hex.ts';
 import { type LoadedImage, loadImage } from '../../inspect/load.ts';
 import { LAYOUT_PARAMETERS, LOAD_PARAMETERS } from '../../parameters.ts';
-import { hex } from '../../report/hex.ts';
 import { toLayout } from '../../report/layout.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
 import { binary, JSON_TYPE, layoutResponse } from '../schemas.ts';

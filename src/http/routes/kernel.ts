@@ -1,8 +1,8 @@
 /** `POST /kernel` and `POST /image`: what Xen makes of a kernel, and how it lies in memory. */
 import type { FastifyInstance } from 'fastify';
+import { hex } from '../../elf/hex.ts';
 import { flattenImage, inspectKernel } from '../../inspect/load.ts';
 import { FLAT_PARAMETERS, KERNEL_PARAMETERS } from '../../parameters.ts';
-import { hex } from '../../report/hex.ts';
 import { toFlatLayout, toKernelReport } from '../../report/kernel.ts';
 import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
 import { OCTETS, sendExtents } from '../blob.ts';

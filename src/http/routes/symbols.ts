@@ -47,7 +47,7 @@ export function lookupRoutes(app: FastifyInstance, services: UploadServices): vo
         const query = toSymbolQuery(parameters, DEFAULT_PAGE_SYMBOLS);
         return send(reply.type('application/json; charset=utf-8'), writeSymbols(opened, query, compression));
       }
-      const { recorded } = opened.elf.view;
+      const { recorded } = opened.elf;
       if (recorded !== null) reply.header('Bsdsyms-Broken', recorded.code);
       return send(reply.type(NDJSON_TYPE), writeSymbolLines(opened, toSymbolQuery(parameters, null)));
     },

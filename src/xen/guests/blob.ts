@@ -1,4 +1,7 @@
 /** The one reader of blobs: size word, ELF header, and the search for the tables that guests have in common. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
+import { dataOf, readBigint, readNumber } from '../../elf/fields.ts';
 import {
   EI_CLASS,
   EI_DATA,
@@ -12,7 +15,6 @@ import {
   hasElfMagic,
   SHT_SYMTAB,
 } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { type Loader, SIZE_WORD_BYTES } from '../loaders/bsdsyms.ts';
 import { roundUp } from '../loaders/layout.ts';
 import { BLOCK_BYTES, type GuestMemory, positionOf, Structures } from './memory.ts';
@@ -46,7 +48,7 @@ export class ElfHeader {
   constructor(bytes: Uint8Array) {
     this.format = FORMATS[bytes[EI_CLASS] ?? 0] ?? null;
     this.#bytes = bytes;
-    this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#data = dataOf(bytes);
   }
 
   get hasMagic(): boolean {
@@ -59,17 +61,14 @@ export class ElfHeader {
   }
 
   /** A field that is inside. @param littleEndian default: as guests do */
-  field(format: ElfFormat, name: ElfHeaderField, littleEndian = true): bigint {
+  bigint(format: ElfFormat, name: ElfHeaderField, littleEndian = true): bigint {
     const { offset, width } = format.elfHeader.fields[name];
-    if (width === 8) return this.#data.getBigUint64(offset, littleEndian);
-    return BigInt(
-      width === 4 ? this.#data.getUint32(offset, littleEndian) : this.#data.getUint16(offset, littleEndian),
-    );
+    return readBigint(this.#data, offset, width, littleEndian);
   }
 
-  /** A field of 16 or 32 bits that is inside. */
-  u32(format: ElfFormat, name: ElfHeaderField, littleEndian = true): number {
-    return Number(this.field(format, name, littleEndian));
+  /** As `bigint`. Addresses and offsets of 2^53 and more are rounded. */
+  number(format: ElfFormat, name: ElfHeaderField, littleEndian = true): number {
+    return Number(this.bigint(format, name, littleEndian));
   }
 
   /** Whether `EI_DATA`, which no guest looks at, says little-endian. */
@@ -91,10 +90,7 @@ export function* readBlob(memory: GuestMemory): ByteWalk<Blob> {
   const canSearch = format !== null && header.hasMagic && header.has(endOf(format, 'e_shnum'));
   return {
     memory,
-    sizeWord:
-      start.length < SIZE_WORD_BYTES
-        ? null
-        : new DataView(start.buffer, start.byteOffset, SIZE_WORD_BYTES).getUint32(0, true),
+    sizeWord: start.length < SIZE_WORD_BYTES ? null : readNumber(dataOf(start), 0, SIZE_WORD_BYTES, true),
     lacksSizeWord: hasElfMagic(start) && !header.hasMagic,
     header,
     search: canSearch ? yield* findTables(memory, header, format) : null,
@@ -123,7 +119,7 @@ export function checkHeader({ header, lacksSizeWord }: Blob, check: HeaderCheck)
   if (header.format !== format) return none('other-class');
   if (checksVersion) {
     if (!header.has(endOf(format, 'e_version'))) return unknown('elf-header-outside');
-    if (header.u32(format, 'e_version') > 1) return none('elf-version');
+    if (header.number(format, 'e_version') > 1) return none('elf-version');
   }
   return header.has(length) ? null : unknown('elf-header-outside');
 }
@@ -164,8 +160,8 @@ export class SectionHeaders {
   constructor(memory: GuestMemory, header: ElfHeader, format: ElfFormat) {
     this.#memory = memory;
     this.#format = format;
-    this.#at = positionOf(header.field(format, 'e_shoff'));
-    this.count = header.u32(format, 'e_shnum');
+    this.#at = positionOf(header.bigint(format, 'e_shoff'));
+    this.count = header.number(format, 'e_shnum');
   }
 
   /** How many are read at once. */
@@ -205,13 +201,13 @@ function* findTables(memory: GuestMemory, header: ElfHeader, format: ElfFormat):
     const block = yield* headers.read(first, count);
     for (let index = 0; index < count && !isCut; index++) {
       isCut = !block.has(index, sh_type);
-      if (isCut || block.u32(index, sh_type) !== SHT_SYMTAB) continue;
+      if (isCut || block.number(index, sh_type) !== SHT_SYMTAB) continue;
       isCut = !block.has(index, sh_offset);
-      if (isCut || block.u64(index, sh_offset) === 0n) continue;
+      if (isCut || block.bigint(index, sh_offset) === 0n) continue;
       isCut = !block.has(index, sh_size) || !block.has(index, sh_link);
       if (isCut) continue;
       candidates.push(first + index);
-      links.push(block.u32(index, sh_link) | 0);
+      links.push(block.number(index, sh_link) | 0);
     }
   }
   // The first one whose link does not lead to an sh_offset of 0 ends the search.
@@ -235,10 +231,10 @@ function* readTables(headers: SectionHeaders, format: ElfFormat, index: number, 
   const symtab = yield* headers.read(index, 1);
   const linked = yield* headers.read(link, 1);
   return {
-    symtab: { ...locate(symtab.u64(0, sh_offset)), size: symtab.u64(0, sh_size) },
-    strtab: { ...locate(linked.u64(0, sh_offset)), size: linked.has(0, sh_size) ? linked.u64(0, sh_size) : null },
+    symtab: { ...locate(symtab.bigint(0, sh_offset)), size: symtab.bigint(0, sh_size) },
+    strtab: { ...locate(linked.bigint(0, sh_offset)), size: linked.has(0, sh_size) ? linked.bigint(0, sh_size) : null },
     link,
-    linkedType: linked.has(0, sh_type) ? linked.u32(0, sh_type) : null,
+    linkedType: linked.has(0, sh_type) ? linked.number(0, sh_type) : null,
   };
 }
 
@@ -267,8 +263,8 @@ export function describeHeader(header: ElfHeader): BlobHeader | null {
   return {
     format,
     littleEndian: header.saysLittleEndian,
-    machine: header.u32(format, 'e_machine', header.saysLittleEndian),
-    sections: header.u32(format, 'e_shnum'),
+    machine: header.number(format, 'e_machine', header.saysLittleEndian),
+    sections: header.number(format, 'e_shnum'),
     loader: guessLoader(header, format),
   };
 }
@@ -277,7 +273,7 @@ export function describeHeader(header: ElfHeader): BlobHeader | null {
 function guessLoader(header: ElfHeader, format: ElfFormat): Loader | null {
   const [shoff, shnum, shstrndx, ehsize, shentsize] = (
     ['e_shoff', 'e_shnum', 'e_shstrndx', 'e_ehsize', 'e_shentsize'] as const
-  ).map((name) => header.u32(format, name));
+  ).map((name) => header.number(format, name));
   const { elfHeader, sectionHeader } = format;
   if (shoff === ELF64.elfHeader.size && shnum === 3) {
     const tidy = shstrndx === 0 && ehsize === elfHeader.size && shentsize === sectionHeader.size;

@@ -1,6 +1,7 @@
 /** FreeBSD (`xen_pvh_parse_symtab`, then `db_init`): for amd64, in kernels with `options DDB`. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { ELF64 } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { type Blob, checkHeader, type GuestTables, throughSectionCount } from './blob.ts';
 import { BLOCK_BYTES, type GuestMemory, Structures } from './memory.ts';
 import { findMisplacement, findTableMisreadings, NameCheck, type Placement } from './misreadings.ts';
@@ -40,7 +41,7 @@ function* checkNames(memory: GuestMemory, tables: GuestTables): ByteWalk<NameChe
     const length = Math.min(perBlock, count - first);
     const at = start + first * symbol.size;
     const block = new Structures(memory, yield* memory.block(at, length * symbol.size), at, symbol.size);
-    for (let index = 0; index < length; index++) names.see(block.u32(index, symbol.fields.st_name));
+    for (let index = 0; index < length; index++) names.see(block.number(index, symbol.fields.st_name));
   }
   return names;
 }

@@ -1,5 +1,5 @@
 /** Asks each guest what it makes of a blob. They check next to nothing, so most of what is wrong shows only here. */
-import type { ByteWalk } from '../byte-walk.ts';
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { Blob } from './blob.ts';
 import { judgeFreebsd } from './freebsd.ts';
 import type { Placement } from './misreadings.ts';

@@ -5,10 +5,12 @@
  * that comes from a 64-bit field is a signed double, as in `elf/view.ts`: exact wherever it is inside. All that is read
  * is read in blocks, and each part of the memory once for each question.
  */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
+import { dataOf, readBigint, readNumber } from '../../elf/fields.ts';
 import type { Field } from '../../elf/format.ts';
 import { isInside } from '../../elf/view.ts';
 import { alignedWords } from '../../elf/words.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { SIZE_WORD_BYTES } from '../loaders/layout.ts';
 
 /** Bytes that are asked for at once. */
@@ -205,7 +207,7 @@ export class Structures {
   /** @param at position of the first one */
   constructor(memory: GuestMemory, bytes: Uint8Array, at: number, stride: number) {
     this.#memory = memory;
-    this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#data = dataOf(bytes);
     this.#at = at;
     this.#stride = stride;
   }
@@ -215,17 +217,14 @@ export class Structures {
     return this.#memory.isInside(this.#at + index * this.#stride + offset, width);
   }
 
-  /** A field of 8, 16 or 32 bits, in the byte order of guests. */
-  u32(index: number, { offset, width }: Field): number {
-    const at = index * this.#stride + offset;
-    if (width === 4) return this.#data.getUint32(at, true);
-    return width === 2 ? this.#data.getUint16(at, true) : this.#data.getUint8(at);
+  /** A field of up to 4 bytes, in the byte order of guests. */
+  number(index: number, { offset, width }: Field): number {
+    return readNumber(this.#data, index * this.#stride + offset, width, true);
   }
 
-  /** A field of 32 or 64 bits. */
-  u64(index: number, { offset, width }: Field): bigint {
-    const at = index * this.#stride + offset;
-    return width === 8 ? this.#data.getBigUint64(at, true) : BigInt(this.#data.getUint32(at, true));
+  /** A field of up to 8 bytes. */
+  bigint(index: number, { offset, width }: Field): bigint {
+    return readBigint(this.#data, index * this.#stride + offset, width, true);
   }
 }
 

@@ -1,6 +1,7 @@
 /** What a guest misreads in tables that it has found. None of it keeps the guest from them. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { type ElfFormat, SHT_STRTAB } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import type { EndSymbol } from '../end-symbol.ts';
 import { SIZE_WORD_BYTES } from '../loaders/bsdsyms.ts';
 import { roundUp } from '../loaders/layout.ts';
@@ -37,8 +38,8 @@ export function findTableMisreadings(
   { symtab, strtab, link, linkedType }: GuestTables,
 ): GuestWarningCode[] {
   const warnings: GuestWarningCode[] = [];
-  if (header.u32(format, 'e_shentsize') !== format.sectionHeader.size) warnings.push('header-size-ignored');
-  if (link < 0 || link >= header.u32(format, 'e_shnum')) warnings.push('link-outside');
+  if (header.number(format, 'e_shentsize') !== format.sectionHeader.size) warnings.push('header-size-ignored');
+  if (link < 0 || link >= header.number(format, 'e_shnum')) warnings.push('link-outside');
   if (linkedType !== null && linkedType !== SHT_STRTAB) warnings.push('link-not-strtab');
   for (const { at, offset, size } of [symtab, strtab]) {
     if (size === null) continue;

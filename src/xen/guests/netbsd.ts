@@ -5,9 +5,11 @@
  * was read to its end while packing, and the sort reads no further. Packing and sorting change names only where the
  * tables overlap; even then each place in the table keeps a NUL, in the `st_shndx` that NetBSD writes.
  */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
+import { readBigint, readNumber, writeBigint } from '../../elf/fields.ts';
 import { ELF64, type ElfFormat, type Field, SHT_PROGBITS, SHT_STRTAB } from '../../elf/format.ts';
 import { SHN_UNDEF, STT_FILE, STT_NOTYPE } from '../../elf/symbols.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { type Blob, checkHeader, type GuestTables, SectionHeaders } from './blob.ts';
 import { type GuestMemory, positionOf } from './memory.ts';
 import { findMisplacement, findTableMisreadings, NameCheck, type Placement } from './misreadings.ts';
@@ -78,13 +80,13 @@ interface CtfSearch {
 /** With DTrace, looks for a section by its name. */
 function* findCtf({ memory, header }: Blob, format: ElfFormat): ByteWalk<CtfSearch> {
   const { sh_name, sh_type, sh_offset, sh_size } = format.sectionHeader.fields;
-  const namesIndex = header.u32(format, 'e_shstrndx');
+  const namesIndex = header.number(format, 'e_shstrndx');
   if (namesIndex === 0) return { outside: null, hasNames: true };
   const headers = new SectionHeaders(memory, header, format);
   const namesHeader = yield* headers.read(namesIndex, 1);
   if (!namesHeader.has(0, sh_offset)) return { outside: 'name-header-outside', hasNames: false };
-  const names = positionOf(namesHeader.u64(0, sh_offset));
-  const hasNames = namesIndex < headers.count && namesHeader.u32(0, sh_type) === SHT_STRTAB;
+  const names = positionOf(namesHeader.bigint(0, sh_offset));
+  const hasNames = namesIndex < headers.count && namesHeader.number(0, sh_type) === SHT_STRTAB;
 
   const sections: number[] = [];
   const nameOffsets: number[] = [];
@@ -94,11 +96,11 @@ function* findCtf({ memory, header }: Blob, format: ElfFormat): ByteWalk<CtfSear
     const block = yield* headers.read(first, count);
     for (let index = 0; index < count && !isCut; index++) {
       isCut = !block.has(index, sh_type);
-      if (isCut || block.u32(index, sh_type) !== SHT_PROGBITS) continue;
+      if (isCut || block.number(index, sh_type) !== SHT_PROGBITS) continue;
       isCut = !block.has(index, sh_name);
       if (isCut) continue;
       sections.push(first + index);
-      nameOffsets.push(block.u32(index, sh_name));
+      nameOffsets.push(block.number(index, sh_name));
     }
   }
   // The first name that is the one looked for, or reaches outside, ends the search.
@@ -146,13 +148,13 @@ function* pack(
   for (let index = 0; index < count; index++) {
     if (index % SYMBOLS_PER_TURN === SYMBOLS_PER_TURN - 1) yield null;
     if (!table.has(index, st_name)) return outside('symbol-outside');
-    const name = table.u32(index, st_name);
+    const name = table.number(index, st_name);
     if (dropped !== null) {
       if (name === 0) continue;
       if (!table.has(index, st_shndx)) return outside('symbol-outside');
-      if (table.u32(index, st_shndx) === SHN_UNDEF) continue;
+      if (table.number(index, st_shndx) === SHN_UNDEF) continue;
       if (!table.has(index, st_info)) return outside('symbol-outside');
-      const type = table.u32(index, st_info) & STT_TYPE_MASK;
+      const type = table.number(index, st_info) & STT_TYPE_MASK;
       if (type === STT_FILE) continue;
       if (type === STT_NOTYPE) {
         if (!table.has(index, st_value)) return outside('symbol-outside');
@@ -245,10 +247,8 @@ class PackedTable {
   }
 
   /** A field of a symbol that was not packed yet, as it was. */
-  u32(index: number, { offset, width }: Field): number {
-    const at = this.#slot(index) + offset;
-    if (width === 4) return this.#data.getUint32(at, true);
-    return width === 2 ? this.#data.getUint16(at, true) : this.#data.getUint8(at);
+  number(index: number, { offset, width }: Field): number {
+    return readNumber(this.#data, this.#slot(index) + offset, width, true);
   }
 
   /** Which typeless symbols have names for which they are dropped, as far as packing cannot change the names. */
@@ -260,9 +260,9 @@ class PackedTable {
     const names: number[] = [];
     for (let index = 0; index < count; index++) {
       if (index % SYMBOLS_PER_TURN === SYMBOLS_PER_TURN - 1) yield null;
-      const name = this.u32(index, st_name);
-      const isTypeless = (this.u32(index, st_info) & STT_TYPE_MASK) === STT_NOTYPE;
-      if (name === 0 || !isTypeless || this.u32(index, st_shndx) === SHN_UNDEF || this.#isPacked(name)) continue;
+      const name = this.number(index, st_name);
+      const isTypeless = (this.number(index, st_info) & STT_TYPE_MASK) === STT_NOTYPE;
+      if (name === 0 || !isTypeless || this.number(index, st_shndx) === SHN_UNDEF || this.#isPacked(name)) continue;
       symbols.push(index);
       names.push(name);
     }
@@ -275,7 +275,7 @@ class PackedTable {
 
   /** Compares the name of a typeless symbol with those for which it is dropped. @param known from `findDropped` */
   compareName(index: number, known: Uint8Array): Comparison {
-    const name = this.u32(index, this.#format.symbol.fields.st_name);
+    const name = this.number(index, this.#format.symbol.fields.st_name);
     if (!this.#isPacked(name)) return COMPARISONS[known[index] ?? 0] ?? 'differs';
     const at = this.strings + name;
     const there = at < 0 ? 0 : Math.max(0, Math.min(LONGEST_DROPPED, this.#memory.size - at));
@@ -290,10 +290,9 @@ class PackedTable {
       const from = this.#slot(index);
       const to = this.#slot(this.kept);
       this.#bytes.copyWithin(to, from, from + this.#format.symbol.size);
-      this.#data.setUint16(to + st_shndx.offset, KEPT_SECTION, true);
+      writeBigint(this.#data, to + st_shndx.offset, st_shndx.width, true, BigInt(KEPT_SECTION));
       // The index of a symbol takes the place of its size until the table is sorted.
-      if (kdtrace && st_size.width === 8) this.#data.setBigUint64(to + st_size.offset, BigInt(index + 1), true);
-      else if (kdtrace) this.#data.setUint32(to + st_size.offset, index + 1, true);
+      if (kdtrace) writeBigint(this.#data, to + st_size.offset, st_size.width, true, BigInt(index + 1));
     }
     this.kept += 1;
   }
@@ -323,8 +322,7 @@ class PackedTable {
 
   #value(index: number): bigint {
     const { offset, width } = this.#format.symbol.fields.st_value;
-    const at = this.#slot(index) + offset;
-    return width === 8 ? this.#data.getBigUint64(at, true) : BigInt(this.#data.getUint32(at, true));
+    return readBigint(this.#data, this.#slot(index) + offset, width, true);
   }
 
   /** Whether the start of a name may lie in what is packed. */

@@ -1,6 +1,7 @@
 /** The Xen Test Framework (`tests/xsa-194`), built for pv32pae: what the hypervisor leaves between the headers. */
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { ELF32 } from '../../elf/format.ts';
-import type { ByteWalk } from '../byte-walk.ts';
 import { SIZE_WORD_BYTES } from '../loaders/bsdsyms.ts';
 import { type Blob, checkHeader, throughSectionCount } from './blob.ts';
 import { findMisplacement, type Placement } from './misreadings.ts';
@@ -13,9 +14,9 @@ export function* judgeXtf(blob: Blob, placement: Placement): ByteWalk<GuestVerdi
   const { memory, header } = blob;
   const refusal = checkHeader(blob, HEADER);
   if (refusal !== null) return refusal;
-  if (header.u32(ELF32, 'e_shnum') !== SECTION_COUNT) return none('section-count');
-  const from = SIZE_WORD_BYTES + header.u32(ELF32, 'e_ehsize');
-  const to = SIZE_WORD_BYTES + header.u32(ELF32, 'e_shoff');
+  if (header.number(ELF32, 'e_shnum') !== SECTION_COUNT) return none('section-count');
+  const from = SIZE_WORD_BYTES + header.number(ELF32, 'e_ehsize');
+  const to = SIZE_WORD_BYTES + header.number(ELF32, 'e_shoff');
   if (from < to) {
     if (!(yield* memory.isZero(from, to))) return none('header-leak');
     if (to > memory.size) return unknown('header-gap-outside');

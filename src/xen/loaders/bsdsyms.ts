@@ -4,10 +4,10 @@
  * The blob is a size word and a small ELF file: ELF header, section headers, tables. `three-headers` and `historical`
  * say how the loaders lay it out; what they share is here.
  */
-import { type ElfImage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
+import { type ElfImage, enterStage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
+import type { Recorded } from '../../elf/recorder.ts';
 import { runToEnd, type Steps } from '../../elf/steps.ts';
-import type { Recorded } from '../../elf/view.ts';
-import { type Broken, broken } from '../broken.ts';
+import { type Broken, broken, reportRecorded } from '../broken.ts';
 import { type Extent, fillGaps } from '../plan.ts';
 import {
   type Failure,
@@ -20,7 +20,7 @@ import {
   unsupportedClass,
 } from './failures.ts';
 import { LIBXC_4_6, XEN_4_6, XEN_4_7 } from './historical.ts';
-import { type LoaderRules, type PlannedTable, roundUp } from './layout.ts';
+import { type LoaderRules, type LoaderTraits, type PlannedHeaders, type PlannedTable, roundUp } from './layout.ts';
 import { XEN_4_8 } from './three-headers.ts';
 
 export { SIZE_WORD_BYTES } from './layout.ts';
@@ -34,6 +34,8 @@ const RULES = {
 
 /** Whose layout of the symbols is wanted. */
 export type Loader = keyof typeof RULES;
+/** What a loader takes, and how its blobs are built. */
+export const traitsOf = (loader: Loader): LoaderTraits => RULES[loader].traits;
 /** All loaders, the default first. */
 export const LOADERS = Object.keys(RULES) as Loader[];
 /** As Xen does it since 4.8. */
@@ -53,18 +55,19 @@ export interface SymbolPlan {
   readonly sizeWord: number;
   /** The end as the reference reserves it, modulo 2^64. */
   readonly xenReservedEnd: bigint;
-  /** Bytes of the blob's ELF header, or null when loading stopped before it was written. */
-  readonly elfHeaderSize: number | null;
+  /** Null when loading stopped before the headers were written. */
+  readonly headers: PlannedHeaders | null;
   /** The SYMTAB and STRTAB that were copied, in ascending order. */
   readonly tables: readonly PlannedTable[];
   /** The blob without gaps: a `fill` is where load writes nothing. */
   readonly extents: readonly Extent[];
 }
 
-/** A plan, or why there is none; with a plan, the first reason that was recorded on the way to it. */
-export type SymbolLoad =
-  | { readonly ok: true; readonly plan: SymbolPlan; readonly recorded: Recorded | null }
-  | { readonly ok: false; readonly broken: Broken };
+/** A plan, or why there is none. */
+export type SymbolLoad = {
+  /** The first reason that was recorded up to here. */
+  readonly recorded: Recorded | null;
+} & ({ readonly ok: true; readonly plan: SymbolPlan } | { readonly ok: false; readonly broken: Broken });
 
 /** What `loadSymbols` wants to know beside the image. */
 export interface LoadOptions {
@@ -78,8 +81,8 @@ export interface LoadOptions {
 /**
  * Runs parse and load on an image whose segments were looked at.
  *
- * With xen-4.8 a recorded reason does not keep a blob from being planned: that is for the caller to judge. The loaders
- * before it refuse such an image, and what they cannot load at all. Without a region, or with one beyond the limit,
+ * With xen-4.8 a recorded reason does not keep a blob from being planned: the caller judges it. The loaders before it
+ * refuse such an image, and what they cannot load at all. Without a region, or with one beyond the limit,
  * there is no plan; the reason reported is then the first that was recorded, if any.
  * Source: docs/loader.md. Never throws.
  */
@@ -91,29 +94,27 @@ export function* loadSymbolsInSteps(
   image: ElfImage,
   { loader, loadAddress, maxBlobBytes }: LoadOptions,
 ): Steps<SymbolLoad> {
-  const { view } = image;
-  const refuse = (failure: Failure): SymbolLoad => ({ ok: false, broken: reported(failure, view.recorded) });
-
-  const unsupported = findUnsupported(image, loader);
-  // It is about the request, so nothing that was recorded against the image stands in for it.
-  if (unsupported !== null) return { ok: false, broken: broken(unsupported.code, 'parse', unsupported.finding) };
-
   const rules = RULES[loader];
-  const reservation = yield* reserveRegionInSteps(image, loadAddress, rules);
-  if (!reservation.ok) return refuse(reservation.failure);
-  const { symbolTable, reservedSize, region } = reservation;
-  if (region.pstart === 0n) return refuse(noPlace(loadAddress));
+  const unsupported = findUnsupported(image, loader, rules.traits);
+  // It is about the request, so nothing that was recorded against the image stands in for it.
+  if (unsupported !== null)
+    return { ok: false, recorded: image.recorded, broken: broken(unsupported.code, 'parse', unsupported.finding) };
 
-  view.stage = 'load';
-  const written = yield* rules.write(image, symbolTable, reservedSize);
+  const reservation = yield* reserveRegionInSteps(image, loadAddress, rules);
+  if (!reservation.ok) return refuse(reservation.failure, reservation.recorded);
+  const { symbolTable, reservedSize, region } = reservation;
+  if (region.pstart === 0n) return refuse(noPlace(loadAddress), reservation.recorded);
+
+  const staged = enterStage({ ...image, recorded: reservation.recorded }, 'load');
+  const written = yield* rules.write(staged, symbolTable, reservedSize);
+  const { recorded } = staged.recorder;
   const needed = written.end > reservedSize ? written.end : reservedSize;
   if (needed > BigInt(maxBlobBytes)) {
-    return refuse(regionTooLarge(written.firstSizes, written.tables.length, needed, maxBlobBytes));
+    return refuse(regionTooLarge(written.firstSizes, written.tables.length, needed, maxBlobBytes), recorded);
   }
-  if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed));
-  const { recorded } = view;
-  if (loader !== 'xen-4.8' && recorded !== null) {
-    return { ok: false, broken: broken(recorded.code, recorded.stage, recorded) };
+  if (region.pstart + needed > U64_END) return refuse(regionWraps(region.pstart, needed), recorded);
+  if (recorded !== null && !rules.traits.loadsBroken) {
+    return { ok: false, recorded, broken: reportRecorded(recorded) };
   }
 
   const size = Number(needed);
@@ -128,7 +129,7 @@ export function* loadSymbolsInSteps(
       size,
       sizeWord: written.sizeWord,
       xenReservedEnd: region.pend,
-      elfHeaderSize: written.elfHeaderSize,
+      headers: written.headers,
       tables: written.tables,
       extents: yield* fillGaps(written.placed(), size),
     },
@@ -141,7 +142,10 @@ export interface Region {
   readonly pend: bigint;
 }
 
-export type Reservation =
+export type Reservation = {
+  /** The first reason that was recorded up to here. */
+  readonly recorded: Recorded | null;
+} & (
   | {
       readonly ok: true;
       /** Nothing is loaded when its `pstart` is 0. */
@@ -150,34 +154,43 @@ export type Reservation =
       readonly reservedSize: bigint;
       readonly symbolTable: SymbolTableRef;
     }
-  | { readonly ok: false; readonly failure: Failure };
+  | { readonly ok: false; readonly failure: Failure }
+);
 
 /** Stage `parse` of the default loader, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
 export const reserveRegion = (image: ElfImage, loadAddress: bigint): Reservation =>
   runToEnd(reserveRegionInSteps(image, loadAddress, XEN_4_8));
 
 function* reserveRegionInSteps(image: ElfImage, loadAddress: bigint, rules: LoaderRules): Steps<Reservation> {
-  const { headers, view, sectionCount } = image;
-  const { format } = headers;
-  view.stage = 'parse';
-  const symbolTable =
-    rules.search === INIT_SEARCH
-      ? image.symbolTable
-      : yield* findSymbolTable(view, headers, sectionCount, rules.search);
+  const staged = enterStage(image, 'parse');
+  const { recorder } = staged;
+  const { format } = image.headers;
+  const symbolTable = rules.search === INIT_SEARCH ? image.symbolTable : yield* findSymbolTable(staged, rules.search);
   if (!symbolTable.found) {
     const failure = noSymbolTable(image, symbolTable, rules.search);
-    view.record('no-symbol-table', () => failure.finding);
-    return { ok: false, failure };
+    recorder.record('no-symbol-table', () => failure.finding);
+    return { ok: false, recorded: recorder.recorded, failure };
   }
-  const reserved = yield* rules.reserve(image, symbolTable);
-  if (!reserved.ok) return reserved;
+  const reserved = yield* rules.reserve(staged, symbolTable);
+  const { recorded } = recorder;
+  if (!reserved.ok) return { ...reserved, recorded };
   const pstart = BigInt.asUintN(64, roundUp(loadAddress, format));
   const pend = BigInt.asUintN(64, pstart + reserved.size);
-  return { ok: true, region: { pstart, pend }, reservedSize: reserved.size, symbolTable };
+  return { ok: true, recorded, region: { pstart, pend }, reservedSize: reserved.size, symbolTable };
 }
 
-function findUnsupported({ headers }: ElfImage, loader: Loader): Failure | null {
-  if (loader === 'xen-4.7' && headers.format.class === 'ELF32') return unsupportedClass('ELF32', loader);
-  if (loader !== 'xen-4.8' && !headers.littleEndian) return unsupportedByteOrder(loader);
+const refuse = (failure: Failure, recorded: Recorded | null): SymbolLoad => ({
+  ok: false,
+  recorded,
+  broken: reported(failure, recorded),
+});
+
+function findUnsupported(
+  { headers: { format, littleEndian } }: ElfImage,
+  loader: Loader,
+  { classes, bigEndian }: LoaderTraits,
+): Failure | null {
+  if (!classes.includes(format.class)) return unsupportedClass(format.class, loader);
+  if (!littleEndian && !bigEndian) return unsupportedByteOrder(loader);
   return null;
 }

@@ -1,7 +1,9 @@
 /** Why no symbols can be loaded, in sentences that say what was found where and what to do about it. */
+
 import { type ElfClass, SHT_STRTAB, sectionTypeName } from '../../elf/format.ts';
 import type { ElfImage, NoSymbolTable, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
-import type { Finding, Recorded, Stage } from '../../elf/view.ts';
+import { hex } from '../../elf/hex.ts';
+import type { Finding, Recorded, Stage } from '../../elf/recorder.ts';
 import { type Broken, type BrokenCode, broken } from '../broken.ts';
 
 export interface Failure {
@@ -85,7 +87,7 @@ export function noPlace(loadAddress: bigint): Failure {
     loadAddress === 0n
       ? 'The load address is 0, where Xen loads no symbols. Without the parameter loadAddress it is the end of the ' +
         'kernel, which is 0 when the image has no loadable segments. Give a loadAddress, or send an image with segments.'
-      : `The load address 0x${loadAddress.toString(16)} wraps to 0 when it is rounded up. Give a lower loadAddress.`;
+      : `The load address ${hex(loadAddress)} wraps to 0 when it is rounded up. Give a lower loadAddress.`;
   return { code: 'load-address-unusable', finding: finding('load address', detail) };
 }
 
@@ -94,8 +96,7 @@ export function regionWraps(pstart: bigint, size: bigint): Failure {
     code: 'load-address-unusable',
     finding: finding(
       'load address',
-      `The symbols are ${size} bytes; from 0x${pstart.toString(16)} on they would run past 2^64. ` +
-        'Give a lower loadAddress.',
+      `The symbols are ${size} bytes; from ${hex(pstart)} on they would run past 2^64. Give a lower loadAddress.`,
     ),
   };
 }
@@ -105,7 +106,7 @@ export function regionTooLow(pstart: bigint, kernelStart: bigint): Failure {
     code: 'load-address-unusable',
     finding: finding(
       'load address',
-      `The symbols would begin at 0x${pstart.toString(16)}, in front of the kernel at 0x${kernelStart.toString(16)}. ` +
+      `The symbols would begin at ${hex(pstart)}, in front of the kernel at ${hex(kernelStart)}. ` +
         'Give a higher loadAddress.',
     ),
   };

@@ -3,7 +3,7 @@
  * images only; `loadSymbols` refuses everything else.
  */
 import { SHT_STRTAB, SHT_SYMTAB } from '../../elf/format.ts';
-import type { ElfImage, SymbolTableSearch } from '../../elf/headers.ts';
+import type { StagedImage, SymbolTableSearch } from '../../elf/headers.ts';
 import { isStepEnd, type Steps } from '../../elf/steps.ts';
 import { bytesExtent, copyExtent, type Placed } from '../plan.ts';
 import { MAX_NAMED_TABLES } from './failures.ts';
@@ -22,10 +22,11 @@ import { SECTION_COUNT, threeHeaders } from './three-headers.ts';
 
 /** The rewrite as first committed: the region is sized by what the image says of its headers. */
 export const XEN_4_7: LoaderRules = threeHeaders({
+  traits: { classes: ['ELF64'], bigEndian: false, loadsBroken: false },
   search: { from: 0, lowestLink: 1, firstDecides: true },
   reservedHeaderBytes: (image) => {
     const { e_ehsize } = image.headers.format.elfHeader.fields;
-    const elfHeaderSize = image.view.u32(image.headers.elfHeader, 0, e_ehsize);
+    const elfHeaderSize = image.view.number(image.headers.elfHeader, 0, e_ehsize);
     const sectionHeadersSize = SECTION_COUNT * image.headers.sectionHeaders.stride;
     return roundUp(BigInt(SIZE_WORD_BYTES + elfHeaderSize + sectionHeadersSize), image.headers.format);
   },
@@ -38,7 +39,7 @@ const SEARCH_4_6: SymbolTableSearch = { from: 0, lowestLink: 0, firstDecides: fa
 /** The hypervisor's loader up to 4.6: all section headers, and every SYMTAB and STRTAB. */
 export const XEN_4_6: LoaderRules = allHeaders({
   headerSizes: (image) => ({
-    elfHeader: image.view.u32(image.headers.elfHeader, 0, image.headers.format.elfHeader.fields.e_ehsize),
+    elfHeader: image.view.number(image.headers.elfHeader, 0, image.headers.format.elfHeader.fields.e_ehsize),
     sectionHeader: image.headers.sectionHeaders.stride,
   }),
   tidies: false,
@@ -56,7 +57,7 @@ export const LIBXC_4_6: LoaderRules = allHeaders({
 /** What the two loaders of 4.6 do differently. */
 interface AllHeaders {
   /** Bytes that each header takes in the blob. */
-  readonly headerSizes: (image: ElfImage) => HeaderSizes;
+  readonly headerSizes: (image: StagedImage) => HeaderSizes;
   /** Whether names are dropped, and with them the STRTABs that no SYMTAB links to. */
   readonly tidies: boolean;
 }
@@ -68,33 +69,34 @@ interface HeaderSizes {
 
 function allHeaders(version: AllHeaders): LoaderRules {
   return {
+    traits: { classes: ['ELF32', 'ELF64'], bigEndian: false, loadsBroken: false, keepsIndices: true },
     search: SEARCH_4_6,
     reserve: (image) => reserve(image, version.headerSizes(image)),
     write: (image, _symbolTable, reservedSize) => write(image, version, reservedSize),
   };
 }
 
-const tablesAt = ({ headers, sectionCount }: ElfImage, { elfHeader, sectionHeader }: HeaderSizes): bigint =>
+const tablesAt = ({ headers, sectionCount }: StagedImage, { elfHeader, sectionHeader }: HeaderSizes): bigint =>
   roundUp(BigInt(SIZE_WORD_BYTES + elfHeader + sectionCount * sectionHeader), headers.format);
 
 const tableType = (shType: number): PlannedTable['type'] | null =>
   shType === SHT_SYMTAB ? 'SYMTAB' : shType === SHT_STRTAB ? 'STRTAB' : null;
 
 /** Room for every table, whether it is copied in the end or not. */
-function* reserve(image: ElfImage, sizes: HeaderSizes): Steps<Reserved> {
+function* reserve(image: StagedImage, sizes: HeaderSizes): Steps<Reserved> {
   const { headers, view, sectionCount } = image;
   const { format, sectionHeaders } = headers;
   const { sh_type, sh_size } = format.sectionHeader.fields;
   let size = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
-    if (isStepEnd(index)) yield;
-    if (tableType(view.u32(sectionHeaders, index, sh_type)) === null) continue;
-    size += roundUp(view.u64(sectionHeaders, index, sh_size), format);
+    if (isStepEnd(index)) yield null;
+    if (tableType(view.number(sectionHeaders, index, sh_type)) === null) continue;
+    size += roundUp(view.bigint(sectionHeaders, index, sh_size), format);
   }
   return { ok: true, size };
 }
 
-function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSize: bigint): Steps<Written> {
+function* write(image: StagedImage, { headerSizes, tidies }: AllHeaders, reservedSize: bigint): Steps<Written> {
   const { headers, view, sectionCount } = image;
   const { format, sectionHeaders } = headers;
   const { sh_name, sh_type, sh_offset, sh_size, sh_link, sh_info, sh_entsize } = format.sectionHeader.fields;
@@ -104,25 +106,25 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
   const copies = new HeaderCopies(format.sectionHeader, sectionCount, headers.littleEndian);
   const linked = new Set<number>();
   for (let index = 0; index < sectionCount; index++) {
-    if (isStepEnd(index)) yield;
+    if (isStepEnd(index)) yield null;
     copies.set(index, view.entry(sectionHeaders, index));
-    if (copies.u32(index, sh_type) === SHT_SYMTAB) linked.add(copies.u32(index, sh_link));
+    if (copies.number(index, sh_type) === SHT_SYMTAB) linked.add(copies.number(index, sh_link));
   }
 
   const tables: PlannedTable[] = [];
   const firstSizes: TableSize[] = [];
   let end = tablesAt(image, sizes);
   for (let index = 0; index < sectionCount; index++) {
-    if (isStepEnd(index)) yield;
-    const type = tableType(copies.u32(index, sh_type));
+    if (isStepEnd(index)) yield null;
+    const type = tableType(copies.number(index, sh_type));
     if (tidies && type === 'STRTAB' && !linked.has(index)) {
       copies.put(index, sh_offset, 0n);
       continue;
     }
     if (tidies) copies.put(index, sh_name, 0n);
     if (type === null) continue;
-    const size = copies.u64(index, sh_size);
-    const source = view.range(() => `section ${index} (${type})`, copies.u64(index, sh_offset), size);
+    const size = copies.bigint(index, sh_size);
+    const source = view.range(() => `section ${index} (${type})`, copies.bigint(index, sh_offset), size);
     const offset = Number(end);
     if (firstSizes.length < MAX_NAMED_TABLES) firstSizes.push({ type, size });
     tables.push({
@@ -133,10 +135,9 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
       size: Number(size),
       shOffset: offset - SIZE_WORD_BYTES,
       fileOffset: source?.offset ?? null,
-      link: copies.u32(index, sh_link),
-      info: copies.u32(index, sh_info),
-      entrySize: copies.u64(index, sh_entsize),
-      listed: true,
+      link: copies.number(index, sh_link),
+      info: copies.number(index, sh_info),
+      entrySize: copies.bigint(index, sh_entsize),
     });
     copies.put(index, sh_offset, end - BigInt(SIZE_WORD_BYTES));
     end = roundUp(end + size, format);
@@ -146,7 +147,14 @@ function* write(image: ElfImage, { headerSizes, tidies }: AllHeaders, reservedSi
   return {
     end,
     sizeWord,
-    elfHeaderSize: sizes.elfHeader,
+    headers: {
+      elfHeaderSize: sizes.elfHeader,
+      sectionHeaders: {
+        offset: SIZE_WORD_BYTES + sizes.elfHeader,
+        size: sizes.sectionHeader,
+        count: sectionCount,
+      },
+    },
     tables,
     firstSizes,
     placed: () => place(image, sizes, { sizeWord, elfHeader, sectionHeaders: copies.bytes, tables }),
@@ -162,7 +170,7 @@ interface Parts {
 }
 
 function* place(
-  { headers, sectionCount }: ElfImage,
+  { headers, sectionCount }: StagedImage,
   sizes: HeaderSizes,
   { sizeWord, elfHeader, sectionHeaders, tables }: Parts,
 ): Generator<Placed, void> {
@@ -180,7 +188,7 @@ function* place(
   yield* placeTables(tables);
 }
 
-function writeElfHeader({ headers, view }: ElfImage, sizes: HeaderSizes, tidies: boolean): Uint8Array {
+function writeElfHeader({ headers, view }: StagedImage, sizes: HeaderSizes, tidies: boolean): Uint8Array {
   const { e_phoff, e_phentsize, e_phnum, e_shoff, e_shstrndx } = headers.format.elfHeader.fields;
   const copy = new HeaderCopies(headers.format.elfHeader, 1, headers.littleEndian);
   copy.set(0, view.entry(headers.elfHeader, 0));

@@ -1,6 +1,7 @@
 /** What all loaders have in common: how they reserve a region, copy headers into the blob and place tables there. */
-import type { ElfFormat, Field, Struct } from '../../elf/format.ts';
-import type { ElfImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
+import { readBigint, readNumber, writeBigint } from '../../elf/fields.ts';
+import type { ElfClass, ElfFormat, Field, Struct } from '../../elf/format.ts';
+import type { StagedImage, SymbolTableRef, SymbolTableSearch } from '../../elf/headers.ts';
 import type { Steps } from '../../elf/steps.ts';
 import { copyExtent, type Placed } from '../plan.ts';
 import type { Failure } from './failures.ts';
@@ -16,13 +17,25 @@ export function roundUp(value: bigint, format: ElfFormat): bigint {
   return (value + mask) & ~mask;
 }
 
-/** What one loader does. Both steps read through the image's `View`, in the order of the reference. */
+/** What a loader takes, and how its blobs are built: all that differs between loaders and is no step of the work. */
+export interface LoaderTraits {
+  /** The classes that it is known to load. */
+  readonly classes: readonly ElfClass[];
+  readonly bigEndian: boolean;
+  /** Whether it goes on after a reason was recorded. Those that do not are known for good images only. */
+  readonly loadsBroken: boolean;
+  /** Whether sections have the same index in the blob as in the image. */
+  readonly keepsIndices: boolean;
+}
+
+/** What one loader does. Both stages read in the order of the reference. */
 export interface LoaderRules {
+  readonly traits: LoaderTraits;
   readonly search: SymbolTableSearch;
   /** Stage `parse`: the bytes that are reserved, rounded up and without wrapping. */
-  reserve(image: ElfImage, symbolTable: SymbolTableRef): Steps<Reserved>;
+  reserve(image: StagedImage, symbolTable: SymbolTableRef): Steps<Reserved>;
   /** Stage `load`. */
-  write(image: ElfImage, symbolTable: SymbolTableRef, reservedSize: bigint): Steps<Written>;
+  write(image: StagedImage, symbolTable: SymbolTableRef, reservedSize: bigint): Steps<Written>;
 }
 
 export type Reserved = { readonly ok: true; readonly size: bigint } | { readonly ok: false; readonly failure: Failure };
@@ -45,8 +58,17 @@ export interface PlannedTable {
   /** `sh_info`; of a SYMTAB the index of the first global symbol. */
   readonly info: number;
   readonly entrySize: bigint;
-  /** Whether the guest finds a section header for it. */
-  readonly listed: boolean;
+}
+
+/** Where the headers of a blob lie, in bytes from its start. The ELF header follows the size word. */
+export interface PlannedHeaders {
+  readonly elfHeaderSize: number;
+  readonly sectionHeaders: {
+    readonly offset: number;
+    /** Bytes that each header takes; they lie next to each other. */
+    readonly size: number;
+    readonly count: number;
+  };
 }
 
 /** What a table takes, however much that is. */
@@ -59,8 +81,8 @@ export interface Written {
   /** The end of what load writes, rounded up. */
   readonly end: bigint;
   readonly sizeWord: number;
-  /** Null when loading stopped before the ELF header was written. */
-  readonly elfHeaderSize: number | null;
+  /** Null when loading stopped before the headers were written. */
+  readonly headers: PlannedHeaders | null;
   /** Their offsets and sizes are exact when `end` is within a limit; an image can have 65,535 of them. */
   readonly tables: readonly PlannedTable[];
   /** The exact sizes of the first tables. */
@@ -97,24 +119,18 @@ export class HeaderCopies {
     if (source !== null) this.bytes.set(source, index * this.#size);
   }
 
-  /** A field of 32 bits. */
-  u32(index: number, { offset }: Field): number {
-    return this.#data.getUint32(index * this.#size + offset, this.#littleEndian);
+  /** A field of up to 4 bytes. */
+  number(index: number, { offset, width }: Field): number {
+    return readNumber(this.#data, index * this.#size + offset, width, this.#littleEndian);
   }
 
-  /** A field of 32 or 64 bits. */
-  u64(index: number, { offset, width }: Field): bigint {
-    const at = index * this.#size + offset;
-    return width === 8
-      ? this.#data.getBigUint64(at, this.#littleEndian)
-      : BigInt(this.#data.getUint32(at, this.#littleEndian));
+  /** A field of up to 8 bytes. */
+  bigint(index: number, { offset, width }: Field): bigint {
+    return readBigint(this.#data, index * this.#size + offset, width, this.#littleEndian);
   }
 
   /** Writes the low bits of `value`, as many as the field has. */
   put(index: number, { offset, width }: Field, value: bigint): void {
-    const at = index * this.#size + offset;
-    if (width === 2) this.#data.setUint16(at, Number(BigInt.asUintN(16, value)), true);
-    else if (width === 4) this.#data.setUint32(at, Number(BigInt.asUintN(32, value)), true);
-    else this.#data.setBigUint64(at, value, true);
+    writeBigint(this.#data, index * this.#size + offset, width, true, value);
   }
 }

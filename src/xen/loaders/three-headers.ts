@@ -3,13 +3,14 @@
  * and the two tables.
  */
 import { type ElfFormat, type ElfHeaderField, EV_CURRENT, SHT_STRTAB } from '../../elf/format.ts';
-import { type ElfImage, INIT_SEARCH, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
+import { INIT_SEARCH, type StagedImage, type SymbolTableRef, type SymbolTableSearch } from '../../elf/headers.ts';
 import { withoutSteps } from '../../elf/steps.ts';
 import { bytesExtent, type Placed } from '../plan.ts';
 import { strtabLinkInvalid } from './failures.ts';
 import {
   HeaderCopies,
   type LoaderRules,
+  type LoaderTraits,
   type PlannedTable,
   placeTables,
   type Reserved,
@@ -32,15 +33,17 @@ const tablesAt = (format: ElfFormat): bigint => (format.class === 'ELF64' ? 264n
 
 /** What the versions of this layout do differently. */
 export interface ThreeHeaders {
+  readonly traits: Omit<LoaderTraits, 'keepsIndices'>;
   readonly search: SymbolTableSearch;
   /** What parse reserves for everything before the tables. */
-  reservedHeaderBytes(image: ElfImage): bigint;
+  reservedHeaderBytes(image: StagedImage): bigint;
   /** Fields of the ELF header that keep the image's value although later versions replace them. */
   readonly keptFields: readonly ElfHeaderField[];
 }
 
 /** The loader of Xen 4.8 and later. For ELF32 parse reserves less than load needs (260). */
 export const XEN_4_8: LoaderRules = threeHeaders({
+  traits: { classes: ['ELF32', 'ELF64'], bigEndian: true, loadsBroken: true },
   search: INIT_SEARCH,
   reservedHeaderBytes: ({ headers }) => (headers.format.class === 'ELF64' ? 264n : 192n),
   keptFields: [],
@@ -48,28 +51,29 @@ export const XEN_4_8: LoaderRules = threeHeaders({
 
 export function threeHeaders(version: ThreeHeaders): LoaderRules {
   return {
+    traits: { ...version.traits, keepsIndices: false },
     search: version.search,
     reserve: (image, symbolTable) => withoutSteps(reserve(image, symbolTable, version.reservedHeaderBytes(image))),
     write: (image, symbolTable) => withoutSteps(write(image, symbolTable, version.keptFields)),
   };
 }
 
-function reserve({ headers, view }: ElfImage, symbolTable: SymbolTableRef, headerBytes: bigint): Reserved {
+function reserve({ headers, view }: StagedImage, symbolTable: SymbolTableRef, headerBytes: bigint): Reserved {
   const { format, sectionHeaders } = headers;
   const { sh_type, sh_size } = format.sectionHeader.fields;
-  const symtabSize = view.u64(sectionHeaders, symbolTable.index, sh_size);
+  const symtabSize = view.bigint(sectionHeaders, symbolTable.index, sh_size);
   const linkReadable = view.hasEntry(sectionHeaders, symbolTable.link);
-  const linkType = linkReadable ? view.u32(sectionHeaders, symbolTable.link, sh_type) : 0;
+  const linkType = linkReadable ? view.number(sectionHeaders, symbolTable.link, sh_type) : 0;
   if (linkType !== SHT_STRTAB) {
     return { ok: false, failure: strtabLinkInvalid(symbolTable, linkReadable ? linkType : null) };
   }
-  const strtabSize = view.u64(sectionHeaders, symbolTable.link, sh_size);
+  const strtabSize = view.bigint(sectionHeaders, symbolTable.link, sh_size);
   return { ok: true, size: roundUp(roundUp(headerBytes + symtabSize, format) + strtabSize, format) };
 }
 
 /** All that is copied from the image is checked here, in the reference's order. */
-function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonly ElfHeaderField[]): Written {
-  const { headers, view } = image;
+function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: readonly ElfHeaderField[]): Written {
+  const { headers, view, recorder } = image;
   const { format, sectionHeaders } = headers;
   const fields = format.sectionHeader.fields;
 
@@ -78,8 +82,8 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
   const copyHeader = (slot: number, index: number): void =>
     copies.set(slot, index < image.sectionCount ? view.entry(sectionHeaders, index) : null);
   const copyTable = (slot: number, type: PlannedTable['type'], index: number, at: bigint): CopiedTable => {
-    const size = copies.u64(slot, fields.sh_size);
-    const source = view.range(`section ${index} (${type})`, copies.u64(slot, fields.sh_offset), size);
+    const size = copies.bigint(slot, fields.sh_size);
+    const source = view.range(`section ${index} (${type})`, copies.bigint(slot, fields.sh_offset), size);
     copies.put(slot, fields.sh_offset, at - BigInt(SIZE_WORD_BYTES));
     const offset = Number(at);
     const table: PlannedTable = {
@@ -90,35 +94,33 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
       size: Number(size),
       shOffset: offset - SIZE_WORD_BYTES,
       fileOffset: source?.offset ?? null,
-      link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.u32(slot, fields.sh_link),
-      info: copies.u32(slot, fields.sh_info),
-      entrySize: copies.u64(slot, fields.sh_entsize),
-      listed: true,
+      link: slot === SYMTAB_INDEX ? STRTAB_INDEX : copies.number(slot, fields.sh_link),
+      info: copies.number(slot, fields.sh_info),
+      entrySize: copies.bigint(slot, fields.sh_entsize),
     };
     return { table, type, size, end: at + size, writtenEnd: source === null || size === 0n ? 0n : at + size };
   };
 
   copyHeader(SYMTAB_INDEX, symbolTable.index);
-  const link = copies.u32(SYMTAB_INDEX, fields.sh_link);
+  const link = copies.number(SYMTAB_INDEX, fields.sh_link);
   const symtab = copyTable(SYMTAB_INDEX, 'SYMTAB', symbolTable.index, tablesAt(format));
   copies.put(SYMTAB_INDEX, fields.sh_link, BigInt(STRTAB_INDEX));
 
   copyHeader(STRTAB_INDEX, link);
-  if (copies.u32(STRTAB_INDEX, fields.sh_type) !== SHT_STRTAB) {
-    view.record('strtab-not-found', () => ({
+  if (copies.number(STRTAB_INDEX, fields.sh_type) !== SHT_STRTAB) {
+    recorder.record('strtab-not-found', () => ({
       what: `section ${link}`,
       offset: null,
       length: null,
       detail: `Section ${symbolTable.index} (SYMTAB) links to section ${link}, which is no string table.`,
     }));
-    const table: PlannedTable = { ...symtab.table, listed: false };
     return {
       end: roundUp(symtab.writtenEnd, format),
       sizeWord: 0,
-      elfHeaderSize: null,
-      tables: [table],
+      headers: null,
+      tables: [symtab.table],
       firstSizes: [symtab],
-      placed: () => placeTables([table]),
+      placed: () => placeTables([symtab.table]),
     };
   }
   const strtab = copyTable(STRTAB_INDEX, 'STRTAB', link, roundUp(symtab.end, format));
@@ -135,7 +137,10 @@ function write(image: ElfImage, symbolTable: SymbolTableRef, keptFields: readonl
   return {
     end: roundUp(lastEnd, format),
     sizeWord,
-    elfHeaderSize: format.elfHeader.size,
+    headers: {
+      elfHeaderSize: format.elfHeader.size,
+      sectionHeaders: { offset: SECTION_HEADERS_AT, size: format.sectionHeader.size, count: SECTION_COUNT },
+    },
     tables,
     firstSizes: [symtab, strtab],
     placed: () => place(leading, tables),
@@ -155,7 +160,7 @@ function* place(leading: Uint8Array, tables: readonly PlannedTable[]): Generator
   yield* placeTables(tables);
 }
 
-function writeElfHeader({ headers, view }: ElfImage, keptFields: readonly ElfHeaderField[]): Uint8Array {
+function writeElfHeader({ headers, view }: StagedImage, keptFields: readonly ElfHeaderField[]): Uint8Array {
   const { elfHeader, sectionHeader } = headers.format;
   const replaced: readonly (readonly [ElfHeaderField, number])[] = [
     ['e_ehsize', elfHeader.size],

@@ -1,6 +1,6 @@
 /** `__xen_guest`: what PV kernels had before there were notes, a section that holds `NAME=value,NAME=value`. */
-import type { ElfImage } from '../../elf/headers.ts';
-import { address, applyFeatures, type Draft, parseFeatures, short, U64_MAX, wrap } from './parameters.ts';
+import type { StagedImage } from '../../elf/headers.ts';
+import { address, applyFeatures, type Draft, parseFeatures, short, U64_MAX, wrap } from './guest-parameters.ts';
 import { asciiBytes, NoteReader, type NotesWalk, STEPS_PER_TURN, spells } from './reader.ts';
 
 const NAME = '__xen_guest';
@@ -11,19 +11,19 @@ const NAME_BYTES = asciiBytes(NAME);
  *
  * @returns whether there is one
  */
-export function* readGuestSection(image: ElfImage, draft: Draft): NotesWalk<boolean> {
+export function* readGuestSection(image: StagedImage, draft: Draft): NotesWalk<boolean> {
   const { headers, view, sectionCount } = image;
   const sections = headers.sectionHeaders;
   const { sh_name, sh_offset } = headers.format.sectionHeader.fields;
-  const nameTable = view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_shstrndx);
+  const nameTable = view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_shstrndx);
   if (nameTable >= sectionCount) return false;
   const reader = new NoteReader(image);
-  const names = Number(BigInt.asIntN(64, view.u64(sections, nameTable, sh_offset)));
+  const names = Number(BigInt.asIntN(64, view.bigint(sections, nameTable, sh_offset)));
   for (let index = 1; index < sectionCount && view.hasEntry(sections, index); index++) {
     if (index % STEPS_PER_TURN === 0) yield null;
-    const name = yield* reader.string(`name of section ${index}`, names + view.u32(sections, index, sh_name));
+    const name = yield* reader.string(`name of section ${index}`, names + view.number(sections, index, sh_name));
     if (!spells(name, NAME_BYTES)) continue;
-    const start = Number(BigInt.asIntN(64, view.u64(sections, index, sh_offset)));
+    const start = Number(BigInt.asIntN(64, view.bigint(sections, index, sh_offset)));
     // The reference first prints the string, and records one that is too long there.
     yield* reader.string(NAME, start);
     yield* parseSection(reader, start, draft);

@@ -1,21 +1,28 @@
 /** Whether Xen's ELF library accepts a kernel, from what its notes say. Source: docs/loader.md. */
 import { EM_386, EM_ARM, EM_X86_64 } from '../../elf/format.ts';
-import type { ElfImage } from '../../elf/headers.ts';
+import type { StagedImage } from '../../elf/headers.ts';
 import { reserveRegion } from '../loaders/bsdsyms.ts';
 import type { KernelRange } from '../segments.ts';
-import { address, type Draft, type GuestKind, U64_MAX, wrap } from './parameters.ts';
+import { address, type Draft, type GuestKind, U64_MAX, wrap } from './guest-parameters.ts';
 
 /** Where a kernel describes itself. A chain of notes counts whatever is in it. */
 export type NoteSource = 'notes' | 'guest-section' | 'none';
 
 /** Completes the draft as far as the reference gets. */
-export function judge(kind: GuestKind, draft: Draft, image: ElfImage, kernel: KernelRange, source: NoteSource): void {
+export function judge(
+  kind: GuestKind,
+  draft: Draft,
+  image: StagedImage,
+  kernel: KernelRange,
+  source: NoteSource,
+): void {
   draft.error = checkNotes(kind, draft, image, source) ?? placeKernel(kind, draft, image, kernel, source);
+  draft.broken ??= image.recorder.recorded;
   draft.ok = draft.error === null;
 }
 
-function checkNotes(kind: GuestKind, draft: Draft, { headers, view }: ElfImage, source: NoteSource): string | null {
-  const machine = view.u32(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+function checkNotes(kind: GuestKind, draft: Draft, { headers, view }: StagedImage, source: NoteSource): string | null {
+  const machine = view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
   if (source === 'none') {
     return machine === EM_386 || machine === EM_X86_64
       ? "ERROR: Not a Xen-ELF image: No ELF notes or '__xen_guest' section found"
@@ -39,11 +46,11 @@ function checkNotes(kind: GuestKind, draft: Draft, { headers, view }: ElfImage, 
 function placeKernel(
   kind: GuestKind,
   draft: Draft,
-  image: ElfImage,
+  image: StagedImage,
   kernel: KernelRange,
   source: NoteSource,
 ): string | null {
-  const { headers, view } = image;
+  const { headers, view, recorder } = image;
   if (kind === 'hvm') {
     draft.virtBase = 0n;
     draft.elfPaddrOffset = 0n;
@@ -57,12 +64,13 @@ function placeKernel(
   const virtOffset = base - paddrOffset;
   const kstart = (draft.virtKstart = wrap(kernel.pstart + virtOffset));
   draft.virtKend = wrap(kernel.pend + virtOffset);
-  draft.virtEntry ??= address(view.u64(headers.elfHeader, 0, headers.format.elfHeader.fields.e_entry));
+  draft.virtEntry ??= address(view.bigint(headers.elfHeader, 0, headers.format.elfHeader.fields.e_entry));
   // All ones mean "unset", but are compared as the number that they are.
   const entry = draft.virtEntry ?? U64_MAX;
 
   if (draft.bsdSymtab) {
-    const reservation = reserveRegion(image, kernel.pend);
+    const reservation = reserveRegion({ ...image, recorded: recorder.recorded }, kernel.pend);
+    draft.broken = reservation.recorded;
     if (reservation.ok) {
       const { pstart, pend } = reservation.region;
       if (pstart !== 0n) draft.bsdsyms = { pstart, pend };

@@ -5,9 +5,12 @@
  * Each note's size locates the next, so what will be read is not known beforehand. The reads are generators that ask
  * for blocks of the image and go on with those bytes; `inspect/read-notes.ts` drives them.
  */
-import type { ElfImage } from '../../elf/headers.ts';
-import { isInside, type View } from '../../elf/view.ts';
-import type { ByteWalk } from '../byte-walk.ts';
+
+import type { ByteWalk } from '../../elf/byte-walk.ts';
+import { dataOf, readBigint } from '../../elf/fields.ts';
+import type { StagedImage } from '../../elf/headers.ts';
+import type { Recorder } from '../../elf/recorder.ts';
+import { isInside } from '../../elf/view.ts';
 
 /** A walk through notes, or a part of it. */
 export type NotesWalk<Result> = ByteWalk<Result>;
@@ -24,23 +27,28 @@ export const BLOCK_BYTES = 1024;
 const MAX_BLOCKS = 1024;
 
 export class NoteReader {
-  readonly view: View;
+  readonly imageSize: number;
+  readonly recorder: Recorder;
+  readonly #littleEndian: boolean;
   /** By block number, in the order in which they were read. */
   readonly #blocks = new Map<number, Uint8Array>();
   /** The block used last. */
   #block: Uint8Array = new Uint8Array();
   #blockStart = 0;
 
-  constructor({ view }: Pick<ElfImage, 'view'>) {
-    this.view = view;
+  constructor({ headers, recorder }: Pick<StagedImage, 'headers' | 'recorder'>) {
+    this.imageSize = headers.imageSize;
+    this.#littleEndian = headers.littleEndian;
+    this.recorder = recorder;
   }
 
   /** Whether the byte is inside the image. */
   isInside(at: number): boolean {
-    return isInside(at, 1, this.view.imageSize);
+    return isInside(at, 1, this.imageSize);
   }
 
-  *u32(what: string, at: number): NotesWalk<number> {
+  /** A word of 4 bytes. */
+  *word(what: string, at: number): NotesWalk<number> {
     return Number(yield* this.integer(what, at, 4));
   }
 
@@ -64,8 +72,7 @@ export class NoteReader {
    * The bytes are good until the next read.
    */
   *string(what: string, at: number): NotesWalk<Uint8Array | null> {
-    const { view } = this;
-    const room = this.isInside(at) ? Math.min(MAX_STRING_BYTES + 1, view.imageSize - at) : 0;
+    const room = this.isInside(at) ? Math.min(MAX_STRING_BYTES + 1, this.imageSize - at) : 0;
     if (room > 0) {
       const bytes = this.#atHand(at) ?? (yield* this.#load(at));
       const end = bytes.indexOf(0);
@@ -82,7 +89,7 @@ export class NoteReader {
   /** Records a string without a NUL in `room` bytes: all that are inside, or all that a string may have. */
   #endless(what: string, at: number, room: number): null {
     if (room > MAX_STRING_BYTES) {
-      this.view.record('string-too-long', () => ({
+      this.recorder.record('string-too-long', () => ({
         what,
         offset: BigInt(at),
         length: null,
@@ -98,28 +105,21 @@ export class NoteReader {
   }
 
   *integer(what: string, at: number, size: 1 | 2 | 4 | 8): NotesWalk<bigint> {
-    if (!isInside(at, size, this.view.imageSize)) {
+    if (!isInside(at, size, this.imageSize)) {
       this.recordOutside(what, at, size);
       return 0n;
     }
     const atHand = this.#atHand(at);
     const bytes = atHand !== undefined && atHand.length >= size ? atHand : yield* this.#range(at, size);
-    const data = new DataView(bytes.buffer, bytes.byteOffset, size);
-    const { littleEndian } = this.view;
-    switch (size) {
-      case 1:
-        return BigInt(data.getUint8(0));
-      case 2:
-        return BigInt(data.getUint16(0, littleEndian));
-      case 4:
-        return BigInt(data.getUint32(0, littleEndian));
-      case 8:
-        return data.getBigUint64(0, littleEndian);
-    }
+    return readBigint(dataOf(bytes), 0, size, this.#littleEndian);
   }
 
   recordOutside(what: string, at: number, size: number): void {
-    this.view.recordOutside(() => ({ what, offset: BigInt.asUintN(64, BigInt(at)), length: BigInt(size) }));
+    this.recorder.recordOutside(this.imageSize, () => ({
+      what,
+      offset: BigInt.asUintN(64, BigInt(at)),
+      length: BigInt(size),
+    }));
   }
 
   /** `length` bytes from `at` on, all inside the image, whichever blocks they are in. */
@@ -149,7 +149,7 @@ export class NoteReader {
   *#load(at: number): NotesWalk<Uint8Array> {
     const number = Math.floor(at / BLOCK_BYTES);
     const offset = number * BLOCK_BYTES;
-    const block = yield { offset, length: Math.min(BLOCK_BYTES, this.view.imageSize - offset) };
+    const block = yield { offset, length: Math.min(BLOCK_BYTES, this.imageSize - offset) };
     const [oldest] = this.#blocks.keys();
     if (oldest !== undefined && this.#blocks.size === MAX_BLOCKS) this.#blocks.delete(oldest);
     this.#blocks.set(number, block);

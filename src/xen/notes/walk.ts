@@ -4,10 +4,8 @@
  * 65,536 notes and the section headers that it looks at.
  */
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
-import type { ElfImage } from '../../elf/headers.ts';
+import { type ElfImage, enterStage, type StagedImage } from '../../elf/headers.ts';
 import type { KernelRange } from '../segments.ts';
-import { readGuestSection } from './guest-section.ts';
-import { judge } from './judge.ts';
 import {
   applyNote,
   blankDraft,
@@ -21,7 +19,9 @@ import {
   parseFeatures,
   WORDS_NEEDED,
   type XenNote,
-} from './parameters.ts';
+} from './guest-parameters.ts';
+import { readGuestSection } from './guest-section.ts';
+import { judge } from './judge.ts';
 import { asciiBytes, latin1, NoteReader, type NotesWalk, STEPS_PER_TURN, spells } from './reader.ts';
 
 /** Notes of all names that are looked at in one image. */
@@ -36,19 +36,19 @@ export interface XenNotes extends Readonly<Record<GuestKind, GuestParameters>> {
 /**
  * Reads the notes of an image whose segments were looked at, and judges it for both kinds of guests.
  *
- * `image.view` is left as it is: each kind of guest goes on from what was recorded so far on its own.
+ * Each kind of guest goes on by itself from what was recorded so far.
  * Source: docs/loader.md. Never throws.
  */
 export function* walkXenNotes(image: ElfImage, kernel: KernelRange): NotesWalk<XenNotes> {
-  const view = image.view.fork();
-  view.stage = 'notes';
-  const walk = new Walk({ ...image, view });
+  const staged = enterStage(image, 'notes');
+  const walk = new Walk(staged);
   yield* walk.run();
+  const { recorded } = staged.recorder;
 
   const pv = walk.copyDraft();
-  const pvImage = { ...image, view: view.fork() };
+  const pvImage = enterStage({ ...image, recorded }, 'notes');
   const hvm = walk.copyDraft();
-  const hvmImage = { ...image, view: view.fork() };
+  const hvmImage = enterStage({ ...image, recorded }, 'notes');
   let hasGuestSection = false;
   if (walk.valid) {
     const source = walk.hasChain ? 'notes' : 'none';
@@ -56,8 +56,8 @@ export function* walkXenNotes(image: ElfImage, kernel: KernelRange): NotesWalk<X
     judge('pv', pv, pvImage, kernel, hasGuestSection ? 'guest-section' : source);
     judge('hvm', hvm, hvmImage, kernel, source);
   }
-  pv.broken = pvImage.view.recorded;
-  hvm.broken = hvmImage.view.recorded;
+  pv.broken ??= recorded;
+  hvm.broken ??= recorded;
   return { pv, hvm, source: walk.found > 0 || !walk.valid ? 'notes' : hasGuestSection ? 'guest-section' : null };
 }
 
@@ -84,7 +84,7 @@ interface Chain {
 const MAX_KEPT_TEXTS = 1024;
 
 class Walk {
-  readonly #image: ElfImage;
+  readonly #image: StagedImage;
   readonly #reader: NoteReader;
   readonly #draft = blankDraft();
   readonly #notes: Partial<Record<NoteName, string | bigint>> = {};
@@ -102,7 +102,7 @@ class Walk {
   /** False once a note has made the image unusable. */
   valid = true;
 
-  constructor(image: ElfImage) {
+  constructor(image: StagedImage) {
     this.#image = image;
     this.#reader = new NoteReader(image);
   }
@@ -118,11 +118,11 @@ class Walk {
     const { p_type, p_offset, p_filesz } = headers.format.programHeader.fields;
     for (let index = 0; index < segments.count && view.hasEntry(segments, index); index++) {
       if (index % STEPS_PER_TURN === STEPS_PER_TURN - 1) yield null;
-      if (view.u32(segments, index, p_type) !== PT_NOTE) continue;
-      const offset = view.u64(segments, index, p_offset);
+      if (view.number(segments, index, p_type) !== PT_NOTE) continue;
+      const offset = view.bigint(segments, index, p_offset);
       // Old linkers forgot the offset of note segments.
       if (offset === 0n) continue;
-      yield* this.#followChain(offset, view.u64(segments, index, p_filesz));
+      yield* this.#followChain(offset, view.bigint(segments, index, p_filesz));
       if (!this.valid) return;
     }
     if (this.found > 0) return;
@@ -131,9 +131,9 @@ class Walk {
     const { sh_type, sh_offset, sh_size } = headers.format.sectionHeader.fields;
     for (let index = 1; index < sectionCount && view.hasEntry(sections, index); index++) {
       if (index % STEPS_PER_TURN === STEPS_PER_TURN - 1) yield null;
-      if (view.u32(sections, index, sh_type) !== SHT_NOTE) continue;
-      const offset = view.u64(sections, index, sh_offset);
-      yield* this.#followChain(offset, view.u64(sections, index, sh_size));
+      if (view.number(sections, index, sh_type) !== SHT_NOTE) continue;
+      const offset = view.bigint(sections, index, sh_offset);
+      yield* this.#followChain(offset, view.bigint(sections, index, sh_size));
       if (!this.valid) return;
     }
   }
@@ -159,8 +159,8 @@ class Walk {
     const chain = { notes: [] as (XenNote | null)[], offsets: [] as number[] };
     for (let at = start; at - start < chainSize && this.#countNote(at); ) {
       if (this.#seen % STEPS_PER_TURN === 0) yield null;
-      const nameSize = yield* reader.u32('name size of a note', at);
-      const descSize = yield* reader.u32('description size of a note', at + 4);
+      const nameSize = yield* reader.word('name size of a note', at);
+      const descSize = yield* reader.word('description size of a note', at + 4);
       const isXen = spells(yield* reader.string('name of a note', at + NOTE_HEADER_BYTES), NOTE_OWNER);
       const desc = at + NOTE_HEADER_BYTES + padded(nameSize);
       const note = isXen ? yield* this.#readNote(at, desc, descSize) : null;
@@ -177,7 +177,7 @@ class Walk {
   /** False, and recorded, when the image has more notes than are looked at. */
   #countNote(offset: number): boolean {
     if (this.#seen === MAX_NOTES) {
-      this.#reader.view.record('too-many-notes', () => ({
+      this.#reader.recorder.record('too-many-notes', () => ({
         what: 'notes',
         offset: BigInt.asUintN(64, BigInt(offset)),
         length: null,
@@ -198,7 +198,7 @@ class Walk {
 
   *#readNote(at: number, desc: number, size: number): NotesWalk<XenNote> {
     const reader = this.#reader;
-    const name = NOTE_NAMES[yield* reader.u32('type of a note', at + 8)] ?? null;
+    const name = NOTE_NAMES[yield* reader.word('type of a note', at + 8)] ?? null;
     if (name === null) return { name };
     const what = `${name} note`;
     if (isStringNote(name)) {

@@ -44,7 +44,7 @@ describe('an ELF image', () => {
     const { bytes } = buildImage({ header: { e_phoff: 0, e_shoff: 0, e_phnum: 9, e_phentsize: 9 } });
     const image = await mustInit(bytes.subarray(0, 52));
     expect(image.sectionCount).toBe(0);
-    expect(image.view.recorded).toMatchObject({
+    expect(image.recorded).toMatchObject({
       code: 'out-of-range-access',
       stage: 'init',
       what: 'e_phentsize of the ELF header',
@@ -70,7 +70,7 @@ describe('the identity', () => {
     const headers = await mustReadHeaders(buildImage({ header: { e_shoff: 0, e_shnum: 0 } }).bytes.subarray(0, 60));
     identify(headers);
     const started = init(headers);
-    expect(started.ok && started.image.view.recorded?.what).toBe('e_shnum of the ELF header');
+    expect(started.ok && started.image.recorded?.what).toBe('e_shnum of the ELF header');
   });
 });
 
@@ -78,7 +78,7 @@ describe('the program header table', () => {
   test('may end at the end of the image', async () => {
     const size = endOf(kernel());
     const { bytes } = kernel({ header: { e_phoff: size - 56n } });
-    expect((await mustInit(bytes)).view.recorded).toBeNull();
+    expect((await mustInit(bytes)).recorded).toBeNull();
   });
 
   test('one byte further is phdr-overflow', async () => {
@@ -93,7 +93,7 @@ describe('the program header table', () => {
 
   test('may begin anywhere when its end wraps into the image', async () => {
     const { bytes } = kernel({ header: { e_phoff: 2n ** 64n - 56n } });
-    expect((await mustInit(bytes)).view.recorded).toBeNull();
+    expect((await mustInit(bytes)).recorded).toBeNull();
   });
 
   test('is looked at before the section header table', async () => {
@@ -133,7 +133,7 @@ describe('the section header table', () => {
     const room = Math.floor(bytes.length / 40);
     const image = await mustInit(bytes);
     expect(image.sectionCount).toBe(room);
-    expect(image.view.recorded).toMatchObject({
+    expect(image.recorded).toMatchObject({
       code: 'too-many-section-headers',
       stage: 'init',
       what: 'e_shnum of the ELF header',
@@ -148,7 +148,7 @@ describe('the section header table', () => {
   test('may hold exactly as many', async () => {
     const { bytes } = kernel({ placement: { imageSize: 4000 }, header: { e_shoff: 0, e_shentsize: 0, e_shnum: 100 } });
     const image = await mustInit(bytes);
-    expect([image.sectionCount, image.view.recorded]).toEqual([100, null]);
+    expect([image.sectionCount, image.recorded]).toEqual([100, null]);
   });
 
   test('that is too long and does not fit keeps both reasons', async () => {
@@ -168,7 +168,7 @@ const initCut = (e_shstrndx: number) => {
 
 describe('the header of the section names', () => {
   test('is read, and recorded when its sh_offset is outside', async () => {
-    expect((await initCut(4)).view.recorded).toMatchObject({
+    expect((await initCut(4)).recorded).toMatchObject({
       code: 'out-of-range-access',
       stage: 'init',
       what: 'sh_offset of section header 4',
@@ -178,8 +178,8 @@ describe('the header of the section names', () => {
   });
 
   test('is not read when e_shstrndx is not below the count', async () => {
-    expect((await initCut(5)).view.recorded).toBeNull();
-    expect((await initCut(0xffff)).view.recorded).toBeNull();
+    expect((await initCut(5)).recorded).toBeNull();
+    expect((await initCut(0xffff)).recorded).toBeNull();
   });
 
   test('is read at index 0 too', async () => {
@@ -187,7 +187,7 @@ describe('the header of the section names', () => {
       placement: { imageSize: 1000 },
       header: { e_shoff: 999, e_shentsize: 0, e_shnum: 1, e_shstrndx: 0 },
     });
-    expect((await mustInit(bytes)).view.recorded?.what).toBe('sh_offset of section header 0');
+    expect((await mustInit(bytes)).recorded?.what).toBe('sh_offset of section header 0');
   });
 });
 
@@ -234,7 +234,7 @@ describe('the symbol table', () => {
     const { bytes } = kernel({ header: { e_shoff: endOf(kernel()), e_shentsize: 0, e_shstrndx: 0xffff } });
     const image = await mustInit(bytes);
     expect(image.symbolTable).toEqual({ found: false, why: 'headers-cut', index: 1 });
-    expect(image.view.recorded).toMatchObject({ code: 'out-of-range-access', what: 'section header 1' });
+    expect(image.recorded).toMatchObject({ code: 'out-of-range-access', what: 'section header 1' });
   });
 
   test("has its string table's sh_offset read, which is recorded when it is outside", async () => {
@@ -245,6 +245,6 @@ describe('the symbol table', () => {
     });
     const image = await mustInit(bytes);
     expect(image.symbolTable).toEqual({ found: true, index: 2, link: 3 });
-    expect(image.view.recorded).toMatchObject({ stage: 'init', what: 'sh_offset of section header 3', offset: 608n });
+    expect(image.recorded).toMatchObject({ stage: 'init', what: 'sh_offset of section header 3', offset: 608n });
   });
 });

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { ENTRIES_PER_STEP, isStepEnd, runToEnd, type Steps, withoutSteps } from '../../../src/elf/steps.ts';
 
 function* countTo(count: number): Steps<number> {
-  for (let index = 0; index < count; index++) if (isStepEnd(index)) yield;
+  for (let index = 0; index < count; index++) if (isStepEnd(index)) yield null;
   return count;
 }
 

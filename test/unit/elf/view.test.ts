@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ELF32, ELF64 } from '../../../src/elf/format.ts';
+import { Recorder } from '../../../src/elf/recorder.ts';
 import {
   describeTable,
   entryOffset,
@@ -14,7 +15,14 @@ const IMAGE_BYTES = 1000;
 const { sh_type, sh_offset, sh_entsize } = ELF64.sectionHeader.fields;
 const { e_type, e_shoff } = ELF64.elfHeader.fields;
 
-const viewOf = (littleEndian = true): View => new View(IMAGE_BYTES, littleEndian);
+const viewOf = (littleEndian = true, recorder = new Recorder('init')): View =>
+  new View({ imageSize: IMAGE_BYTES, littleEndian }, recorder);
+
+/** A view with its recorder. */
+function recording() {
+  const recorder = new Recorder('init');
+  return { view: viewOf(true, recorder), recorder };
+}
 
 /** Section headers at `offset`; their bytes count up from 1, header for header. */
 function sectionHeaders(offset: bigint, stride = 64, count = 3): TableBytes {
@@ -31,32 +39,32 @@ describe('a field', () => {
     const data = new DataView(Uint8Array.from({ length: 64 }, () => 0xff).buffer);
     const header64 = { ...describeTable('ELF header', ELF64.elfHeader, 0n, 0, 1), bytes: data, pitch: 0 };
     const header32 = { ...describeTable('ELF header', ELF32.elfHeader, 0n, 0, 1), bytes: data, pitch: 0 };
-    expect(viewOf().u32(header64, 0, e_type)).toBe(0xffff);
-    expect(viewOf().u32(header64, 0, ELF64.elfHeader.fields.e_version)).toBe(0xffff_ffff);
-    expect(viewOf().u64(header64, 0, e_shoff)).toBe(2n ** 64n - 1n);
-    expect(viewOf().u64(header32, 0, ELF32.elfHeader.fields.e_shoff)).toBe(2n ** 32n - 1n);
+    expect(viewOf().number(header64, 0, e_type)).toBe(0xffff);
+    expect(viewOf().number(header64, 0, ELF64.elfHeader.fields.e_version)).toBe(0xffff_ffff);
+    expect(viewOf().bigint(header64, 0, e_shoff)).toBe(2n ** 64n - 1n);
+    expect(viewOf().bigint(header32, 0, ELF32.elfHeader.fields.e_shoff)).toBe(2n ** 32n - 1n);
   });
 
   test('is read in the byte order of the image', () => {
     const table = sectionHeaders(0n);
-    expect(viewOf(true).u32(table, 0, sh_type)).toBe(0x0807_0605);
-    expect(viewOf(false).u32(table, 0, sh_type)).toBe(0x0506_0708);
-    expect(viewOf(true).u64(table, 1, sh_offset)).toBe(0x605f_5e5d_5c5b_5a59n);
-    expect(viewOf(false).u64(table, 1, sh_offset)).toBe(0x595a_5b5c_5d5e_5f60n);
+    expect(viewOf(true).number(table, 0, sh_type)).toBe(0x0807_0605);
+    expect(viewOf(false).number(table, 0, sh_type)).toBe(0x0506_0708);
+    expect(viewOf(true).bigint(table, 1, sh_offset)).toBe(0x605f_5e5d_5c5b_5a59n);
+    expect(viewOf(false).bigint(table, 1, sh_offset)).toBe(0x595a_5b5c_5d5e_5f60n);
   });
 
   test('is read when it ends at the end of the image', () => {
-    const view = viewOf();
+    const { view, recorder } = recording();
     const table = sectionHeaders(BigInt(IMAGE_BYTES - 64));
-    expect(view.u64(table, 0, sh_entsize)).not.toBe(0n);
-    expect(view.recorded).toBeNull();
+    expect(view.bigint(table, 0, sh_entsize)).not.toBe(0n);
+    expect(recorder.recorded).toBeNull();
   });
 
   test('reads as 0 and is recorded when it ends one byte behind it', () => {
-    const view = viewOf();
+    const { view, recorder } = recording();
     const table = sectionHeaders(BigInt(IMAGE_BYTES - 63));
-    expect(view.u64(table, 0, sh_entsize)).toBe(0n);
-    expect(view.recorded).toEqual({
+    expect(view.bigint(table, 0, sh_entsize)).toBe(0n);
+    expect(recorder.recorded).toEqual({
       code: 'out-of-range-access',
       stage: 'init',
       what: 'sh_entsize of section header 0',
@@ -69,35 +77,36 @@ describe('a field', () => {
   });
 
   test('inside a header that is cut is read all the same', () => {
-    const view = viewOf();
+    const { view, recorder } = recording();
     const table = sectionHeaders(BigInt(IMAGE_BYTES - 8));
-    expect(view.u32(table, 0, sh_type)).toBe(0x0807_0605);
-    expect(view.recorded).toBeNull();
+    expect(view.number(table, 0, sh_type)).toBe(0x0807_0605);
+    expect(recorder.recorded).toBeNull();
   });
 });
 
 describe('an entry', () => {
   test('is there when its first byte is inside', () => {
-    const view = viewOf();
+    const { view, recorder } = recording();
     expect(view.hasEntry(sectionHeaders(BigInt(IMAGE_BYTES - 1)), 0)).toBe(true);
-    expect(view.recorded).toBeNull();
+    expect(recorder.recorded).toBeNull();
     expect(view.hasEntry(sectionHeaders(BigInt(IMAGE_BYTES)), 0)).toBe(false);
-    expect(view.recorded).toMatchObject({ what: 'section header 0', offset: BigInt(IMAGE_BYTES), length: 64n });
+    expect(recorder.recorded).toMatchObject({ what: 'section header 0', offset: BigInt(IMAGE_BYTES), length: 64n });
   });
 
   test('is copied whole or not at all', () => {
-    const view = viewOf();
+    const { view, recorder } = recording();
     const whole = view.entry(sectionHeaders(BigInt(IMAGE_BYTES - 128)), 1);
     expect(whole).toEqual(Uint8Array.from({ length: 64 }, (_, index) => 65 + index));
-    expect(view.recorded).toBeNull();
+    expect(recorder.recorded).toBeNull();
     expect(view.entry(sectionHeaders(BigInt(IMAGE_BYTES - 127)), 1)).toBeNull();
-    expect(view.recorded).toMatchObject({ code: 'out-of-range-access', what: 'section header 1', offset: 937n });
+    expect(recorder.recorded).toMatchObject({ code: 'out-of-range-access', what: 'section header 1', offset: 937n });
   });
 
   test('of the ELF header is named without a number', () => {
-    const view = new View(10, true);
+    const recorder = new Recorder('init');
+    const view = new View({ imageSize: 10, littleEndian: true }, recorder);
     view.entry({ ...sectionHeaders(0n), name: 'ELF header' }, 0);
-    expect(view.recorded?.what).toBe('the ELF header');
+    expect(recorder.recorded?.what).toBe('the ELF header');
   });
 });
 
@@ -111,43 +120,17 @@ describe('a range', () => {
     ['a sum that wraps', 2n ** 64n - 1n, 2n, null],
     ['a length that wraps', 1n, 2n ** 64n - 1n, null],
   ])('of %s', (_what, offset, length, expected) => {
-    const view = viewOf();
+    const { view, recorder } = recording();
     expect(view.range('section 4 (SYMTAB)', offset, length)).toEqual(expected);
     const recorded = expected === null ? { what: 'section 4 (SYMTAB)', offset, length } : null;
-    expect(view).toMatchObject({ recorded });
+    expect(recorder).toMatchObject({ recorded });
   });
 });
 
-const finding = (what: string) => () => ({ what, offset: null, length: null, detail: what });
-
-describe('what is recorded', () => {
-  test('is the first reason, whatever comes later', () => {
-    const view = viewOf();
-    view.record('too-many-section-headers', finding('first'));
-    view.range('later', 2000n, 1n);
-    view.record('no-symbol-table', finding('last'));
-    expect(view.recorded).toMatchObject({ code: 'too-many-section-headers', what: 'first' });
-  });
-
-  test('carries the stage in which it was found', () => {
-    const view = viewOf();
-    view.stage = 'segments';
-    view.record('out-of-range-access', finding('it'));
-    view.stage = 'load';
-    expect(view.recorded?.stage).toBe('segments');
-  });
-
-  test('is described only once', () => {
-    const view = viewOf();
-    let described = 0;
-    for (let time = 0; time < 3; time++) {
-      view.record('no-symbol-table', () => {
-        described++;
-        return finding('it')();
-      });
-    }
-    expect(described).toBe(1);
-  });
+test('reads without a recorder record nothing', () => {
+  const view = new View({ imageSize: IMAGE_BYTES, littleEndian: true });
+  expect(view.number(sectionHeaders(2000n), 0, sh_type)).toBe(0);
+  expect(view.range('section 4 (SYMTAB)', 2000n, 1n)).toBeNull();
 });
 
 const tableAt = (offset: bigint, stride: number): Table =>

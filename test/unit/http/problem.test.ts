@@ -7,7 +7,7 @@ import {
   problemDocument,
   toProblem,
 } from '../../../src/http/problem.ts';
-import { ImageError, type ImageErrorCode } from '../../../src/image/errors.ts';
+import { ImageError, type ImageErrorCode } from '../../../src/inspect/image-error.ts';
 import { BROKEN_KINDS, broken } from '../../../src/xen/broken.ts';
 
 const codes = Object.keys(PROBLEM_KINDS) as ProblemCode[];

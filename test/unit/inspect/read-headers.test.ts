@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { SHT_SYMTAB } from '../../../src/elf/format.ts';
+import { Recorder } from '../../../src/elf/recorder.ts';
 import { View } from '../../../src/elf/view.ts';
 import { MemorySource } from '../../../src/image/memory.ts';
 import { readHeaders } from '../../../src/inspect/read-headers.ts';
@@ -47,17 +48,19 @@ describe('the headers of an image', () => {
   test.each(placements)('are the same %s', async (_what, placement) => {
     const { bytes, section } = kernel({ placement });
     const { sectionHeaders } = await mustReadHeaders(bytes);
-    const view = new View(bytes.length, true);
+    const recorder = new Recorder('init');
+    const view = new View({ imageSize: bytes.length, littleEndian: true }, recorder);
     const { sh_type, sh_offset } = kernel().format.sectionHeader.fields;
-    expect(view.u32(sectionHeaders, 2, sh_type)).toBe(SHT_SYMTAB);
-    expect(view.u64(sectionHeaders, 2, sh_offset)).toBe(BigInt(section('.symtab').offset));
-    expect(view.recorded).toBeNull();
+    expect(view.number(sectionHeaders, 2, sh_type)).toBe(SHT_SYMTAB);
+    expect(view.bigint(sectionHeaders, 2, sh_offset)).toBe(BigInt(section('.symtab').offset));
+    expect(recorder.recorded).toBeNull();
   });
 
   test('that lie over one another keep their bytes', async () => {
     const { bytes } = kernel({ header: { e_shoff: 0, e_shentsize: 1, e_shnum: 20 } });
     const { sectionHeaders } = await mustReadHeaders(bytes);
-    const view = new View(bytes.length, true);
+    const recorder = new Recorder('init');
+    const view = new View({ imageSize: bytes.length, littleEndian: true }, recorder);
     const entries = Array.from({ length: sectionHeaders.count }, (_, index) => view.entry(sectionHeaders, index));
     expect(entries.length).toBeGreaterThan(10);
     expect(entries).toEqual(entries.map((_, index) => bytes.slice(index, index + 64)));
@@ -68,13 +71,14 @@ describe('the headers of an image', () => {
     bytes.fill(0x11, 984);
     const source = new CountingSource(bytes);
     const { sectionHeaders } = await mustReadHeaders(source);
-    const view = new View(1000, true);
+    const recorder = new Recorder('init');
+    const view = new View({ imageSize: 1000, littleEndian: true }, recorder);
     const { sh_type, sh_flags, sh_addr } = kernel().format.sectionHeader.fields;
-    expect(view.u32(sectionHeaders, 1, sh_type)).toBe(0x1111_1111);
-    expect(view.u64(sectionHeaders, 1, sh_flags)).toBe(0x1111_1111_1111_1111n);
-    expect(view.recorded).toBeNull();
-    expect(view.u64(sectionHeaders, 1, sh_addr)).toBe(0n);
-    expect(view.recorded?.what).toBe('sh_addr of section header 1');
+    expect(view.number(sectionHeaders, 1, sh_type)).toBe(0x1111_1111);
+    expect(view.bigint(sectionHeaders, 1, sh_flags)).toBe(0x1111_1111_1111_1111n);
+    expect(recorder.recorded).toBeNull();
+    expect(view.bigint(sectionHeaders, 1, sh_addr)).toBe(0n);
+    expect(recorder.recorded?.what).toBe('sh_addr of section header 1');
   });
 
   test.each([0, 1, 55])(
@@ -100,8 +104,9 @@ describe('the headers of an image', () => {
     expect(programHeaders.count).toBe(65_535);
     expect(source.reads.length).toBeLessThanOrEqual(1 + Math.ceil((65_535 * 64) / 2 ** 20));
     // From the first header that is inside on.
-    const view = new View(size, true);
+    const recorder = new Recorder('init');
+    const view = new View({ imageSize: size, littleEndian: true }, recorder);
     expect(view.entry(programHeaders, 5535)).toEqual(bytes.slice(0, 56));
-    expect(view.recorded).toBeNull();
+    expect(recorder.recorded).toBeNull();
   });
 });

@@ -35,14 +35,14 @@ async function countTurns(work: (turn: () => number) => Promise<unknown>): Promi
 }
 
 function* failing(): Steps<void> {
-  yield;
+  yield null;
   throw new Error('no');
 }
 
 /** Takes `stepMs` between two pauses. @param onStep is called in every step */
 function* stepsOf(count: number, stepMs: number, onStep: () => void = () => {}): Steps<string> {
   for (let step = 0; step < count; step++) {
-    if (step > 0) yield;
+    if (step > 0) yield null;
     now += stepMs;
     onStep();
   }

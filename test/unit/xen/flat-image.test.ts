@@ -4,9 +4,8 @@ import { MemorySource } from '../../../src/image/memory.ts';
 import { streamExtents } from '../../../src/inspect/stream-extents.ts';
 import { planFlatImage } from '../../../src/xen/flat-image.ts';
 import { DEFAULT_LOADER, loadSymbols } from '../../../src/xen/loaders/bsdsyms.ts';
-import { findKernelRange } from '../../../src/xen/segments.ts';
 import { type BuiltImage, buildImage, kernel, type SectionSpec, type SegmentSpec } from '../../support/elf-builder.ts';
-import { collect, MIB, mustInit } from '../../support/load.ts';
+import { collect, MIB, mustInit, mustLocate } from '../../support/load.ts';
 
 const U64_END = 2n ** 64n;
 
@@ -17,14 +16,12 @@ interface Options {
 }
 
 async function plan({ bytes }: Pick<BuiltImage, 'bytes'>, options: Options = {}) {
-  const image = await mustInit(bytes);
-  const range = findKernelRange(image);
+  const { image, kernel: range } = await mustLocate(bytes);
   const { symbolsAt, maxFlatBytes = MIB } = options;
-  const untouched = { ...image, view: image.view.fork() };
   const symbols =
     symbolsAt === undefined
       ? null
-      : loadSymbols(untouched, { loader: DEFAULT_LOADER, loadAddress: symbolsAt, maxBlobBytes: MIB });
+      : loadSymbols(image, { loader: DEFAULT_LOADER, loadAddress: symbolsAt, maxBlobBytes: MIB });
   if (symbols?.ok === false) throw new Error(symbols.broken.detail);
   return planFlatImage(image, { kernel: range, symbols, maxFlatBytes });
 }

@@ -37,13 +37,13 @@ describe('the tables', () => {
   test('can be read whatever was recorded elsewhere, which is told', async () => {
     const result = await open({ header: WRAPPING });
     expect(result).toMatchObject({ ok: true, table: { entries: 4 } });
-    expect(result.ok && result.elf.view.recorded).toMatchObject({ code: 'out-of-range-access', stage: 'segments' });
+    expect(result.ok && result.elf.recorded).toMatchObject({ code: 'out-of-range-access', stage: 'segments' });
   });
 
   test('leave nothing recorded', async () => {
     const image = await mustInit(kernel({ symtab: { header: { sh_size: 2n ** 40n } } }).bytes);
     expect(locateSymbols(image).ok).toBe(false);
-    expect(image.view.recorded).toBeNull();
+    expect(image.recorded).toBeNull();
   });
 });
 

@@ -1,14 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { PT_LOAD, PT_NOTE } from '../../../src/elf/format.ts';
-import { findKernelRange } from '../../../src/xen/segments.ts';
 import { buildImage, type ImageSpec, type SegmentSpec } from '../../support/elf-builder.ts';
-import { mustInit } from '../../support/load.ts';
+import { mustLocate } from '../../support/load.ts';
 
 const MAX_U64 = 2n ** 64n - 1n;
 
 const examine = async (spec: ImageSpec) => {
-  const image = await mustInit(buildImage(spec).bytes);
-  return { range: findKernelRange(image), view: image.view };
+  const { image, kernel } = await mustLocate(buildImage(spec).bytes);
+  return { range: kernel, recorded: image.recorded };
 };
 const rangeOf = async (...segments: SegmentSpec[]) => (await examine({ segments })).range;
 
@@ -83,9 +82,9 @@ describe('the program headers', () => {
 
   test('end at the first that begins outside the image', async () => {
     const { bytes } = buildImage();
-    const { range, view } = await examine({ header: { e_phoff: bytes.length, e_phentsize: 0, e_phnum: 3 } });
+    const { range, recorded } = await examine({ header: { e_phoff: bytes.length, e_phentsize: 0, e_phnum: 3 } });
     expect(range).toMatchObject({ pstart: MAX_U64, pend: 0n, align: 0n });
-    expect(view.recorded).toMatchObject({
+    expect(recorded).toMatchObject({
       code: 'out-of-range-access',
       stage: 'segments',
       what: 'program header 0',
@@ -96,14 +95,14 @@ describe('the program headers', () => {
 
   test('are read as far as they go when one is cut', async () => {
     // Headers 28 bytes apart fit into the image, but the second is cut in front of its p_align.
-    const { range, view } = await examine({
+    const { range, recorded } = await examine({
       class: 'ELF32',
       segments: [{ type: PT_NOTE }, { paddr: 0x1000, memsz: 0x10, align: 32 }],
       placement: { programHeaders: 600, programHeaderStride: 28, imageSize: 600 + 2 * 28 },
       header: { e_shoff: 0, e_shnum: 0 },
     });
     expect(range).toMatchObject({ pstart: 0x1000n, pend: 0x1010n, align: 0n });
-    expect(view.recorded).toMatchObject({ stage: 'segments', what: 'p_align of program header 1', offset: 656n });
+    expect(recorded).toMatchObject({ stage: 'segments', what: 'p_align of program header 1', offset: 656n });
   });
 
   test('count in full, as e_phnum is not capped', async () => {

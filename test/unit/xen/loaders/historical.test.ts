@@ -129,7 +129,12 @@ describe.each(ALL_HEADERS)('%s', (loader) => {
     expect(section(1, 'sh_type')).toBe(1n);
     expect(section(1, 'sh_offset')).toBe(BigInt(IMAGE.section('.text').offset));
     expect(section(3, 'sh_link')).toBe(4n);
-    expect(plan).toMatchObject({ loader, size: blob.length, sizeWord: blob.length - 4, elfHeaderSize: 64 });
+    expect(plan).toMatchObject({
+      loader,
+      size: blob.length,
+      sizeWord: blob.length - 4,
+      headers: { elfHeaderSize: 64 },
+    });
     expect(plan.pend).toBe(plan.xenReservedEnd);
     expect(new DataView(blob.buffer).getUint32(0, true)).toBe(plan.sizeWord);
   });
@@ -210,7 +215,7 @@ describe('xen-4.6', () => {
     const spec: ImageSpec = { header: { e_ehsize: ehsize } };
     const image = kernel({ ...spec, placement: { sectionHeaderStride: Math.max(stride, 64) } });
     const { blob, plan } = await mustLoad(image.bytes, { loader: 'xen-4.6', loadAddress });
-    expect(plan.elfHeaderSize).toBe(ehsize);
+    expect(plan.headers?.elfHeaderSize).toBe(ehsize);
     expect(plan.size).toBe(blob.length);
     const slot = Math.max(stride, 64);
     for (const index of [1, 2]) {
@@ -241,7 +246,7 @@ describe('libxc-4.6', () => {
   test('gives every header the size of the class', async () => {
     const image = kernel({ header: { e_ehsize: 72 }, placement: { sectionHeaderStride: 80 } });
     const { blob, plan } = await mustLoad(image.bytes, { loader: 'libxc-4.6', loadAddress });
-    expect(plan.elfHeaderSize).toBe(64);
+    expect(plan.headers?.elfHeaderSize).toBe(64);
     expect(guestView(blob).section(2, 'sh_type')).toBe(BigInt(SHT_SYMTAB));
   });
 

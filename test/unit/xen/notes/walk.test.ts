@@ -5,7 +5,6 @@ import type { ImageSource } from '../../../../src/inspect/image-source.ts';
 import { readXenNotes } from '../../../../src/inspect/read-notes.ts';
 import { BLOCK_BYTES, MAX_STRING_BYTES } from '../../../../src/xen/notes/reader.ts';
 import { MAX_NOTES } from '../../../../src/xen/notes/walk.ts';
-import { findKernelRange } from '../../../../src/xen/segments.ts';
 import {
   buildImage,
   type ImageSpec,
@@ -15,7 +14,7 @@ import {
   noteBytes,
   type SectionSpec,
 } from '../../../support/elf-builder.ts';
-import { mustInit, turnsOf } from '../../../support/load.ts';
+import { mustLocate, turnsOf } from '../../../support/load.ts';
 
 const U64_MAX = 2n ** 64n - 1n;
 
@@ -55,8 +54,8 @@ const LINUX: readonly NoteSpec[] = [text('GUEST_OS', 'linux'), text('XEN_VERSION
 
 async function read(bytes: Uint8Array | ImageSource) {
   const source = bytes instanceof Uint8Array ? new MemorySource([bytes]) : bytes;
-  const image = await mustInit(source);
-  return { image, ...(await readXenNotes(source, image, findKernelRange(image))) };
+  const { image, kernel: range } = await mustLocate(source);
+  return { image, ...(await readXenNotes(source, image, range)) };
 }
 const readKernel = (spec: KernelSpec) => read(kernel(spec).bytes);
 const readNotes = (...notes: readonly NoteSpec[]) => readKernel({ notes });
@@ -150,7 +149,7 @@ describe('where notes are found', () => {
   test('the image is left as it was', async () => {
     const { image, pv } = await readNotes(text('GUEST_VERSION', 'x'.repeat(MAX_STRING_BYTES + 1)));
     expect(pv.broken).toMatchObject({ code: 'string-too-long', stage: 'notes', what: 'GUEST_VERSION note' });
-    expect(image.view.recorded).toBeNull();
+    expect(image.recorded).toBeNull();
   });
 });
 
@@ -454,9 +453,9 @@ describe('what is read of a hostile image', () => {
     ['with an end that wraps', 64n, U64_MAX],
   ])('nothing of a segment %s', async (_what, offset, size) => {
     const source = new Sparse(1_000_000, buildImage(noteSegment(offset, size)).bytes);
-    const image = await mustInit(source);
+    const { image, kernel: range } = await mustLocate(source);
     const before = source.reads;
-    const { pv } = await readXenNotes(source, image, findKernelRange(image));
+    const { pv } = await readXenNotes(source, image, range);
     expect(source.reads).toBe(before);
     expect(pv.notes).toEqual({});
   });
@@ -479,11 +478,11 @@ describe('what is read of a hostile image', () => {
       window.fill(0x78);
       window.set(content.data.subarray(0, -1).subarray(offset - at, offset - at + window.length));
     });
-    const image = await mustInit(source);
+    const { image, kernel: range } = await mustLocate(source);
     const before = source.bytes;
-    const { pv } = await readXenNotes(source, image, findKernelRange(image));
+    const { pv } = await readXenNotes(source, image, range);
     expect(pv).toMatchObject({ ok: true, guestOs: 'linux', broken: { code: 'string-too-long', what: '__xen_guest' } });
     expect(source.bytes - before).toBeLessThan(rest + 4 * BLOCK_BYTES);
-    expect(await turnsOf(() => readXenNotes(source, image, findKernelRange(image)))).toBeGreaterThan(2);
+    expect(await turnsOf(() => readXenNotes(source, image, range))).toBeGreaterThan(2);
   });
 });

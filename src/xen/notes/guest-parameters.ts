@@ -1,5 +1,5 @@
 /** What Xen's notes are called, and what they say of a kernel. Source: xen/include/public/elfnote.h, by number and name. */
-import type { Recorded } from '../../elf/view.ts';
+import type { Recorded } from '../../elf/recorder.ts';
 import type { Region } from '../loaders/bsdsyms.ts';
 
 /** Note types by number. */

@@ -1,4 +1,4 @@
-/** What can go wrong with a file on its way in; `report/problem.ts` explains each. */
+/** Why a source has no image: what can go wrong with a file on its way in. `report/problem.ts` explains each. */
 export type ImageErrorCode =
   | 'image-too-large'
   | 'compression-unsupported'

@@ -1,0 +1,5 @@
+import { hex } from '../elf/hex.ts';
+
+/** A number where JSON can hold it, otherwise hex. */
+export const count = (value: bigint): number | string =>
+  value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : hex(value);
