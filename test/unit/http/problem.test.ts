@@ -138,7 +138,7 @@ describe('problemDocument', () => {
   });
 
   test('tells the size of an image without a header', () => {
-    const subject = { broken: reason, image: { size: 9, identity: null, buildId: null } };
+    const subject = { broken: reason, image: { size: 9, identity: null, buildId: null, container: null } };
     expect(problemDocument(new Problem('not-elf', 'None.', { subject }), 'req-1').image).toEqual({ size: 9 });
   });
 });
