@@ -86,7 +86,7 @@ const sparc = stateless(4, (bytes, at, position) => {
   const top = instruction >>> 22;
   if (top !== 0x100 && top !== 0x1ff) return;
   const target = ((instruction << 2) - position) >>> 2;
-  const sign = (target & 0x20_0000) !== 0 ? 0x3fc0_0000 : 0;
+  const sign = (target & 0x40_0000) !== 0 ? 0x3fc0_0000 : 0;
   writeU32BigEndian(bytes, at, 0x4000_0000 | sign | (target & 0x3f_ffff));
 });
 
