@@ -128,7 +128,8 @@ const capacityFor = (blockBytes: number): number => WINDOW_BYTES + Math.max(bloc
 
 function* decodeFrame(input: Input): Decoding {
   yield { kind: 'trait', trait: 'frame-format' };
-  const flags = (yield* input.peek(1))[0] ?? 0;
+  yield* input.need(1);
+  const flags = input.bytes[input.at] as number;
   if (flags >>> 6 !== 1) throw unsupported('its version of the frame format is not 1');
   const has = (bit: number): boolean => (flags & bit) !== 0;
   const [linked, blockChecksums, hasSize, contentChecksum, hasDictionary] = [
