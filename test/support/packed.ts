@@ -18,6 +18,7 @@ export function lz4Zeros(bytes: number): Buffer {
 /** One literal, a match that repeats it, and the literals that a block ends with. */
 function zeroBlock(bytes: number): Buffer {
   const last = 12;
+  if (bytes < 15) return Buffer.concat([Buffer.from([bytes << 4]), Buffer.alloc(bytes)]);
   if (bytes < 64) return Buffer.concat([Buffer.from([0xf0, bytes - 15]), Buffer.alloc(bytes)]);
   const repeated = bytes - 1 - last - 4 - 15;
   const lengths = Buffer.alloc(Math.floor(repeated / 255) + 1, 255);
