@@ -159,7 +159,7 @@ const large = structured(Number(values.megabytes) * MIB);
 
 let failures = 0;
 let checked = 0;
-function check(what: string, isRight: boolean): void {
+function expectThat(what: string, isRight: boolean): void {
   checked += 1;
   if (isRight) return;
   failures += 1;
@@ -176,7 +176,7 @@ for (const way of ways) {
     } catch (error) {
       found = String(error);
     }
-    check(`${way.command.join(' ')} of ${name}: ${found}`, found === 'right');
+    expectThat(`${way.command.join(' ')} of ${name}: ${found}`, found === 'right');
   }
 }
 process.stdout.write(`${checked} files of the tools: ${failures} wrong\n`);
@@ -187,7 +187,7 @@ for (const way of ways.filter(({ command }) =>
   ['xz -1 --check=crc32', 'bzip2 -3', 'lzop -3', 'lz4 -q -5'].includes(command.join(' ')),
 )) {
   const packed = compress(way, small);
-  check(
+  expectThat(
     `two members of ${way.format}`,
     unpack(way.format, Buffer.concat([packed, packed]), () => 1000).equals(Buffer.concat([small, small])),
   );
@@ -217,10 +217,11 @@ for (let count = 0; count < Number(values.mutations); count++) {
   try {
     own = unpack(way.format, bytes, () => 1 + random(4000));
   } catch (error) {
-    if (!(error instanceof DecodeError)) check(`${way.command.join(' ')}: ${String(error)}`, false);
+    if (!(error instanceof DecodeError)) expectThat(`${way.command.join(' ')}: ${String(error)}`, false);
   }
   slowest = Math.max(slowest, performance.now() - started);
-  if (own !== null && tool.ok) check(`${way.command.join(' ')}: other bytes than the tool`, own.equals(tool.bytes));
+  if (own !== null && tool.ok)
+    expectThat(`${way.command.join(' ')}: other bytes than the tool`, own.equals(tool.bytes));
   else if ((own !== null) !== tool.ok) {
     const what = `${way.format}: ${tool.ok ? 'the tool' : 'this'} takes it, ${tool.ok ? 'this' : 'the tool'} does not`;
     differences.set(what, (differences.get(what) ?? 0) + 1);

@@ -242,7 +242,7 @@ class PackedStage implements Stage {
 }
 
 /** What follows these in a payload is a fault for Xen, too. What follows the others it does not look at. */
-const READ_TO_END: readonly string[] = ['lz4', 'zstd'];
+const READ_TO_END: ReadonlySet<string> = new Set(['lz4', 'zstd']);
 
 /** How much of a payload shows how it is compressed. */
 const PAYLOAD_MARK_BYTES = LONGEST_COMPRESSION_MARK_BYTES;
@@ -364,7 +364,7 @@ class BzImageStage implements Stage {
         );
       }
       const what = 'It is a Linux bzImage compressed with';
-      this.#packed = new PackedStage(format, what, this.#memory, !READ_TO_END.includes(format), this.#end);
+      this.#packed = new PackedStage(format, what, this.#memory, !READ_TO_END.has(format), this.#end);
       this.#payload = this.#packed;
     }
     await this.#pass(start, 0);

@@ -56,12 +56,13 @@ export async function askBuilder(source: ImageSource, image: Judged, xen: XenNot
   return { verdict, warning: isSame ? null : warn(source, found) };
 }
 
+const refuse = (why: BuilderRefusal): TakenKernel => ({ ok: false, why });
+
 /** What the builder has of the file that an image came in. */
 function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {
   readonly container: Container | null;
   readonly taken: TakenKernel;
 } {
-  const refuse = (why: BuilderRefusal): TakenKernel => ({ ok: false, why });
   // The builder undoes no other compression of a whole file.
   if (fileCompression !== undefined) return { container: fileCompression, taken: refuse(NO_LOADER) };
   if (gzip !== undefined) {

@@ -185,6 +185,8 @@ const XXH_PRIME_4 = 0x27d4_eb2f;
 const XXH_PRIME_5 = 0x1656_67b1;
 const XXH_STRIPE_BYTES = 16;
 
+const rotate = (value: number, bits: number): number => (value << bits) | (value >>> (32 - bits));
+
 /** xxHash32 with the seed 0, as lz4 has it. */
 export class XxHash32 {
   #a = (XXH_PRIME_1 + XXH_PRIME_2) | 0;
@@ -239,7 +241,6 @@ export class XxHash32 {
   }
 
   digest(): number {
-    const rotate = (value: number, bits: number): number => (value << bits) | (value >>> (32 - bits));
     let hash =
       this.#bytes >= XXH_STRIPE_BYTES
         ? rotate(this.#a, 1) + rotate(this.#b, 7) + rotate(this.#c, 12) + rotate(this.#d, 18)

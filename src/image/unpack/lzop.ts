@@ -29,7 +29,7 @@ const HEADER_CRC32 = 0x1000;
 /** The version since which headers have all their fields. */
 const VERSION_ALL_FIELDS = 0x0940;
 /** LZO1X-1, LZO1X-1(15) and LZO1X-999, which one decoder unpacks. */
-const METHODS = [1, 2, 3];
+const METHODS: ReadonlySet<number> = new Set([1, 2, 3]);
 /** lzop(1) takes no larger ones. */
 const MAX_BLOCK_BYTES = 64 * 1024 * 1024;
 
@@ -67,7 +67,7 @@ function* readHeader(input: Input): Generator<DecoderEvent, number, void> {
   const needed = hasAll ? yield* read(2) : version;
   if (version < 0x0900 || needed > 0x1040) throw unsupported('a version of the format that is not known');
   const method = yield* read(1);
-  if (!METHODS.includes(method)) throw unsupported(`method ${method}`);
+  if (!METHODS.has(method)) throw unsupported(`method ${method}`);
   if (hasAll) yield* read(1);
   const flags = yield* read(4);
   if ((flags & FILTERED) !== 0) throw unsupported('a filter');
@@ -99,6 +99,11 @@ const OF_PACKED: readonly BlockChecksum[] = [
   { flag: CRC32_PACKED, compute: (bytes) => crc32(bytes) },
 ];
 
+/** @throws DecodeError when one of the checksums that a block has does not fit */
+function check(checksums: readonly (readonly [BlockChecksum, number])[], bytes: Uint8Array): void {
+  for (const [{ compute }, value] of checksums) if (compute(bytes) !== value) throw wrongChecksum('of a block');
+}
+
 function* decodeBlocks(input: Input, flags: number): Decoding {
   const readChecksums = function* (
     checksums: readonly BlockChecksum[],
@@ -108,9 +113,6 @@ function* decodeBlocks(input: Input, flags: number): Decoding {
       if ((flags & checksum.flag) !== 0) read.push([checksum, readU32BigEndian(yield* input.take(4), 0)]);
     }
     return read;
-  };
-  const check = (checksums: readonly [BlockChecksum, number][], bytes: Uint8Array): void => {
-    for (const [{ compute }, value] of checksums) if (compute(bytes) !== value) throw wrongChecksum('of a block');
   };
   const checksums = [...OF_UNPACKED, ...OF_PACKED].filter(({ flag }) => (flags & flag) !== 0);
   if (checksums.length !== 1) yield { kind: 'trait', trait: 'other-than-one-checksum' };
