@@ -31,8 +31,9 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
 # mounted, and threads, which unpack images; no child processes or addons. /proc is for the metrics of the process.
 # BSDSYMS_WORKERS other than 1
 # needs --allow-child-process as well, so a command of its own; one container a core does the same with less.
-# --allow-net is new since Node 24, and Node says so on stderr unless --disable-warning keeps it quiet.
-CMD ["node", "--disable-warning=ExperimentalWarning", "--permission", "--allow-net", "--allow-worker", \
+# --allow-net is new since Node 24, and Node says so on stderr unless --disable-warning keeps it quiet. Of --allow-worker it
+# warns that threads are not held to these limits; the only threads are those of src/image/unpack-thread.ts.
+CMD ["node", "--disable-warning=ExperimentalWarning", "--permission", "--allow-net", "--allow-worker", "--disable-warning=PERM0006", \
   "--allow-fs-read=/app", "--allow-fs-read=/etc/bsdsyms", "--allow-fs-read=/spool", "--allow-fs-write=/spool", \
   "--allow-fs-read=/proc/self/fd", "--allow-fs-read=/proc/self/limits", "--allow-fs-read=/proc/self/status", \
   "dist/service/main.js"]
