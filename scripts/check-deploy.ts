@@ -293,6 +293,7 @@ function checkUnit(): void {
   const flags = [
     '--permission',
     '--allow-net',
+    '--allow-worker',
     `--allow-fs-write=${config.spoolDir}`,
     `--allow-fs-read=${config.spoolDir}`,
   ];
@@ -309,6 +310,7 @@ function checkDockerfile(): void {
   for (const flag of [
     '--permission',
     '--allow-net',
+    '--allow-worker',
     '--allow-fs-read=/app',
     `--allow-fs-read=${spool}`,
     `--allow-fs-write=${spool}`,

@@ -14,7 +14,7 @@ const STATUSES = `Exit status:
 export const describeCommand = (): string => `Usage: bsdsyms SUBCOMMAND [OPTION]... FILE
 
 Makes the symbol table that Xen places after a BSD kernel, from the ELF image in FILE. FILE is -
-for standard input. An image that is compressed with gzip or zstd is unpacked first.
+for standard input. A compressed image, or one in a bzImage, is unpacked first.
 
 ${listSubcommands()}
   serve   Runs the HTTP service, which environment variables configure.

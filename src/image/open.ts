@@ -7,8 +7,8 @@ import type { GatheredImage, StoreLimits } from './gather.ts';
 import { KeptSource } from './kept.ts';
 
 /**
- * Opens a file. An ELF image is read where it lies, whatever its size; one that is compressed with gzip or zstd is
- * unpacked first, into memory or a spool file, within the limits.
+ * Opens a file. An ELF image is read where it lies, whatever its size; one that is compressed, or in a
+ * Linux bzImage, is unpacked first, into memory or a spool file, within the limits.
  *
  * @param limits those that are left out are the service's defaults
  * @param unpack false to take the file as it is, whatever it looks like

@@ -1,9 +1,11 @@
 /** Where the bytes of an image live. The loader does not know: it takes headers and returns a plan. */
+import type { BzImageFacts } from '../xen/bzimage-container.ts';
 import type { GzipFacts } from '../xen/gzip-container.ts';
 
+export type { BzImageFacts } from '../xen/bzimage-container.ts';
 export type { GzipFacts } from '../xen/gzip-container.ts';
 
-export const COMPRESSIONS = ['gzip', 'zstd'] as const;
+export const COMPRESSIONS = ['gzip', 'zstd', 'xz', 'lzma', 'bzip2', 'lz4', 'lzo'] as const;
 /** What is unpacked on the way in. */
 export type Compression = (typeof COMPRESSIONS)[number];
 
@@ -14,6 +16,12 @@ export interface ImageSource {
 
   /** How the image was packed, when it came in a gzip file. */
   readonly gzip?: GzipFacts;
+
+  /** How the file was compressed that it came in, other than with gzip. */
+  readonly fileCompression?: Exclude<Compression, 'gzip'>;
+
+  /** How it was packed, when it came in a Linux bzImage. */
+  readonly bzImage?: BzImageFacts;
 
   /**
    * The bytes of a range that lies inside the image. They stay valid after the image is closed; do not write to them.

@@ -72,6 +72,8 @@ export interface ImageFacts {
   readonly identity: ImageIdentity | null;
   /** The GNU build ID in hex. */
   readonly buildId: string | null;
+  /** What it was packed in beside a compression; null for nothing. */
+  readonly container: 'bzImage' | null;
 }
 
 /** An image with its symbols planned. */
@@ -116,14 +118,16 @@ export interface OpenedImage {
  */
 export async function openImage(source: ImageSource): Promise<OpenedImage | RefusedImage> {
   const headers = await readHeaders(source);
+  const container = source.bzImage === undefined ? null : 'bzImage';
   if (headers === null) {
-    const image = { size: source.size, identity: null, buildId: null };
+    const image: ImageFacts = { size: source.size, identity: null, buildId: null, container };
     return { ok: false, image, loadAddress: null, broken: await notElf(source) };
   }
   const image: ImageFacts = {
     size: source.size,
     identity: identify(headers),
     buildId: await readBuildId(source, headers),
+    container,
   };
   const started = await runInSteps(initInSteps(headers));
   if (!started.ok) return { ok: false, image, loadAddress: null, broken: tableOverflow(started.failure, headers) };
@@ -172,9 +176,9 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   };
 }
 
-/** A plain file is what Xen reads. */
+/** A plain file is what Xen reads; what it does with a packed one may be something else. */
 async function containerWarnings(source: ImageSource, elf: ElfImage, notes: XenNotes): Promise<Warning[]> {
-  if (source.gzip === undefined) return [];
+  if (source.gzip === undefined && source.fileCompression === undefined && source.bzImage === undefined) return [];
   const { warning } = await askBuilder(source, elf, notes);
   return warning === null ? [] : [warning];
 }

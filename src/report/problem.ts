@@ -21,7 +21,7 @@ const IMAGE_ERROR_KINDS = {
     title: 'The compressed data is damaged',
     explanation:
       'The image, or the body by its Content-Encoding, is compressed, and the compressed data is damaged or cut short. ' +
-      'Test it with gzip -t or zstd -t, and send it as it is: curl -d (--data) removes bytes, curl --data-binary does not.',
+      'Test it with gzip -t, zstd -t, xz -t and the like, and send it as it is: curl -d (--data) removes bytes, curl --data-binary does not.',
   },
   'image-too-large': {
     status: 413,
@@ -34,14 +34,15 @@ const IMAGE_ERROR_KINDS = {
     status: 415,
     title: 'The compression of the image is not supported',
     explanation:
-      'Images compressed with gzip and zstd are unpacked on arrival, zstd without dictionaries and with windows of up to ' +
-      '128 MiB (--long=27). For xz, bzip2, lzma, lzo and lz4 unpack the image before sending it.',
+      'Images compressed with gzip, zstd, xz, lzma, bzip2, lz4 or lzop, and Linux bzImages of boot protocol 2.08 and later, are ' +
+      'unpacked on arrival, with windows and dictionaries of up to 128 MiB and without preset dictionaries. Unpack anything ' +
+      'else before you send it.',
   },
   'memory-full': {
     status: 503,
     title: 'There is no memory to unpack the image',
     explanation:
-      'The image is compressed with a large window (zstd --long, --ultra), which has to be in memory while it is unpacked, and ' +
+      'The image is compressed with a large window or dictionary (zstd --long, --ultra, xz -8, -9), which has to be in memory while it is unpacked, and ' +
       'BSDSYMS_MEMORY_BUDGET_BYTES has no room for it. Send the request again after the time in Retry-After, or compress ' +
       'the image without these options. A window larger than the whole budget never fits.',
   },

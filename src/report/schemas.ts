@@ -1,7 +1,8 @@
 /** The schemas of JSON reports: types, serialisation and openapi.yaml all come from here. */
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
-import { BUILDER_REFUSALS, type BuilderRefusalCode } from '../xen/builder.ts';
+import { COMPRESSIONS } from '../inspect/image-source.ts';
+import { BUILDER_REFUSALS, type BuilderRefusalCode, CONTAINERS } from '../xen/builder.ts';
 import { GUEST_OUTCOMES, GUEST_REASONS, GUEST_WARNINGS } from '../xen/guests/verdict.ts';
 import { MAX_LISTED } from '../xen/listed.ts';
 import { LOADERS } from '../xen/loaders/bsdsyms.ts';
@@ -39,7 +40,12 @@ export const Image = component(
     machine: Type.String({ description: 'e_machine by name, or in hex.', examples: ['x86-64'] }),
     entry: Address('e_entry.'),
     buildId: Nullable(Type.String({ description: 'GNU build ID in hex.' })),
-    compression: Nullable(enumeration(['gzip', 'zstd'], { description: 'How the uploaded image was compressed.' })),
+    compression: Nullable(
+      enumeration([...COMPRESSIONS], { description: 'How the image was compressed; in a bzImage, its payload.' }),
+    ),
+    container: Nullable(
+      enumeration(['bzImage'], { description: 'What the image was packed in: a Linux bzImage, or nothing.' }),
+    ),
   }),
 );
 
@@ -273,7 +279,7 @@ export const BuilderReport = component(
       takes: Type.Object(
         {
           ok: Type.Boolean({ description: 'Whether the builder passes a kernel to its loaders.' }),
-          container: Nullable(enumeration(['gzip'], { description: 'What the kernel is packed in.' })),
+          container: Nullable(enumeration([...CONTAINERS], { description: 'What the kernel is packed in.' })),
           kernelSize: Nullable(Bytes('Bytes of the kernel as the builder sees it.')),
           why: BuilderRefusal,
         },

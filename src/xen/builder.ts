@@ -26,6 +26,8 @@ export const BUILDER_REFUSALS = {
   'not-32bit': 'ELF image is not 32bit',
   'multiboot-flags': 'xen_bin_image_table flags required 0x00010000',
   'unknown-compression': 'xc_dom_probe_bzimage_kernel: unknown compression format',
+  'payload-size': 'xc_dom_probe_bzimage_kernel: unable to decompress kernel',
+  'payload-damaged': 'xc_dom_probe_bzimage_kernel: unable to decompress kernel',
 } as const;
 /** What callers match on. */
 export type BuilderRefusalCode = keyof typeof BUILDER_REFUSALS;
@@ -55,11 +57,15 @@ export interface HvmVerdict {
   readonly why: BuilderRefusal | null;
 }
 
+/** What kernels are packed in. The builder itself knows gzip and the bzImage. */
+export const CONTAINERS = ['gzip', 'zstd', 'xz', 'lzma', 'bzip2', 'lz4', 'lzo', 'bzImage'] as const;
+export type Container = (typeof CONTAINERS)[number];
+
 /** What the builder makes of the file that a kernel comes in. */
 export interface TakeVerdict {
   readonly ok: boolean;
   /** What the kernel is packed in; null for a plain file. */
-  readonly container: 'gzip' | null;
+  readonly container: Container | null;
   /** Bytes of the kernel as the builder sees it; null when the file is refused. */
   readonly kernelSize: number | null;
   readonly why: BuilderRefusal | null;

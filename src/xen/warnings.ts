@@ -48,8 +48,8 @@ export const WARNING_KINDS = {
   'symbols-not-requested':
     'The kernel describes itself to Xen, but does not ask for its symbols (BSD_SYMTAB): Xen itself would not load them.',
   'xen-reads-differently':
-    'The image came in a gzip file of which Xen reads something else: more than one member, a size word that lies, or 16 ' +
-    'zero bytes after the image that matter. The answer is about the whole image.',
+    'The image came in a file of which Xen reads something else: a compression that Xen does not undo, more than one member, ' +
+    'a size word that lies, or 16 zero bytes after the image that matter. The answer is about the whole image.',
   'symbol-name-outside': 'The st_name of a symbol points past the end of the string table; guests do not check that.',
 } as const;
 

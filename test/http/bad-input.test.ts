@@ -79,9 +79,9 @@ describe('a body that is no usable image', () => {
     [
       'a bzImage',
       Buffer.concat([new Uint8Array(0x202), bytes('HdrS'), new Uint8Array(600)]),
-      422,
-      'not-elf',
-      ['vmlinux'],
+      415,
+      'compression-unsupported',
+      ['bzImage', 'protocol 0.00', 'vmlinux'],
     ],
     ['the start of an ELF image', image.subarray(0, 51), 422, 'not-elf', ['51 bytes', 'cut short']],
     ['a stripped kernel', stripped, 422, 'no-symbol-table', ['symbol']],
@@ -90,11 +90,11 @@ describe('a body that is no usable image', () => {
     [
       'a kernel packed with xz',
       Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 0, 4]),
-      415,
-      'compression-unsupported',
-      ['xz', 'uncompressed'],
+      400,
+      'compressed-data-corrupt',
+      ['xz', 'cut short'],
     ],
-    ['a kernel packed with bzip2', bytes('BZh91AY&SY'), 415, 'compression-unsupported', ['bzip2', 'uncompressed']],
+    ['a kernel packed with bzip2', bytes('BZh91AY&SY'), 400, 'compressed-data-corrupt', ['bzip2', 'cut short']],
     ['gzip cut short', gzipSync(image).subarray(0, 200), 400, 'compressed-data-corrupt', ['gzip', 'cut short']],
     [
       'gzip damaged',

@@ -25,6 +25,7 @@ const facts = (machine: string | null, size = 1): ImageFacts => ({
   size,
   identity: machine === null ? null : { class: 'ELF64', byteOrder: 'little-endian', type: 'EXEC', machine, entry: 0n },
   buildId: null,
+  container: null,
 });
 
 test('requests are counted by route, method and status, and timed by route', async () => {

@@ -119,7 +119,7 @@ describe('problemDocument', () => {
   const identity = { class: 'ELF32', byteOrder: 'big-endian', type: 'EXEC', machine: 'MIPS', entry: 0n } as const;
 
   test('tells of the image what is known', () => {
-    const subject = { broken: reason, image: { size: 9, identity, buildId: 'secret' } };
+    const subject = { broken: reason, image: { size: 9, identity, buildId: 'secret', container: null } };
     expect(problemDocument(new Problem('no-symbol-table', 'None.', { subject }), 'req-1')).toEqual({
       type: '/problems/no-symbol-table',
       title: BROKEN_KINDS['no-symbol-table'].title,
@@ -134,7 +134,7 @@ describe('problemDocument', () => {
   });
 
   test('tells the size of an image without a header', () => {
-    const subject = { broken: reason, image: { size: 9, identity: null, buildId: null } };
+    const subject = { broken: reason, image: { size: 9, identity: null, buildId: null, container: null } };
     expect(problemDocument(new Problem('not-elf', 'None.', { subject }), 'req-1').image).toEqual({ size: 9 });
   });
 });
