@@ -27,7 +27,7 @@ export interface TableFindings {
 
 /** Reads both tables once. Copies that were skipped are not looked at. */
 export async function readTableWarnings(
-  source: Pick<ImageSource, 'read'>,
+  source: Pick<ImageSource, 'read' | 'expect'>,
   image: ElfImage,
   plan: SymbolPlan,
 ): Promise<TableFindings> {
@@ -81,11 +81,12 @@ export async function readTableWarnings(
 
 /** The bytes of a range in blocks. After each of them others have their turn. */
 async function* readBlocks(
-  source: Pick<ImageSource, 'read'>,
+  source: Pick<ImageSource, 'read' | 'expect'>,
   offset: number,
   length: number,
   blockBytes: number,
 ): AsyncGenerator<Uint8Array, void> {
+  source.expect?.(offset, length);
   for (let done = 0; done < length; done += blockBytes) {
     if (done > 0) await nextTurn();
     yield await source.read(offset + done, Math.min(blockBytes, length - done));
