@@ -16,12 +16,13 @@ import { contentCodings, decodeBody } from './coding.ts';
 import { continueUpload } from './expectation.ts';
 import type { ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
+import type { References } from './reference.ts';
 import type { Scope } from './scope.ts';
 
 /** The form's file part. */
 const IMAGE_FIELD = 'image';
-/** A parameter is a few words. */
-const MAX_FIELD_BYTES = 1024;
+/** A parameter is a few words, or a URL. */
+const MAX_FIELD_BYTES = 8192;
 /** Room for every parameter of a route, one of them repeated. */
 const MAX_FIELDS = MAX_REPEATS + 32;
 /** What boundaries, part headers and fields of a form may take beside the image. */
@@ -34,7 +35,14 @@ export interface UploadOptions {
   readonly stallTimeoutMs: number;
   /** Whether a compressed file is unpacked, and one that is a form refused. */
   readonly unpack: boolean;
+  readonly references: References;
 }
+
+/** The image that a request names, instead of sending it. */
+export const urlOf = (parameters: ParameterCollector<Parameters>): string | null => {
+  const url = parameters.isGiven('imageUrl') ? parameters.values['imageUrl'] : null;
+  return typeof url === 'string' ? url : null;
+};
 
 /** An image that has arrived whole. */
 export interface Upload {
@@ -90,6 +98,7 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
  *
  * @param scope owns whatever the upload occupies: a slot, memory, a file, decompressors. When it is closed before the image
  *   has arrived, everything is given back all the same, and the promise is of no interest any more
+ * @returns null when the request names its image (`imageUrl`) instead
  * @throws Problem or ImageError for everything that is wrong; the rest of the body is then read and dropped
  */
 export async function receiveImage(
@@ -98,13 +107,16 @@ export async function receiveImage(
   parameters: ParameterCollector<Parameters>,
   options: UploadOptions,
   scope: Scope,
-): Promise<Upload> {
+): Promise<Upload | null> {
   const { codings, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
   const { admission, store, unpack, stallTimeoutMs } = options;
+  if (urlOf(parameters) !== null && !request.isMultipart()) refuseBody(request.raw);
   const slot = admission.enter();
   scope.own(() => slot.leave());
   await slot.entered;
   if (scope.closed) throw clientGone();
+  if (!request.isMultipart() && urlOf(parameters) !== null) return null;
+  if (request.method === 'GET') throw new Problem('no-image', 'GET takes an image by reference: give it as imageUrl.');
   const sink = new UnpackingSink(new StoredSink(store, bodyBytes), unpack, store.memory);
   scope.own(() => sink.discard());
 
@@ -114,10 +126,13 @@ export async function receiveImage(
   const watch = watchBody(request.raw, body, stallTimeoutMs, maxBodyBytes, store.maxImageBytes);
   scope.own(() => watch.stop());
   try {
-    const receive = request.isMultipart()
+    const receive: Promise<boolean> = request.isMultipart()
       ? receiveForm(request, body, sink, parameters)
       : receiveBody(request.raw, body, sink);
-    await Promise.race([receive, watch.failed]);
+    if (!(await Promise.race([receive, watch.failed]))) {
+      await sink.discard();
+      return null;
+    }
     const source = await sink.finish();
     scope.own(() => source.close());
     if (scope.closed) throw clientGone();
@@ -182,7 +197,7 @@ function watchBody(
   };
 }
 
-async function receiveBody(request: IncomingMessage, body: Readable, sink: UnpackingSink): Promise<void> {
+async function receiveBody(request: IncomingMessage, body: Readable, sink: UnpackingSink): Promise<true> {
   let empty = true;
   const take = (chunk: Uint8Array): void | Promise<void> => {
     empty = false;
@@ -195,6 +210,7 @@ async function receiveBody(request: IncomingMessage, body: Readable, sink: Unpac
       'The body is empty. Send the image as the body (curl -X POST -T vmlinux) or as a form (curl -F image=@vmlinux).',
     );
   }
+  return true;
 }
 
 async function receiveForm(
@@ -202,7 +218,7 @@ async function receiveForm(
   body: Readable,
   sink: UnpackingSink,
   parameters: ParameterCollector<Parameters>,
-): Promise<void> {
+): Promise<boolean> {
   const parts = formParts(request, body);
   let received = false;
   for (;;) {
@@ -214,6 +230,7 @@ async function receiveForm(
     }
     checkFile(part, received, parameters);
     received = true;
+    if (urlOf(parameters) !== null) throw twoImages();
     await consume(
       part.file,
       (chunk) => sink.append(chunk),
@@ -221,9 +238,22 @@ async function receiveForm(
       true,
     );
   }
+  if (urlOf(parameters) !== null) {
+    if (received) throw twoImages();
+    return false;
+  }
   if (!received) {
     throw new Problem('no-image', `The form has no file part named ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`);
   }
+  return true;
+}
+
+const twoImages = (): Problem =>
+  new Problem('parameter-conflict', 'The image is sent, and imageUrl names one as well. Leave out one of the two.');
+
+/** @throws Problem parameter-conflict when there is a body where an image is named already */
+function refuseBody({ headers }: IncomingMessage): void {
+  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0) throw twoImages();
 }
 
 async function nextPart(
@@ -253,7 +283,7 @@ function formParts(request: FastifyRequest, body: Readable): AsyncIterableIterat
 }
 
 /** @throws Problem multipart-in-body */
-async function refuseForms(source: ImageSource): Promise<void> {
+export async function refuseForms(source: ImageSource): Promise<void> {
   if (!looksLikeMultipart(await source.read(0, Math.min(source.size, MULTIPART_START_BYTES)))) return;
   throw new Problem(
     'multipart-in-body',

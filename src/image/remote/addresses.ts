@@ -10,7 +10,13 @@ type Subnet = readonly [network: string, bits: number];
 
 const V4: Readonly<Record<Exclude<Reach, 'public'>, readonly Subnet[]>> = {
   // RFC 1918, RFC 6598 (CGNAT), RFC 2544.
-  private: [['10.0.0.0', 8], ['172.16.0.0', 12], ['192.168.0.0', 16], ['100.64.0.0', 10], ['198.18.0.0', 15]],
+  private: [
+    ['10.0.0.0', 8],
+    ['172.16.0.0', 12],
+    ['192.168.0.0', 16],
+    ['100.64.0.0', 10],
+    ['198.18.0.0', 15],
+  ],
   loopback: [['127.0.0.0', 8]],
   forbidden: [
     ['0.0.0.0', 8],
@@ -33,7 +39,13 @@ const V6: Readonly<Record<Reach, readonly Subnet[]>> = {
   private: [['fc00::', 7]],
   loopback: [['::1', 128]],
   // Metadata services of AWS and Google, documentation, benchmarks. What is in no list is forbidden as well.
-  forbidden: [['fd00:ec2::', 32], ['fd20:ce::', 32], ['2001:db8::', 32], ['3fff::', 20], ['2001:2::', 48]],
+  forbidden: [
+    ['fd00:ec2::', 32],
+    ['fd20:ce::', 32],
+    ['2001:db8::', 32],
+    ['3fff::', 20],
+    ['2001:2::', 48],
+  ],
 };
 
 function blockList(subnets: readonly Subnet[], family: 'ipv4' | 'ipv6'): BlockList {

@@ -20,7 +20,8 @@ export class SourcePrefix {
     // With a slash at its end it covers what is in it, and not itself.
     this.#segments = segments.at(-1) === '' ? segments.slice(0, -1) : segments;
     if (!this.#segments.every((segment) => segment !== '')) throw new Error('its path has an empty segment');
-    if (url.protocol === 'file:' && this.#segments.length === 0) throw new Error('the root directory cannot be a source');
+    if (url.protocol === 'file:' && this.#segments.length === 0)
+      throw new Error('the root directory cannot be a source');
     this.protocol = url.protocol;
     this.host = url.host;
     this.pathname = url.pathname;
@@ -38,7 +39,10 @@ export class SourcePrefix {
 }
 
 /** The most specific of the prefixes that cover a URL; undefined when none does. */
-export function findPrefix<T extends { readonly prefix: SourcePrefix }>(entries: readonly T[], url: URL): T | undefined {
+export function findPrefix<T extends { readonly prefix: SourcePrefix }>(
+  entries: readonly T[],
+  url: URL,
+): T | undefined {
   let found: T | undefined;
   for (const entry of entries) {
     if (entry.prefix.covers(url) && (found === undefined || entry.prefix.length > found.prefix.length)) found = entry;

@@ -46,7 +46,9 @@ export class AllowedSources implements SourceAuthority {
     for (const address of addresses) {
       const reach = reachOf(address);
       if (reach === 'forbidden') {
-        throw notAllowed(`${host} leads to a link-local, metadata or reserved address, to which the service never connects.`);
+        throw notAllowed(
+          `${host} leads to a link-local, metadata or reserved address, to which the service never connects.`,
+        );
       }
       if (reach === 'loopback' && !isLoopbackHost(host)) {
         throw notAllowed(`${host} leads to the machine of the service itself. Only a source listed as localhost may.`);

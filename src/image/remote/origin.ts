@@ -3,9 +3,10 @@ import { lookup as lookupAddresses } from 'node:dns/promises';
 import http, { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
-import { ImageError, type SourceErrorCode } from '../errors.ts';
+import { ImageError } from '../errors.ts';
 import { notAllowed, type SourceAuthority } from './authority.ts';
 import type { HeaderFields } from './credentials.ts';
+import { type RequestResult, resultOf } from './results.ts';
 import { parseSourceUrl } from './source-url.ts';
 
 const MAX_REDIRECTS = 4;
@@ -34,14 +35,12 @@ export type Resolve = (host: string) => Promise<readonly ResolvedAddress[]>;
 /** The system's resolver: /etc/hosts, search domains and DNS. */
 export const resolveHost: Resolve = (host) => lookupAddresses(host, { all: true });
 
-/** How a request to an origin ended. `aborted`: nobody needed the rest. */
-export type RequestResult = 'ok' | 'redirect' | 'aborted' | SourceErrorCode;
-export type SourceScheme = 'http' | 'https' | 'file';
-
 /** Is told of every request to an origin: for metrics, logs and traces. */
 export interface OriginObserver {
   /** @returns what is to be called once, when the request is over */
-  begin(url: URL): (end: { readonly result: RequestResult; readonly status: number | null; readonly bytes: number }) => void;
+  begin(
+    url: URL,
+  ): (end: { readonly result: RequestResult; readonly status: number | null; readonly bytes: number }) => void;
 }
 
 export interface OriginOptions {
@@ -50,6 +49,8 @@ export interface OriginOptions {
   readonly observer?: OriginObserver;
   /** Default: the system's. */
   readonly resolve?: Resolve;
+  /** Ends everything that is under way. */
+  readonly signal?: AbortSignal;
   /** Sent as User-Agent. */
   readonly userAgent?: string;
 }
@@ -102,7 +103,7 @@ export class OriginAnswer {
       result = 'ok';
     } catch (error) {
       const failure = explainFailure(error);
-      result = failure.code as SourceErrorCode;
+      result = resultOf(failure.code);
       throw failure;
     } finally {
       if (result !== 'ok') this.#response.destroy();
@@ -130,6 +131,8 @@ export class Origin {
   constructor(options: OriginOptions) {
     this.#options = options;
     this.#leftMs = options.limits.sourceTimeoutMs;
+    options.signal?.addEventListener('abort', () => this.close(), { once: true });
+    if (options.signal?.aborted === true) this.#closing.abort();
     // Without proxyEnv: a proxy would connect to what it resolves itself.
     const kept = { keepAlive: true, maxSockets: MAX_SOCKETS };
     this.#agents = { 'http:': new http.Agent(kept), 'https:': new https.Agent(kept) };
@@ -200,7 +203,7 @@ export class Origin {
       return new OriginAnswer(url, response, wait, finish);
     } catch (error) {
       const failure = explainFailure(error);
-      finish(this.#closing.signal.aborted ? 'aborted' : (failure.code as SourceErrorCode), 0);
+      finish(this.#closing.signal.aborted ? 'aborted' : resultOf(failure.code), 0);
       throw failure;
     }
   }

@@ -5,8 +5,9 @@ import { UnpackingSink } from '../decompress.ts';
 import { ImageError } from '../errors.ts';
 import type { GatheredImage } from '../gather.ts';
 import { type ImageStore, imageTooLarge, StoredSink } from '../store.ts';
-import { Origin, type OriginAnswer, type OriginOptions, type RequestResult } from './origin.ts';
-import { assertPlain, otherRange, PAGE_BYTES, readContentRange, RemoteSource, requestRange } from './remote-source.ts';
+import { Origin, type OriginAnswer, type OriginOptions } from './origin.ts';
+import { assertPlain, otherRange, PAGE_BYTES, RemoteSource, readContentRange, requestRange } from './remote-source.ts';
+import { type RequestResult, resultOf } from './results.ts';
 import { SharedFile } from './shared-file.ts';
 import { parseSourceUrl } from './source-url.ts';
 import { type Validator, validatorOf, versionOf } from './validator.ts';
@@ -64,7 +65,7 @@ async function openFile(url: URL, options: ReferenceOptions): Promise<Reference>
         try {
           return await takeFile(file, options);
         } catch (error) {
-          if (error instanceof ImageError) finish(resultOf(error));
+          if (error instanceof ImageError) finish(resultOf(error.code));
           throw error;
         }
       },
@@ -74,7 +75,7 @@ async function openFile(url: URL, options: ReferenceOptions): Promise<Reference>
       },
     };
   } catch (error) {
-    finish(error instanceof ImageError ? resultOf(error) : 'source-unavailable');
+    finish(error instanceof ImageError ? resultOf(error.code) : 'source-unavailable');
     throw error;
   }
 }
@@ -95,7 +96,7 @@ async function openUrl(url: URL, options: ReferenceOptions): Promise<Reference> 
     try {
       return isWhole(answer) ? openWhole(origin, answer, options) : await openRanges(origin, answer, options);
     } catch (error) {
-      answer.discard(error instanceof ImageError ? resultOf(error) : 'aborted');
+      answer.discard(error instanceof ImageError ? resultOf(error.code) : 'aborted');
       throw error;
     }
   } catch (error) {
@@ -176,8 +177,6 @@ async function openRanges(origin: Origin, answer: OriginAnswer, options: Referen
   }
 }
 
-const resultOf = ({ code }: ImageError): RequestResult => (code.startsWith('source-') ? (code as RequestResult) : 'aborted');
-
 /** Receives an image as an upload is received. @throws ImageError */
 async function gather(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
@@ -200,4 +199,3 @@ async function gather(
     throw error;
   }
 }
-

@@ -3,6 +3,7 @@ import { assertInside, type ImageSource } from '../../inspect/image-source.ts';
 import type { Budget } from '../budget.ts';
 import { ImageError } from '../errors.ts';
 import type { Origin, OriginAnswer } from './origin.ts';
+import { resultOf } from './results.ts';
 import { assertSame, changed, isStrong, type Validator, validatorOf } from './validator.ts';
 
 /** What is read at least, from a multiple of it on: headers, notes and the like lie close to each other. */
@@ -166,7 +167,10 @@ export class RemoteSource implements ImageSource {
     const expected = this.#expected.find((range) => range.start <= at && at < range.end);
     if (expected !== undefined) {
       const reach = room >= PAGE_BYTES ? Math.min(MAX_AHEAD_BYTES, room) : MAX_PASSING_BYTES;
-      return { start: at, end: Math.min(limit, Math.max(Math.min(end, expected.end), Math.min(expected.end, at + reach))) };
+      return {
+        start: at,
+        end: Math.min(limit, Math.max(Math.min(end, expected.end), Math.min(expected.end, at + reach))),
+      };
     }
     const follows = at === this.#guess.end;
     const ahead = follows ? Math.min(this.#guess.bytes * 2, MAX_GUESSED_BYTES) : PAGE_BYTES;
@@ -245,7 +249,7 @@ export async function* requestRange(
     assertSame(validator, validatorOf(answer.headers, range.size));
     if (range.start !== start || range.end !== end) throw otherRange(`${start}-${end - 1}`);
   } catch (error) {
-    if (error instanceof ImageError) answer.discard(error.code as 'source-unusable');
+    if (error instanceof ImageError) answer.discard(resultOf(error.code));
     throw error;
   }
   yield* answer.chunks(end - start);
@@ -259,7 +263,11 @@ const CONTENT_RANGE = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/;
  *
  * @throws ImageError source-refused, source-unavailable or source-unusable for anything else
  */
-export function readContentRange(answer: OriginAnswer): { readonly start: number; readonly end: number; readonly size: number } {
+export function readContentRange(answer: OriginAnswer): {
+  readonly start: number;
+  readonly end: number;
+  readonly size: number;
+} {
   assertPlain(answer);
   const { status, headers } = answer;
   if (status !== 206) throw unusable(`The origin answered a request for a range with ${status}.`);
@@ -274,7 +282,8 @@ export function readContentRange(answer: OriginAnswer): { readonly start: number
   if (total === '*') throw unusable('The origin does not say how large the image is (Content-Range: bytes …/*).');
   const range = { start: Number(first), end: Number(last) + 1, size: Number(total) };
   const length = headers['content-length'];
-  if (range.end > range.size || range.end <= range.start) throw unusable('The origin answered with a range that is none.');
+  if (range.end > range.size || range.end <= range.start)
+    throw unusable('The origin answered with a range that is none.');
   if (length !== undefined && Number(length) !== range.end - range.start) {
     throw unusable('The origin announces another length than that of the range.');
   }

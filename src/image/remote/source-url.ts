@@ -29,7 +29,8 @@ export function parseSourceUrl(text: string): URL {
   if (authority.includes('@')) {
     throw invalid('It has user information (user:password@). The operator of the service configures credentials.');
   }
-  if (text.includes('#')) throw invalid('It has a fragment (#), which is never sent to an origin. Leave it out, or write %23.');
+  if (text.includes('#'))
+    throw invalid('It has a fragment (#), which is never sent to an origin. Leave it out, or write %23.');
   const url = URL.parse(text);
   if (url === null) throw invalid('It cannot be parsed. Look at the host and the port.');
   if (url.protocol === 'file:') {
@@ -39,7 +40,8 @@ export function parseSourceUrl(text: string): URL {
   return url;
 }
 
-const invalid = (what: string): ImageError => new ImageError('source-invalid', `The URL of the image cannot be used. ${what}`);
+const invalid = (what: string): ImageError =>
+  new ImageError('source-invalid', `The URL of the image cannot be used. ${what}`);
 
 /** Where a URL leads, for logs and messages: never its query, which may hold a secret. */
 export interface SourcePlace {
