@@ -33,6 +33,8 @@ const large = kernel({ symbols: 20_000, text: { data: new Uint8Array(2_000_000) 
 let origin: TestOrigin;
 let other: TestOrigin;
 let service: Service;
+/** Without the flat images of gigabytes that some vectors ask for. */
+let vectorService: Service;
 const directory = new TemporaryDirectory();
 const shared = directory.file('shared');
 
@@ -49,6 +51,7 @@ beforeAll(async () => {
     BSDSYMS_MAX_IMAGE_BYTES: '8388608',
     BSDSYMS_SOURCE_MAX_REQUESTS: '24',
   });
+  vectorService = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/`, BSDSYMS_MAX_FLAT_BYTES: '1048576' });
 });
 afterEach(async () => {
   expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
@@ -58,6 +61,7 @@ afterEach(async () => {
 });
 afterAll(async () => {
   await service.close();
+  await vectorService.close();
   origin.close();
   other.close();
   directory.remove();
@@ -79,13 +83,14 @@ describe('the answers are those of the upload', () => {
     expect(await compareWithUpload(service, origin, name, bytes)).toEqual([]);
   });
 
-  test('every tenth vector of the reference, and of the historical loaders', async () => {
+  test('one in twenty-five vectors of the reference, and of the historical loaders', async () => {
     const differences: string[] = [];
-    for (const { name, image: text, loadAddress } of readBsdsymsVectors().filter((_, index) => index % 10 === 0)) {
+    const service = vectorService;
+    for (const { name, image: text, loadAddress } of readBsdsymsVectors().filter((_, index) => index % 25 === 0)) {
       const parameters = loadAddress === null ? {} : { loadAddress: `0x${loadAddress.replace(/^0x/, '')}` };
       differences.push(...(await compareWithUpload(service, origin, name, Buffer.from(text, 'base64'), parameters)));
     }
-    for (const { name, image: text, loader } of readHistoricalVectors().filter((_, index) => index % 20 === 0)) {
+    for (const { name, image: text, loader } of readHistoricalVectors().filter((_, index) => index % 25 === 0)) {
       differences.push(...(await compareWithUpload(service, origin, name, Buffer.from(text, 'base64'), { loader })));
     }
     expect(differences).toEqual([]);
@@ -415,14 +420,14 @@ describe('what is told of it', () => {
   test('requests and bytes are counted by result, from 0 on', async () => {
     const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/` });
     try {
-      const before = (await scrape(own)).counts('bsdsyms_source_requests_total');
-      expect(Object.keys(before)).toHaveLength(9);
-      expect(Object.values(before).every((count) => count === 0)).toBe(true);
+      const before = (await scrape(own)).samples('bsdsyms_source_requests_total');
+      expect(before).toHaveLength(9);
+      expect(before.every(({ value }) => value === 0)).toBe(true);
       await send(own, named('/layout', origin.serve('/k', image)));
       await send(own, named('/layout', `${origin.url}/none`));
       const after = await scrape(own);
-      expect(after.counts('bsdsyms_source_requests_total')).toMatchObject({ ok: 1, 'source-refused': 1 });
-      expect(after.counts('bsdsyms_source_bytes_total')).toMatchObject({ ok: image.length, 'source-refused': 0 });
+      expect(after.counts('bsdsyms_source_requests_total')).toEqual({ ok: 1, 'source-refused': 1 });
+      expect(after.counts('bsdsyms_source_bytes_total')).toEqual({ ok: image.length });
       expect(after.counts('bsdsyms_uploads_refused_total')).toEqual({ 'source-refused': 1 });
     } finally {
       await own.close();

@@ -26,6 +26,8 @@ export function parseSourceUrl(text: string): URL {
   }
   if (STRAY_PERCENT.test(text)) throw invalid('It has a % that is not followed by two hexadecimal digits.');
   const [authority = ''] = text.replace(SCHEME, '').split(/[/?#]/, 1);
+  // Parsers skip slashes until they find a host.
+  if (authority === '' && !/^file:/i.test(text)) throw invalid('It has no host.');
   if (authority.includes('@')) {
     throw invalid('It has user information (user:password@). The operator of the service configures credentials.');
   }
