@@ -8,11 +8,12 @@
 export { type ElfImage, type ImageIdentity, type InitFailure, init as initImage } from './elf/headers.ts';
 export type { Finding, Headers, Recorded, RecordedCode, Stage } from './elf/view.ts';
 export type { Compression } from './image/decompress.ts';
-export { ImageError, type ImageErrorCode } from './image/errors.ts';
+export { ImageError, type ImageErrorCode, type SourceErrorCode } from './image/errors.ts';
 export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
 export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { MemorySource } from './image/memory.ts';
-export { openImageFile, openImageStream } from './image/open.ts';
+export { openImageFile, openImageStream, openImageUrl, type UrlLimits } from './image/open.ts';
+export type { SourceLimits } from './image/remote/origin.ts';
 export type { ImageSource } from './inspect/image-source.ts';
 export {
   type FlatRequest,

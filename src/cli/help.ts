@@ -14,7 +14,8 @@ const STATUSES = `Exit status:
 export const describeCommand = (): string => `Usage: bsdsyms SUBCOMMAND [OPTION]... FILE
 
 The symbol table that Xen places behind a BSD kernel, from the ELF image in FILE. FILE is - for
-standard input; an image that is compressed with gzip or zstd is unpacked first.
+standard input, or a URL (http, https, file), of which only what is needed is read; an image that
+is compressed with gzip or zstd is unpacked first.
 
 ${listSubcommands()}
   serve   Runs the HTTP service; environment variables are its settings.

@@ -6,7 +6,8 @@ import { ConfigError, readSettings } from '../config.ts';
 import { ImageError } from '../image/errors.ts';
 import { FileError } from '../image/file.ts';
 import type { GatheredImage } from '../image/gather.ts';
-import { openImageFile, openImageStream } from '../image/open.ts';
+import { openImageFile, openImageStream, openImageUrl } from '../image/open.ts';
+import { isSourceUrl } from '../image/remote/is-source-url.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
 import { findSubcommand, type ImageInvocation, parseCommandLine, UsageError } from './arguments.ts';
@@ -130,6 +131,7 @@ async function openInput(
   limits: Limits,
   unpack: boolean,
 ): Promise<GatheredImage> {
+  if (isSourceUrl(file)) return openImageUrl(file, limits, unpack);
   if (file !== STANDARD_INPUT) return openImageFile(file, limits, unpack);
   const { stdin } = surroundings;
   if (stdin.isTTY === true) throw new UsageError('no-image: Standard input is a terminal, where no image comes from.');
@@ -153,8 +155,9 @@ class InputError extends Error {
   }
 }
 
-/** Of the other errors on an image's way in it is the place to keep it that is at fault. */
-const isFaultOfImage = ({ code }: ImageError): boolean => IMAGE_PROBLEM_KINDS[code].status < 500;
+/** Of the other errors on an image's way in the fault lies with the place to keep it, or with its origin. */
+const isFaultOfImage = ({ code }: ImageError): boolean =>
+  IMAGE_PROBLEM_KINDS[code].status < 500 && (!code.startsWith('source-') || code === 'source-scattered');
 
 const isSystemError = (error: unknown): error is NodeJS.ErrnoException & { readonly errno: number } =>
   error instanceof Error && 'errno' in error && typeof error.errno === 'number';

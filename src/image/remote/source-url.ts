@@ -1,5 +1,6 @@
 /** URLs that name an image: which are taken at all, and how they are compared and shown. */
 import { ImageError } from '../errors.ts';
+import { SOURCE_SCHEME } from './is-source-url.ts';
 
 /** Longer than any presigned URL, and short enough for a request line. */
 export const MAX_SOURCE_URL_CHARS = 8192;
@@ -7,11 +8,7 @@ export const MAX_SOURCE_URL_CHARS = 8192;
 /** The characters of RFC 3986. Parsers repair or drop any other one, each in its own way. */
 const URI_CHARACTERS = /^[\w\-.~:/?#[\]@!$&'()*+,;=%]*$/;
 const STRAY_PERCENT = /%(?![0-9a-f]{2})/i;
-const SCHEME = /^(?:https?|file):\/\//i;
 const MAX_SHOWN_CHARS = 200;
-
-/** As an argument of the command, this is a URL and no file name. */
-export const isSourceUrl = (text: string): boolean => SCHEME.test(text);
 
 /**
  * Parses a URL that names an image.
@@ -20,12 +17,12 @@ export const isSourceUrl = (text: string): boolean => SCHEME.test(text);
  */
 export function parseSourceUrl(text: string): URL {
   if (text.length > MAX_SOURCE_URL_CHARS) throw invalid(`It is longer than ${MAX_SOURCE_URL_CHARS} characters.`);
-  if (!SCHEME.test(text)) throw invalid('It must begin with https://, http:// or file://.');
+  if (!SOURCE_SCHEME.test(text)) throw invalid('It must begin with https://, http:// or file://.');
   if (!URI_CHARACTERS.test(text)) {
     throw invalid('It has characters that no URL has (RFC 3986). Write them percent-encoded, and host names in ASCII.');
   }
   if (STRAY_PERCENT.test(text)) throw invalid('It has a % that is not followed by two hexadecimal digits.');
-  const [authority = ''] = text.replace(SCHEME, '').split(/[/?#]/, 1);
+  const [authority = ''] = text.replace(SOURCE_SCHEME, '').split(/[/?#]/, 1);
   // Parsers skip slashes until they find a host.
   if (authority === '' && !/^file:/i.test(text)) throw invalid('It has no host.');
   if (authority.includes('@')) {

@@ -4,7 +4,8 @@ import { reachOf } from '../../../src/image/remote/addresses.ts';
 import { parsePrefixes, SourcePrefix } from '../../../src/image/remote/allow-list.ts';
 import { AllowedSources } from '../../../src/image/remote/authority.ts';
 import { Credentials } from '../../../src/image/remote/credentials.ts';
-import { isPlainSegment, isSourceUrl, parseSourceUrl, placeOf } from '../../../src/image/remote/source-url.ts';
+import { isSourceUrl } from '../../../src/image/remote/is-source-url.ts';
+import { isPlainSegment, parseSourceUrl, placeOf } from '../../../src/image/remote/source-url.ts';
 
 const codeOf = (work: () => unknown): unknown => {
   try {
