@@ -110,13 +110,19 @@ export async function receiveImage(
 ): Promise<Upload | null> {
   const { codings, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
   const { admission, store, unpack, stallTimeoutMs } = options;
-  if (urlOf(parameters) !== null && !request.isMultipart()) refuseBody(request.raw);
+  const isForm = request.isMultipart() && request.method !== 'GET';
+  if (!isForm && urlOf(parameters) !== null) refuseBody(request.raw);
+  else if (request.method === 'GET') {
+    throw new Problem(
+      'no-image',
+      'GET takes an image by reference: name it with imageUrl. To send an image, use POST.',
+    );
+  }
   const slot = admission.enter();
   scope.own(() => slot.leave());
   await slot.entered;
   if (scope.closed) throw clientGone();
-  if (!request.isMultipart() && urlOf(parameters) !== null) return null;
-  if (request.method === 'GET') throw new Problem('no-image', 'GET takes an image by reference: give it as imageUrl.');
+  if (!isForm && urlOf(parameters) !== null) return null;
   const sink = new UnpackingSink(new StoredSink(store, bodyBytes), unpack, store.memory);
   scope.own(() => sink.discard());
 
@@ -126,7 +132,7 @@ export async function receiveImage(
   const watch = watchBody(request.raw, body, stallTimeoutMs, maxBodyBytes, store.maxImageBytes);
   scope.own(() => watch.stop());
   try {
-    const receive: Promise<boolean> = request.isMultipart()
+    const receive: Promise<boolean> = isForm
       ? receiveForm(request, body, sink, parameters)
       : receiveBody(request.raw, body, sink);
     if (!(await Promise.race([receive, watch.failed]))) {
