@@ -256,7 +256,12 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
         description: `The same for an image that is named by imageUrl, which cannot be left out. ${route.description}`,
         response: {
           200: withEntityTag(route.ok),
-          304: { description: 'The answer is the one whose entity tag If-None-Match names.', headers: ENTITY_TAG },
+          304: {
+            // Without a body.
+            type: 'null',
+            description: 'The answer is the one whose entity tag If-None-Match names.',
+            headers: ENTITY_TAG,
+          },
           ...failuresOfGet,
         },
       },
