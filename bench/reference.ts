@@ -37,10 +37,11 @@ const directory = mkdtempSync(join(tmpdir(), 'bsdsyms-reference-'));
 const root = join(directory, 'root');
 let failed = false;
 
+const show = (value: number): string => String(Math.round(value * 100) / 100);
+
 function report(what: string, measured: number, unit: string, limit: number): void {
   const met = measured <= limit;
   failed ||= !met;
-  const show = (value: number): string => String(Math.round(value * 100) / 100);
   process.stdout.write(
     `| ${what} | ${show(measured)} ${unit} | at most ${show(limit)} ${unit} | ${met ? 'met' : 'MISSED'} |\n`,
   );

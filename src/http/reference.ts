@@ -165,11 +165,13 @@ export function entityTag(imageUrl: string, imageVersion: string | null, answer:
   return `W/"${createHash('sha256').update(text).digest('base64url').slice(0, 32)}"`;
 }
 
+/** An entity tag for the weak comparison (RFC 9110, section 8.8.3.2). */
+const opaque = (tag: string): string => tag.trim().replace(/^W\//, '');
+
 /** Whether If-None-Match names an entity tag (RFC 9110, section 13.1.2); `*` names none, as there may be no answer. */
 export function isFresh(request: FastifyRequest, tag: string | null): boolean {
   const given = request.headers['if-none-match'];
   if (tag === null || given === undefined) return false;
-  const opaque = (one: string): string => one.trim().replace(/^W\//, '');
   return given.split(',').some((one) => opaque(one) === opaque(tag));
 }
 

@@ -80,24 +80,24 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   const parameters: P = unpack ? { ...route.parameters, ...REFERENCE_PARAMETERS } : route.parameters;
   const querystring = parameterSchema(parameters);
 
-  function checkTogether(parameters: ParameterCollector<P>): void {
-    const detail = conflict((name) => parameters.isGiven(name));
+  function checkTogether(collected: ParameterCollector<P>): void {
+    const detail = conflict((name) => collected.isGiven(name));
     if (detail !== null) throw new Problem('parameter-conflict', detail);
   }
 
   async function receive(
     request: FastifyRequest,
     reply: FastifyReply,
-    parameters: ParameterCollector<P>,
+    collected: ParameterCollector<P>,
     mediaType: MediaType,
     scope: Scope,
   ): Promise<Upload | null> {
     if (lifecycle.draining) throw lifecycle.refusal();
-    parameters.addQuery(request.query as Record<string, unknown>);
-    checkTogether(parameters);
-    const received = await receiveImage(request, reply, parameters, { ...upload, unpack }, scope);
-    checkTogether(parameters);
-    return received ?? receiveReference(request, reply, parameters, mediaType, scope);
+    collected.addQuery(request.query as Record<string, unknown>);
+    checkTogether(collected);
+    const received = await receiveImage(request, reply, collected, { ...upload, unpack }, scope);
+    checkTogether(collected);
+    return received ?? receiveReference(request, reply, collected, mediaType, scope);
   }
 
   /** Reads what is needed of an image that the request names. @returns null when the caller has the answer already */

@@ -156,8 +156,8 @@ function complaintsOf(method: string, path: string, answer: Answer): string[] {
   const where = `${method} ${path} ${answer.status} ${type}`;
   if (answer.status === 304) return type === '' && answer.text === '' ? [] : [`${where}: it has a body`];
   if (!(type in response.content)) return [`${where}: the type is not documented`];
-  const named = new Set(Object.keys(response.headers ?? {}).map((name) => name.toLowerCase()));
-  const unnamed = Object.keys(answer.headers).filter((name) => !named.has(name) && !GENERAL_HEADERS.has(name));
+  const documented = new Set(Object.keys(response.headers ?? {}).map((name) => name.toLowerCase()));
+  const unnamed = Object.keys(answer.headers).filter((name) => !documented.has(name) && !GENERAL_HEADERS.has(name));
   const pointer = ['paths', path, method.toLowerCase(), 'responses', String(answer.status), 'content', type, 'schema']
     .map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1')))
     .join('/');
@@ -284,13 +284,13 @@ function serveImages(): void {
 
 /** Asks for an image of the origin's. */
 const askFor = (
-  name: Environment,
+  environment: Environment,
   method: string,
   path: string,
-  image: string,
+  name: string,
   headers: Readonly<Record<string, string>> = {},
   query: Readonly<Record<string, string>> = {},
-): Promise<Answer> => send(service(name), named(path, `${origin.url}/${image}`, query), { method, headers });
+): Promise<Answer> => send(service(environment), named(path, `${origin.url}/${name}`, query), { method, headers });
 
 /** How a route that takes an image by reference comes to the answers that are due to its origin. */
 const REFERENCE_PRODUCERS: Readonly<Record<string, (method: string, path: string) => Promise<Answer[]>>> = {

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ResolvedAddress } from '../../src/image/remote/origin.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { json, NOTHING_OCCUPIED, type Service, send, settled, startService } from '../support/http.ts';
+import { json, mustSettle, NOTHING_OCCUPIED, type Service, send, startService } from '../support/http.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 
 const image = kernel({ symbols: 9 }).bytes;
@@ -53,7 +53,7 @@ beforeAll(async () => {
   );
 });
 afterEach(async () => {
-  expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
+  await mustSettle(service);
   origin.reset();
   forbidden.reset();
   answers.clear();
@@ -183,13 +183,14 @@ test('there are sixty of them at least', () => {
   expect(URLS.length).toBeGreaterThanOrEqual(60);
 });
 
-test.each(URLS)('%j is refused', async (template) => {
-  const serve = (one: TestOrigin): void => {
-    one.misbehaviour = (request, response) => {
-      one.sendFile(request, response, { bytes: image });
-      return true;
-    };
+const serve = (one: TestOrigin): void => {
+  one.misbehaviour = (request, response) => {
+    one.sendFile(request, response, { bytes: image });
+    return true;
   };
+};
+
+test.each(URLS)('%j is refused', async (template) => {
   serve(origin);
   serve(forbidden);
   const url = template
@@ -211,13 +212,13 @@ test('what the list is for is taken', async () => {
   expect((await send(service, named('/layout', url.replace('127.0.0.1', '0x7f.1')))).status).toBe(200);
 });
 
-describe('names', () => {
-  const ask = async (host: string, path = '/kernels/k'): Promise<unknown> => {
-    origin.serve(path, image);
-    const answer = await send(service, named('/layout', `http://${host}.example:${origin.port}${path}`));
-    return answer.status === 200 ? 200 : json(answer)['code'];
-  };
+const ask = async (host: string, path = '/kernels/k'): Promise<unknown> => {
+  origin.serve(path, image);
+  const answer = await send(service, named('/layout', `http://${host}.example:${origin.port}${path}`));
+  return answer.status === 200 ? 200 : json(answer)['code'];
+};
 
+describe('names', () => {
   test.each([
     ['one allowed and one link-local address', [v4('10.0.0.1'), v4('169.254.169.254')]],
     ['one public and one loopback address', [v4('1.1.1.1'), v4('127.0.0.1')]],

@@ -8,13 +8,12 @@ import {
   imagePart,
   json,
   multipart,
-  NOTHING_OCCUPIED,
+  mustSettle,
   post,
   postForm,
   problem,
   type Service,
   send,
-  settled,
   startService,
   verdict,
 } from '../support/http.ts';
@@ -54,7 +53,7 @@ beforeAll(async () => {
   vectorService = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/`, BSDSYMS_MAX_FLAT_BYTES: '1048576' });
 });
 afterEach(async () => {
-  expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
+  await mustSettle(service);
   origin.reset();
   other.reset();
   service.clearLogs();
@@ -85,13 +84,16 @@ describe('the answers are those of the upload', () => {
 
   test('one in twenty-five vectors of the reference, and of the historical loaders', async () => {
     const differences: string[] = [];
-    const service = vectorService;
     for (const { name, image: text, loadAddress } of readBsdsymsVectors().filter((_, index) => index % 25 === 0)) {
       const parameters = loadAddress === null ? {} : { loadAddress: `0x${loadAddress.replace(/^0x/, '')}` };
-      differences.push(...(await compareWithUpload(service, origin, name, Buffer.from(text, 'base64'), parameters)));
+      differences.push(
+        ...(await compareWithUpload(vectorService, origin, name, Buffer.from(text, 'base64'), parameters)),
+      );
     }
     for (const { name, image: text, loader } of readHistoricalVectors().filter((_, index) => index % 25 === 0)) {
-      differences.push(...(await compareWithUpload(service, origin, name, Buffer.from(text, 'base64'), { loader })));
+      differences.push(
+        ...(await compareWithUpload(vectorService, origin, name, Buffer.from(text, 'base64'), { loader })),
+      );
     }
     expect(differences).toEqual([]);
   });
@@ -307,15 +309,15 @@ describe('credentials', () => {
   });
 });
 
-describe('redirects', () => {
-  const redirect = (location: string, status = 302): void => {
-    origin.misbehaviour = (request, response) => {
-      if (request.url?.startsWith('/from') !== true) return false;
-      response.writeHead(status, { Location: location }).end('moved');
-      return true;
-    };
+const redirect = (location: string, status = 302): void => {
+  origin.misbehaviour = (request, response) => {
+    if (request.url?.startsWith('/from') !== true) return false;
+    response.writeHead(status, { Location: location }).end('moved');
+    return true;
   };
+};
 
+describe('redirects', () => {
   test.each([301, 302, 303, 307, 308])('%s is followed, and what follows is asked there', async (status) => {
     origin.serve('/to', large);
     redirect(`/to?${SECRET}`, status);
@@ -346,9 +348,9 @@ describe('redirects', () => {
   });
 });
 
-describe('files', () => {
-  const at = (name: string): string => `file://${shared}/${name}`;
+const at = (name: string): string => `file://${shared}/${name}`;
 
+describe('files', () => {
   test('outside of the directory, and what is no file', async () => {
     const outside = directory.write(image);
     symlinkSync(outside, join(shared, 'link-out'));

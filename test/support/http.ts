@@ -102,6 +102,13 @@ export async function settled(service: Service): Promise<Occupied> {
   return occupied(service);
 }
 
+/** Gives everything that requests occupied time to come back, and sees that the service still answers. @throws Error */
+export async function mustSettle(service: Service): Promise<void> {
+  const left = JSON.stringify(await settled(service));
+  if (left !== JSON.stringify(NOTHING_OCCUPIED)) throw new Error(`requests have left ${left} behind`);
+  if ((await send(service, '/healthz')).status !== 200) throw new Error('the service is not healthy');
+}
+
 /** Waits until an upload is under way, so that a test can break it off. */
 export async function uploading(service: Service): Promise<void> {
   if (!(await until(() => occupied(service).uploads > 0))) throw new Error('no upload has begun');

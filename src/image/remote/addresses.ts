@@ -80,16 +80,17 @@ export function reachOf(address: string): Reach {
 const worst = (reaches: readonly Reach[]): Reach =>
   REACHES[Math.max(...reaches.map((reach) => REACHES.indexOf(reach)))] ?? 'forbidden';
 
+const parseWords = (part: string): number[] =>
+  part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
+
 /** The eight words of an IPv6 address. */
 function expand(address: string): readonly number[] {
   const dotted = /(?:\d+\.){3}\d+$/.exec(address)?.[0];
   const [high = 0, low = 0] = dotted === undefined ? [] : toWords(dotted);
   const text = dotted === undefined ? address : address.replace(dotted, `${high.toString(16)}:${low.toString(16)}`);
   const [head = '', tail] = text.split('::');
-  const parse = (part: string): number[] =>
-    part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
-  if (tail === undefined) return parse(head);
-  const [before, after] = [parse(head), parse(tail)];
+  if (tail === undefined) return parseWords(head);
+  const [before, after] = [parseWords(head), parseWords(tail)];
   return [...before, ...Array<number>(8 - before.length - after.length).fill(0), ...after];
 }
 

@@ -60,7 +60,9 @@ export function parsePrefixes(texts: readonly string[]): readonly SourcePrefix[]
     try {
       return new SourcePrefix(text);
     } catch (error) {
-      throw new Error(`${JSON.stringify(text)}: ${error instanceof Error ? error.message : String(error)}`);
+      throw new Error(`${JSON.stringify(text)}: ${error instanceof Error ? error.message : String(error)}`, {
+        cause: error,
+      });
     }
   });
 }

@@ -69,7 +69,10 @@ export const segmentsOf = ({ pathname }: URL): readonly string[] =>
 /** Escapes of escapes are undone so many times. */
 const MAX_DECODINGS = 4;
 /** Separators and control characters; bytes that are in no UTF-8, with which old decoders spell a slash. */
-const NEVER_IN_SEGMENT = /[/\\\u0000-\u001f\u007f\u00c0\u00c1\u00f5-\u00ff]/;
+function isNeverInSegment(character: string): boolean {
+  const byte = character.charCodeAt(0);
+  return byte < 0x20 || byte === 0x7f || '/\\\u00c0\u00c1'.includes(character) || byte >= 0xf5;
+}
 /** Parent and own directory, also with the path parameters that some servers cut off first. */
 const DOTS = /^\.{1,2}(?:;|$)/;
 
@@ -83,7 +86,7 @@ export function isPlainSegment(segment: string): boolean {
     const decoded = text.replaceAll(/%[0-9a-f]{2}/gi, (escape) =>
       String.fromCharCode(Number.parseInt(escape.slice(1), 16)),
     );
-    if (NEVER_IN_SEGMENT.test(decoded) || DOTS.test(decoded)) return false;
+    if (Array.from(decoded).some(isNeverInSegment) || DOTS.test(decoded)) return false;
     if (decoded === text) return true;
     text = decoded;
   }

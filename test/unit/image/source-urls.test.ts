@@ -74,8 +74,9 @@ describe('parseSourceUrl', () => {
   });
 });
 
+const covers = (prefix: string, url: string): boolean => new SourcePrefix(prefix).covers(parseSourceUrl(url));
+
 describe('a prefix', () => {
-  const covers = (prefix: string, url: string): boolean => new SourcePrefix(prefix).covers(parseSourceUrl(url));
   const PREFIX = 'https://artifacts.example/kernels/';
 
   test.each([
@@ -134,7 +135,7 @@ describe('a prefix', () => {
     expect(() => parsePrefixes([prefix])).toThrow(prefix);
   });
   test('segments are plain when no server reads them as a path', () => {
-    expect(['a', '.a', '...', 'a;b', 'a%20b'].every(isPlainSegment)).toBe(true);
+    expect(['a', '.a', '...', 'a;b', 'a%20b', '%C3%84', '%E2%82%AC'].every(isPlainSegment)).toBe(true);
     expect(['.', '..', '.;a', '%2e', 'a%2fb', '%25%32%66'].some(isPlainSegment)).toBe(false);
   });
 });
