@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ResolvedAddress } from '../../src/image/remote/origin.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { json, mustSettle, NOTHING_OCCUPIED, type Service, send, startService } from '../support/http.ts';
+import { json, mustSettle, type Service, send, startService } from '../support/http.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 
 const image = kernel({ symbols: 9 }).bytes;

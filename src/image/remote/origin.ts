@@ -14,6 +14,7 @@ const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /** Ranges are read one after the other; a second connection is needed only when the first one is given up. */
 const MAX_SOCKETS = 2;
 
+/** What one image may ask of its origin. */
 export interface SourceLimits {
   /** For name resolution, connection and TLS. */
   readonly sourceConnectTimeoutMs: number;
