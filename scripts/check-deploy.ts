@@ -102,7 +102,9 @@ interface Manifest {
 }
 
 function readManifests(): Manifest[] {
-  const files = readdirSync(join(DEPLOY, 'kubernetes')).filter((file) => file !== 'kustomization.yaml');
+  const files = readdirSync(join(DEPLOY, 'kubernetes')).filter(
+    (file) => file.endsWith('.yaml') && file !== 'kustomization.yaml',
+  );
   return files.flatMap((file) =>
     parseAllDocuments(read(`deploy/kubernetes/${file}`)).map((document) => {
       for (const error of document.errors) failures.push(`${file}: ${error.message}`);

@@ -11,8 +11,9 @@ export type { Headers } from './elf/view.ts';
 export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
 export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { MemorySource } from './image/memory.ts';
-export { openImageFile, openImageStream } from './image/open.ts';
-export { ImageError, type ImageErrorCode } from './inspect/image-error.ts';
+export { openImageFile, openImageStream, openImageUrl, type UrlLimits } from './image/open.ts';
+export type { SourceLimits } from './image/remote/origin.ts';
+export { ImageError, type ImageErrorCode, type SourceErrorCode } from './inspect/image-error.ts';
 export type { Compression, ImageSource } from './inspect/image-source.ts';
 export {
   type FlatRequest,

@@ -43,6 +43,8 @@ export interface Parameter<T = unknown> {
   readonly fallback?: T;
   /** How often it may be given; without it, once. */
   readonly maxValues?: number;
+  /** Whether no message may repeat a value. */
+  readonly secret?: boolean;
 }
 
 /** By name. */
@@ -164,6 +166,28 @@ const onBroken = withDefault(
   'reject',
 );
 
+const MAX_URL_CHARS = 8192;
+
+/** Of every route that takes an image, besides its own. What is wrong inside a URL has its own codes. */
+export const REFERENCE_PARAMETERS = {
+  imageUrl: {
+    schema: {
+      minLength: 1,
+      maxLength: MAX_URL_CHARS,
+      description:
+        'The URL of the image, instead of the image itself: https, http or file, under one of the prefixes that the operator ' +
+        'lists (BSDSYMS_IMAGE_SOURCES). In a query it is percent-encoded: curl -G --data-urlencode imageUrl=URL.',
+      examples: ['https://artifacts.example/kernels/vmlinux'],
+    },
+    // It may hold a secret, so no message repeats it.
+    secret: true,
+    parse: (text: string): string | Refusal =>
+      text.length >= 1 && text.length <= MAX_URL_CHARS
+        ? text
+        : new Refusal(`A URL has 1 to ${MAX_URL_CHARS} characters.`),
+  },
+} as const satisfies Parameters;
+
 /** For a symbol blob. */
 export const LOAD_PARAMETERS = {
   loadAddress: address(
@@ -280,11 +304,12 @@ export class ParameterReader<P extends Parameters> {
   read(name: string, text: unknown): ParameterFault | null {
     const parameter = this.has(name) ? this.#parameters[name] : undefined;
     if (parameter === undefined) throw new Error(`${name} was not asked for with has()`);
+    const show = (given: unknown): string => (parameter.secret === true ? 'a value that is not shown' : quote(given));
     const refuse = (code: ParameterFault['code'], detail: string): ParameterFault => ({ code, detail });
-    if (typeof text !== 'string') return refuse('parameter-invalid', `${name} is ${quote(text)}. It must be text.`);
+    if (typeof text !== 'string') return refuse('parameter-invalid', `${name} is ${show(text)}. It must be text.`);
     const value = parameter.parse(text);
     if (value instanceof Refusal) {
-      return refuse('parameter-invalid', `${name} is ${quote(text)}. ${value.advice}`);
+      return refuse('parameter-invalid', `${name} is ${show(text)}. ${value.advice}`);
     }
     const before = this.#given.get(name) ?? [];
     const [first] = before;
@@ -294,7 +319,7 @@ export class ParameterReader<P extends Parameters> {
       }
     } else if (first !== undefined) {
       if (first.value === value) return null;
-      return refuse('parameter-conflict', `${name} was given as ${quote(first.text)} and as ${quote(text)}.`);
+      return refuse('parameter-conflict', `${name} was given as ${show(first.text)} and as ${show(text)}.`);
     }
     this.#given.set(name, [...before, { text, value }]);
     return null;

@@ -14,7 +14,8 @@ const STATUSES = `Exit status:
 export const describeCommand = (): string => `Usage: bsdsyms SUBCOMMAND [OPTION]... FILE
 
 Makes the symbol table that Xen places after a BSD kernel, from the ELF image in FILE. FILE is -
-for standard input. A compressed image, or one in a bzImage, is unpacked first.
+for standard input, or a URL (http, https, file), of which only the needed parts are read. A
+compressed image, or one in a bzImage, is unpacked first.
 
 ${listSubcommands()}
   serve   Runs the HTTP service, which environment variables configure.

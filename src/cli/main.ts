@@ -5,7 +5,8 @@ import { getSystemErrorMessage } from 'node:util';
 import { ConfigError, readSettings } from '../config.ts';
 import { FileError } from '../image/file.ts';
 import type { GatheredImage } from '../image/gather.ts';
-import { openImageFile, openImageStream } from '../image/open.ts';
+import { openImageFile, openImageStream, openImageUrl } from '../image/open.ts';
+import { isSourceUrl } from '../image/remote/is-source-url.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
@@ -125,6 +126,7 @@ async function* endLine(pieces: AsyncIterable<Piece> | Iterable<Piece>): AsyncGe
 
 /** @throws UsageError, ImageError, FileError, and the system's errors */
 async function openInput(file: string, stdio: Stdio, limits: Limits, unpack: boolean): Promise<GatheredImage> {
+  if (isSourceUrl(file)) return openImageUrl(file, limits, unpack);
   if (file !== STANDARD_INPUT) return openImageFile(file, limits, unpack);
   const { stdin } = stdio;
   if (stdin.isTTY === true) throw new UsageError('no-image: Standard input is a terminal. Give a FILE or a pipe.');
@@ -148,8 +150,9 @@ class InputError extends Error {
   }
 }
 
-/** Other errors are faults of the place where images are kept. */
-const isFaultOfImage = ({ code }: ImageError): boolean => IMAGE_PROBLEM_KINDS[code].status < 500;
+/** Other errors are faults of the place where images are kept, or of the origin. */
+const isFaultOfImage = ({ code }: ImageError): boolean =>
+  IMAGE_PROBLEM_KINDS[code].status < 500 && (!code.startsWith('source-') || code === 'source-scattered');
 
 const isSystemError = (error: unknown): error is NodeJS.ErrnoException & { readonly errno: number } =>
   error instanceof Error && 'errno' in error && typeof error.errno === 'number';

@@ -34,6 +34,11 @@ export const LIMITS = [
   'memoryBudgetBytes',
   'spoolDir',
   'spoolBudgetBytes',
+  'imageSourceHeadersFile',
+  'sourceMaxRequests',
+  'sourceConnectTimeoutMs',
+  'sourceStallTimeoutMs',
+  'sourceTimeoutMs',
 ] as const satisfies readonly (keyof Config)[];
 export type Limits = Pick<Config, (typeof LIMITS)[number]>;
 

@@ -6,7 +6,19 @@ export type ImageErrorCode =
   | 'memory-full'
   | 'not-a-blob'
   | 'spool-full'
-  | 'spool-unavailable';
+  | 'spool-unavailable'
+  | SourceErrorCode;
+
+/** What can go wrong with an image that a URL names. */
+export type SourceErrorCode =
+  | 'source-changed'
+  | 'source-invalid'
+  | 'source-not-allowed'
+  | 'source-refused'
+  | 'source-scattered'
+  | 'source-timeout'
+  | 'source-unavailable'
+  | 'source-unusable';
 
 /** `message` is written for the sender of the image; `cause` is for the log. */
 export class ImageError extends Error {

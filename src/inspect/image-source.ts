@@ -39,6 +39,9 @@ export interface ImageSource {
    */
   hold?(offset: number, length: number): Promise<readonly Uint8Array[] | null>;
 
+  /** Says that all of a range will be read soon, in order. A source can do without it; one that is far away reads more at once. */
+  expect?(offset: number, length: number): void;
+
   /** Gives back what the image occupies. Idempotent; reads after it fail. */
   close(): Promise<void>;
 }

@@ -68,6 +68,64 @@ const IMAGE_ERROR_KINDS = {
       'The memory for images is in use, and BSDSYMS_SPOOL_DIR cannot be used. The operator finds the cause in the log of ' +
       'the service.',
   },
+  'source-invalid': {
+    status: 400,
+    title: 'The URL of the image cannot be used',
+    explanation:
+      'An imageUrl begins with https://, http:// or file:///, is percent-encoded (RFC 3986), and has neither user information ' +
+      'nor a fragment: credentials for origins belong to the operator of the service. As a parameter in a query it is encoded ' +
+      'once more: curl -G --data-urlencode imageUrl=URL does that.',
+  },
+  'source-not-allowed': {
+    status: 403,
+    title: 'The image may not be read from there',
+    explanation:
+      'The URL, or one that its origin redirects to, is under none of the prefixes of BSDSYMS_IMAGE_SOURCES, or leads to an ' +
+      'address that the service never connects to. Without that setting no image can be named. Ask the operator, or upload the image.',
+  },
+  'source-changed': {
+    status: 409,
+    title: 'The image changed while it was read',
+    explanation:
+      'Its ETag, Last-Modified or size was another one than at first, so the answer would have been a mixture of two images. Send ' +
+      'the request again when the image has been written. A file that is written under another name and then renamed is ' +
+      'always whole.',
+  },
+  'source-scattered': {
+    status: 422,
+    title: 'What is needed of the image lies too far apart',
+    explanation:
+      'Reading the headers and tables of the image takes more than BSDSYMS_SOURCE_MAX_REQUESTS requests to its origin. Linkers ' +
+      'write them close together; look at what made the image, or upload it.',
+  },
+  'source-refused': {
+    status: 424,
+    title: 'The origin refuses the image',
+    explanation:
+      'The origin of the image answered 401, 403, 404, 410 or another status from 400 to 499, which the detail has, or the file ' +
+      'is not there. Look at the URL, and whether its signature has expired. Credentials for origins belong to the operator.',
+  },
+  'source-unavailable': {
+    status: 502,
+    title: 'The origin of the image cannot be reached',
+    explanation:
+      'There was no connection to the origin of the image, it answered with a status of 500 or more, or it broke off. Send the ' +
+      'request again later; if that does not help, look at the origin.',
+  },
+  'source-unusable': {
+    status: 502,
+    title: 'The origin of the image does not serve ranges as it should',
+    explanation:
+      'The origin answered a request for a range with something else: another range, multipart/byteranges, an encoded body, no ' +
+      'size. An origin that ignores ranges and sends the whole file can be used. Look at what is between it and the service.',
+  },
+  'source-timeout': {
+    status: 504,
+    title: 'The origin of the image took too long',
+    explanation:
+      'Connecting took longer than BSDSYMS_SOURCE_CONNECT_TIMEOUT_MS, the origin paused for longer than ' +
+      'BSDSYMS_SOURCE_STALL_TIMEOUT_MS, or the image took longer than BSDSYMS_SOURCE_TIMEOUT_MS in all. Send the request again later.',
+  },
 } as const satisfies Record<ImageErrorCode, ProblemKind>;
 
 const brokenKinds = Object.entries(BROKEN_KINDS).map(([code, { title, explanation }]) => [

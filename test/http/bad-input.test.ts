@@ -411,7 +411,7 @@ describe('the route', () => {
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
   test.each(routes)('%s takes its methods only', async (path) => {
-    const allowed = isUpload(path) ? ['POST'] : ['GET', 'HEAD'];
+    const allowed = isUpload(path) ? ['GET', 'POST'] : ['GET', 'HEAD'];
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);
@@ -462,7 +462,12 @@ describe('a caller who wants plain text', () => {
     ['400', () => post(service, '/layout', '', { accept: 'text/plain' }), 400, 'no-image'],
     ['404', () => send(service, '/nowhere', { headers: { accept: 'text/plain' } }), 404, 'not-found'],
     ['404 by the router', () => send(service, '/%zz', { headers: { accept: 'text/plain' } }), 404, 'not-found'],
-    ['405', () => send(service, '/layout', { headers: { accept: 'text/plain' } }), 405, 'method-not-allowed'],
+    [
+      '405',
+      () => send(service, '/layout', { method: 'DELETE', headers: { accept: 'text/plain' } }),
+      405,
+      'method-not-allowed',
+    ],
     ['406', () => post(service, '/bsdsyms', image, { accept: 'text/plain' }), 406, 'not-acceptable'],
     ['422', () => post(service, '/layout', 'x', { accept: 'text/plain;q=0.9, text/html' }), 422, 'not-elf'],
   ])('gets `code: detail` on one line: %s', async (_name, ask, status, code) => {

@@ -56,6 +56,7 @@ describe('the library', () => {
       'openImage',
       'openImageFile',
       'openImageStream',
+      'openImageUrl',
       'openSymbols',
       'planFlatImage',
       'planWarnings',

@@ -11,11 +11,9 @@ import { Exposition } from '../../support/prometheus.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';
 
 const directory = new TemporaryDirectory();
-const upload: UploadOptions = {
+const upload: Pick<UploadOptions, 'admission' | 'store'> = {
   store: { maxImageBytes: 1000, memory: new Budget(500), spool: await Spool.open(directory.path, 700) },
   admission: new Admission({ maxUploads: 1, maxQueuedUploads: 2, maxUploadsPerClient: 0, queueTimeoutMs: 60_000 }),
-  stallTimeoutMs: 1000,
-  unpack: true,
 };
 directory.remove();
 

@@ -28,7 +28,7 @@ describe('PROBLEM_KINDS', () => {
       expect([code, isProblemCode(code) && PROBLEM_KINDS[code].status]).toEqual([code, 422]);
     }
     const others = codes.filter((code) => PROBLEM_KINDS[code].status === 422 && !(code in BROKEN_KINDS));
-    expect(others).toEqual(['not-a-blob']);
+    expect(others).toEqual(['not-a-blob', 'source-scattered']);
   });
 
   test('knows its codes, and nothing that objects inherit', () => {
@@ -52,6 +52,14 @@ describe('toProblem', () => {
     'not-a-blob': 422,
     'spool-full': 503,
     'spool-unavailable': 503,
+    'source-invalid': 400,
+    'source-not-allowed': 403,
+    'source-changed': 409,
+    'source-scattered': 422,
+    'source-refused': 424,
+    'source-unavailable': 502,
+    'source-unusable': 502,
+    'source-timeout': 504,
   };
   test.each(Object.entries(imageErrors) as [ImageErrorCode, number][])(
     'answers a failure of an image: %s with %s',
