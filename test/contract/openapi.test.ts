@@ -272,7 +272,7 @@ function serveImages(): void {
   const files = { image, odd: oddImage, oddlyReadable, far, bad: Buffer.from('no image'), empty: new Uint8Array() };
   for (const [name, bytes] of Object.entries(files)) origin.serve(`/${name}`, bytes);
   origin.serve('/large', new Uint8Array(MAX_IMAGE_BYTES + 1));
-  origin.serve('/xz', Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3, 4]));
+  origin.serve('/compress', Buffer.from([0x1f, 0x9d, 0x90, 0, 1, 2, 3, 4]));
   origin.misbehaviour = (request, response) => {
     if (request.url === '/hanging') return true;
     if (request.url === '/unusable') response.writeHead(206).end('x');
@@ -338,7 +338,7 @@ const BY_URL_PRODUCERS: Readonly<Record<string, Producer>> = {
     await askFor('plain', 'GET', path, 'image', { accept: 'text/plain' }),
   ],
   413: (path) => withAccepts((accept) => askFor('limited', 'GET', path, 'large', jsonOr(accept))),
-  415: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'xz', jsonOr(accept))),
+  415: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'compress', jsonOr(accept))),
   422: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'bad', jsonOr(accept))),
   429: async (path) => {
     await askFor('rationed', 'GET', path, 'image');

@@ -202,7 +202,7 @@ describe('a form', () => {
       'with a field that is too long',
       [good, field('loadAddress', '1'.repeat(100_000))],
       'parameter-invalid',
-      ['loadAddress', '1024'],
+      ['loadAddress', '8192'],
     ],
     [
       'with too many fields',
