@@ -272,7 +272,10 @@ function serveImages(): void {
   const files = { image, odd: oddImage, oddlyReadable, far, bad: Buffer.from('no image'), empty: new Uint8Array() };
   for (const [name, bytes] of Object.entries(files)) origin.serve(`/${name}`, bytes);
   origin.serve('/large', new Uint8Array(MAX_IMAGE_BYTES + 1));
-  origin.serve('/compress', Buffer.from([0x1f, 0x9d, 0x90, 0, 1, 2, 3, 4]));
+  // A bzImage of boot protocol 2.00, which has no payload.
+  const old = Buffer.alloc(4096);
+  old.write('HdrS\0\u0002', 0x202, 'latin1');
+  origin.serve('/old-bzimage', old);
   origin.misbehaviour = (request, response) => {
     if (request.url === '/hanging') return true;
     if (request.url === '/unusable') response.writeHead(206).end('x');
@@ -338,7 +341,7 @@ const BY_URL_PRODUCERS: Readonly<Record<string, Producer>> = {
     await askFor('plain', 'GET', path, 'image', { accept: 'text/plain' }),
   ],
   413: (path) => withAccepts((accept) => askFor('limited', 'GET', path, 'large', jsonOr(accept))),
-  415: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'compress', jsonOr(accept))),
+  415: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'old-bzimage', jsonOr(accept))),
   422: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'bad', jsonOr(accept))),
   429: async (path) => {
     await askFor('rationed', 'GET', path, 'image');
