@@ -12,6 +12,14 @@ export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
 export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { MemorySource } from './image/memory.ts';
 export { openImageFile, openImageStream } from './image/open.ts';
+export {
+  type CheckedImage,
+  type CheckRequest,
+  checkImage,
+  REQUIREMENTS,
+  type Requirement,
+  type RequirementName,
+} from './inspect/check.ts';
 export { ImageError, type ImageErrorCode } from './inspect/image-error.ts';
 export type { Compression, ImageSource } from './inspect/image-source.ts';
 export {
@@ -45,6 +53,7 @@ export {
   type TableSymbol,
 } from './inspect/symbol-table.ts';
 export { type VerifiedBlob, verifyBlob } from './inspect/verify.ts';
+export { toCheckReport, writeCheckText, writeJunit } from './report/check.ts';
 export { toFlatLayout, toKernelReport } from './report/kernel.ts';
 export { toLayout } from './report/layout.ts';
 export {
@@ -55,7 +64,7 @@ export {
   type ProblemSubject,
   toProblemDocument,
 } from './report/problem.ts';
-export type { FlatLayout, GuestReport, KernelReport, Layout, VerifyReport } from './report/schemas.ts';
+export type { CheckReport, FlatLayout, GuestReport, KernelReport, Layout, VerifyReport } from './report/schemas.ts';
 export { toVerifyReport } from './report/verify.ts';
 export { BROKEN_KINDS, type Broken, type BrokenCode, type BrokenKind } from './xen/broken.ts';
 export {

@@ -29,6 +29,7 @@ import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
 import { Refusals } from './refusals.ts';
 import { symbolRoutes } from './routes/bsdsyms.ts';
+import { checkRoute } from './routes/check.ts';
 import { kernelRoutes } from './routes/kernel.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { problemRoutes } from './routes/problems.ts';
@@ -174,6 +175,7 @@ export async function buildApp(
   kernelRoutes(server, services);
   lookupRoutes(server, services);
   verifyRoute(server, services);
+  checkRoute(server, services);
   problemRoutes(server);
   serviceRoutes(server, lifecycle);
   metricsRoute(

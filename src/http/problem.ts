@@ -259,15 +259,33 @@ export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   });
 }
 
-/** Answers with the problem, as `code: detail` for callers that prefer plain text. */
-export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export const TEXT_TYPE = 'text/plain; charset=utf-8';
+
+/** What requests were answered with, for the log. */
+const answeredWith = new WeakMap<FastifyRequest['raw'], ProblemCode>();
+
+/** The code of the problem that a request is answered with; null for any other answer. */
+export const findAnsweredProblem = (request: FastifyRequest): ProblemCode | null =>
+  answeredWith.get(request.raw) ?? null;
+
+/** Status, header fields and log of an answer that is a problem, whatever its representation. */
+export function prepareProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   if (problem.status >= 500 && problem.cause !== undefined) request.log.error({ err: problem.cause }, problem.code);
+  answeredWith.set(request.raw, problem.code);
   // The body that the client holds back will not be read; the connection could not be used again.
   if (isWaiting(request)) reply.header('connection', 'close');
   reply.code(problem.status).headers(problem.headers).header('cache-control', 'no-store');
+}
+
+/** A problem on one line, which ends with the request id: the log of a build often has nothing else. */
+export const writeProblemLine = (problem: Problem, requestId: string): string =>
+  `${problem.code}: ${problem.message} X-Request-Id: ${requestId}\n`;
+
+/** Answers with the problem, on one line for callers that prefer plain text. */
+export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  prepareProblem(problem, request, reply);
   const type = accepts(request.raw).type([PROBLEM_MEDIA_TYPE, 'application/json', 'text/plain']);
-  if (type === 'text/plain')
-    return reply.type('text/plain; charset=utf-8').send(`${problem.code}: ${problem.message}\n`);
+  if (type === 'text/plain') return reply.type(TEXT_TYPE).send(writeProblemLine(problem, request.id));
   // As bytes: to a string Fastify would add a charset, which this media type does not have.
   return reply.type(PROBLEM_MEDIA_TYPE).send(Buffer.from(JSON.stringify(problemDocument(problem, request.id))));
 }

@@ -6,9 +6,11 @@ import {
   BrokenReason,
   Bsdsyms,
   BuilderReport,
+  CheckReport,
   ComparisonSchema,
   component,
   enumeration,
+  FailedCheck,
   FlatLayout,
   Guest,
   GuestVerdictSchema,
@@ -89,6 +91,8 @@ export const COMPONENTS = [
   GuestVerdictSchema,
   GuestVerdictsSchema,
   VerifyReport,
+  CheckReport,
+  FailedCheck,
   ProblemSchema,
 ];
 
@@ -97,6 +101,9 @@ export const kernelReportResponse = ref(KernelReport);
 export const flatLayoutResponse = ref(FlatLayout);
 export const symbolsResponse = ref(SymbolsReport);
 export const verifyResponse = ref(VerifyReport);
+export const checkResponse = ref(CheckReport);
+/** A problem about the image, or a check that failed. */
+export const failedCheckResponse = Type.Union([ref(ProblemSchema), ref(FailedCheck)]);
 export const binary = Type.Unsafe<string>({ type: 'string', format: 'binary' });
 
 /** An answer in problem details, or on one line of plain text. */
@@ -104,6 +111,6 @@ export const problemResponse = (description: string) => ({
   description,
   content: {
     [PROBLEM_MEDIA_TYPE]: { schema: ref(ProblemSchema) },
-    'text/plain': { schema: Type.String({ description: '`code: detail`' }) },
+    'text/plain': { schema: Type.String({ description: '`code: detail X-Request-Id: id`' }) },
   },
 });

@@ -58,6 +58,8 @@ export interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** The schema of the 200. */
   readonly ok: object;
+  /** The schema of the 422, where it is not that of a problem alone. */
+  readonly refused?: object;
   /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
   /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
@@ -145,11 +147,13 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
           408: problemResponse('The request came too slowly.'),
           413: problemResponse('The image is too large.'),
           415: problemResponse('The content type, coding or compression is not supported.'),
-          422: problemResponse(
-            unpack
-              ? 'The image is broken, or has not what is asked for.'
-              : 'The file is not of the kind that is taken.',
-          ),
+          422:
+            route.refused ??
+            problemResponse(
+              unpack
+                ? 'The image is broken, or has not what is asked for.'
+                : 'The file is not of the kind that is taken.',
+            ),
           429: problemResponse('Too many uploads from this address.'),
           500: problemResponse('A defect of the service.'),
           503: problemResponse('There is no room for another upload, or the service is shutting down.'),
