@@ -177,7 +177,7 @@ export async function buildApp(
   verifyRoute(server, services);
   checkRoute(server, services);
   problemRoutes(server);
-  serviceRoutes(server, lifecycle);
+  serviceRoutes(server, lifecycle, config, version ?? '');
   metricsRoute(
     server,
     shared?.collectMetrics ?? (() => metrics.registry.metrics()),

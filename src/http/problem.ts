@@ -16,18 +16,27 @@ const HTTP_PROBLEM_KINDS = {
   'bad-request': {
     status: 400,
     title: 'The request cannot be understood',
-    explanation: 'The request is not valid HTTP. Clients such as curl never cause this; look at what is in between.',
+    explanation:
+      'The request is not valid HTTP, or one of its header fields cannot be used; the detail says which. Where it says nothing, ' +
+      'look at what is between client and service.',
   },
   'body-truncated': {
     status: 400,
     title: 'The body ended too early',
     explanation: 'The connection ended before the announced body was complete. Send the request again.',
   },
+  'digest-mismatch': {
+    status: 400,
+    title: 'The body does not have the digest that was sent with it',
+    explanation:
+      'The request has a Content-Digest or Repr-Digest (RFC 9530), and what arrived has another one: it was cut short or damaged, ' +
+      'or the digest is that of another file. Both are compared with the body as it is sent, the boundaries of a form included.',
+  },
   'no-image': {
     status: 400,
     title: 'There is no image in the request',
     explanation:
-      'Send the image as the raw body (curl --data-binary @vmlinux, or -X POST -T vmlinux) or as the file part `image` of a ' +
+      'Send the image as the raw body (curl -T vmlinux, or --data-binary @vmlinux) or as the file part `image` of a ' +
       'form (curl -F image=@vmlinux).',
   },
   'image-repeated': {

@@ -5,6 +5,8 @@ import type {
   FastifyRequest,
   onRequestAsyncHookHandler,
   onRequestHookHandler,
+  RouteHandlerMethod,
+  RouteShorthandOptions,
 } from 'fastify';
 import { Type } from 'typebox';
 import type { Config } from '../config.ts';
@@ -107,7 +109,8 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     if (payload !== undefined) void reply.send(payload);
   }
 
-  app.post(
+  takeUploads(
+    app,
     route.url,
     {
       // The parameters are checked by their collector, wherever they stand; the schemas are for the document.
@@ -127,7 +130,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
       schema: {
         operationId: route.operationId,
         summary: route.summary,
-        description: route.description,
+        description: `${route.description} PUT is taken as POST.`,
         tags: ['images'],
         security: SECURITY,
         querystring,
@@ -179,6 +182,17 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
       }
     },
   );
+}
+
+/** Takes POST, and PUT, which `curl -T` sends, as the same. The document does not say everything twice. */
+function takeUploads(
+  app: FastifyInstance,
+  url: string,
+  options: RouteShorthandOptions,
+  handler: RouteHandlerMethod,
+): void {
+  app.post(url, options, handler);
+  app.put(url, { ...options, schema: { ...options.schema, hide: true } }, handler);
 }
 
 /** Where symbols were to be placed, for the log. */

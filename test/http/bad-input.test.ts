@@ -465,10 +465,12 @@ describe('a caller who wants plain text', () => {
     ['405', () => send(service, '/layout', { headers: { accept: 'text/plain' } }), 405, 'method-not-allowed'],
     ['406', () => post(service, '/bsdsyms', image, { accept: 'text/plain' }), 406, 'not-acceptable'],
     ['422', () => post(service, '/layout', 'x', { accept: 'text/plain;q=0.9, text/html' }), 422, 'not-elf'],
-  ])('gets `code: detail` on one line: %s', async (_name, ask, status, code) => {
+  ])('gets `code: detail` on one line that ends with the request id: %s', async (_name, ask, status, code) => {
     const answer = await ask();
     expect([answer.status, answer.headers['content-type']]).toEqual([status, 'text/plain; charset=utf-8']);
-    expect(answer.text).toMatch(new RegExp(`^${code}: [^\\n]+\\n$`));
+    expect(answer.text).toMatch(
+      new RegExp(`^${code}: [^\\n]+ X-Request-Id: ${String(answer.headers['x-request-id'])}\\n$`),
+    );
   });
 
   test.each(['application/problem+json, text/plain', '*/*', 'application/json', 'text/plain;q=0.1, */*', 'image/png'])(
