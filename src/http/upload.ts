@@ -143,6 +143,7 @@ export async function receiveImage(
 /** A form may be complete before the body is. */
 async function bodyEnd(request: IncomingMessage): Promise<void> {
   if (request.readableEnded) return;
+  request.resume();
   await consume(
     request,
     () => {},

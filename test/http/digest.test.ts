@@ -57,6 +57,14 @@ describe.each(['content-digest', 'repr-digest'])('%s', (field) => {
     expect(verdict(answer, 'whole form')).toEqual(problem(400, 'digest-mismatch'));
   });
 
+  test('counts what follows a form', async () => {
+    const { body, contentType } = imageForm(image);
+    const whole = Buffer.concat([body, noise(200 * 1024)]);
+    const headers = { 'content-type': contentType };
+    expect((await ask(whole, digest('sha-256', whole), headers)).status).toBe(200);
+    expect(json(await ask(whole, digest('sha-256', body), headers))['code']).toBe('digest-mismatch');
+  });
+
   test('counts every algorithm, and ignores those that are not known', async () => {
     const good = digest('sha-256', image);
     expect((await ask(image, `${good}, ${digest('sha-512', image)}`)).status).toBe(200);
