@@ -151,7 +151,10 @@ export async function buildApp(
       info: {
         title: 'bsdsyms',
         version: version ?? '',
-        description: description ?? '',
+        description:
+          `${description ?? ''}. Every answer has an X-Request-Id, which the log has too and a problem has as \`instance\`. A request ` +
+          'may bring its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
+          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],

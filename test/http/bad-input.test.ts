@@ -405,13 +405,14 @@ describe('the route', () => {
     '/problems/not-elf',
     '/openapi.yaml',
     '/openapi.json',
+    '/version',
     '/metrics',
   ];
   // Node's client does not send CONNECT as a request.
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
   test.each(routes)('%s takes its methods only', async (path) => {
-    const allowed = isUpload(path) ? ['POST'] : ['GET', 'HEAD'];
+    const allowed = isUpload(path) ? ['POST', 'PUT'] : ['GET', 'HEAD'];
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);
