@@ -98,7 +98,7 @@ export async function checkImage(
   const warnings = loaded.ok ? loaded.warnings : [...kernelWarnings(elf, kernel, notes), ...container];
   const evidence: Evidence = { notes, builder, loaded, warnings };
   const requirements = REQUIREMENTS.filter((name) => required.includes(name)).map(
-    (name): Requirement => ({ name, ...judgeRequirement(name, evidence) }),
+    (name): Requirement => Object.assign({ name }, judgeRequirement(name, evidence)),
   );
   return {
     ok: true,

@@ -477,8 +477,8 @@ describe('/problems', () => {
       (operation.parameters ?? []).map(({ name }) => `${path} ${name}`),
     );
     expect([...explained].toSorted()).toEqual(documented.toSorted());
-    const { text } = await send(service('plain'), '/problems/parameter-invalid');
-    for (const { meaning } of parameters) expect(text).toContain(meaning);
+    const plain = await send(service('plain'), '/problems/parameter-invalid');
+    for (const { meaning } of parameters) expect(plain.text).toContain(meaning);
   });
 
   test('lists every code with its status and title', async () => {

@@ -33,11 +33,11 @@ interface Singles {
   /** Null when `/layout` refuses the image. */
   readonly layout: Layout | null;
   readonly refusal: string | null;
-  readonly kernel: KernelReport;
+  readonly report: KernelReport;
 }
 
 /** Whether a requirement is met, by what the single routes answered. */
-function isMet(name: RequirementName, { layout, kernel }: Singles): boolean {
+function isMet(name: RequirementName, { layout, report }: Singles): boolean {
   const finds = (guest: 'freebsd' | 'netbsd' | 'netbsdKdtrace' | 'xtf'): boolean => {
     const verdict = layout?.guests?.[guest];
     return verdict?.outcome === 'found' && verdict.warnings.every((code) => HARMLESS.has(code));
@@ -46,18 +46,18 @@ function isMet(name: RequirementName, { layout, kernel }: Singles): boolean {
     case 'symbols':
       return layout !== null && layout.broken === null;
     case 'symbols-requested':
-      return kernel.warnings.every(({ code }) => code !== 'no-xen-notes' && code !== 'symbols-not-requested');
+      return report.warnings.every(({ code }) => code !== 'no-xen-notes' && code !== 'symbols-not-requested');
     case 'pv':
-      return kernel.builder.pv.ok;
+      return report.builder.pv.ok;
     case 'pvh':
-      return kernel.builder.hvm.ok;
+      return report.builder.hvm.ok;
     case 'freebsd':
     case 'xtf':
       return finds(name);
     case 'netbsd':
       return finds('netbsd') && finds('netbsdKdtrace');
     case 'no-warnings':
-      return (layout ?? kernel).warnings.length === 0;
+      return (layout ?? report).warnings.length === 0;
   }
 }
 
@@ -76,8 +76,8 @@ async function disagreements(
     return new Set(codes).size === 1 ? [] : codes;
   }
   const layout = loaded.ok ? toLayout(loaded, null) : null;
-  const kernel = toKernelReport(inspected, null);
-  const singles = { layout, kernel, refusal: loaded.ok ? null : loaded.broken.code };
+  const single = toKernelReport(inspected, null);
+  const singles = { layout, report: single, refusal: loaded.ok ? null : loaded.broken.code };
   const report = toCheckReport(checked, null);
   const found: unknown[] = [];
   const compare = (what: string, actual: unknown, expected: unknown): void => {
@@ -93,10 +93,10 @@ async function disagreements(
     report.requirements.map(({ name }) => name),
     REQUIREMENTS,
   );
-  compare('image', report.image, kernel.image);
-  compare('kernel', report.kernel, kernel.kernel);
+  compare('image', report.image, single.image);
+  compare('kernel', report.kernel, single.kernel);
   compare('bsdsyms', report.bsdsyms, layout?.bsdsyms ?? null);
-  compare('warnings', report.warnings, (layout ?? kernel).warnings);
+  compare('warnings', report.warnings, (layout ?? single).warnings);
   compare('broken', report.broken?.code ?? null, layout === null ? singles.refusal : (layout.broken?.code ?? null));
   compare(
     'all of them',
@@ -129,12 +129,17 @@ const SETS: readonly (readonly [string, readonly { name: string; image: Uint8Arr
   ['of the loader', bsdsyms],
   [
     'of the loader, with onBroken=load',
-    bsdsyms.map((one) => ({ ...one, request: { ...one.request, onBroken: 'load' } })),
+    bsdsyms.map(({ name, image, request: { loadAddress } }) => ({
+      name,
+      image,
+      request: { loadAddress, onBroken: 'load' as const },
+    })),
   ],
   [
     'of the loaders before it',
     readHistoricalVectors().map((one) => ({
-      ...plain(one),
+      name: one.name,
+      image: imageOf(one),
       request: { loader: one.loader, loadAddress: loadAddressOf(one) },
     })),
   ],
@@ -194,11 +199,11 @@ test('nothing is read twice: no more than for /layout, but for the start of the 
   expect(check.reads).toBe(layout.reads + 1);
 
   // Guests read the whole blob, so they are asked only when that is wanted.
-  const plain = new CountingSource(image);
-  await loadImage(plain);
+  const unasked = new CountingSource(image);
+  await loadImage(unasked);
   const symbols = new CountingSource(image);
   await checkImage(symbols);
-  expect(symbols.bytes).toBe(plain.bytes + Math.min(image.length, LOADER_PROBE_BYTES));
+  expect(symbols.bytes).toBe(unasked.bytes + Math.min(image.length, LOADER_PROBE_BYTES));
 });
 
 /** Counts what is read of an image. */
