@@ -146,7 +146,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
           200: route.ok,
           400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
           401: problemResponse('The service wants a bearer token.'),
-          ...(mediaTypes.length > 1 ? { 406: problemResponse('None of the types is acceptable.') } : {}),
+          ...(mediaTypes.length > 1 ? { 406: unacceptable(mediaTypes) } : {}),
           408: problemResponse('The request came too slowly.'),
           413: problemResponse('The image is too large.'),
           415: problemResponse('The content type, coding or compression is not supported.'),
@@ -182,6 +182,13 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
       }
     },
   );
+}
+
+/** A caller that takes text is never refused by a route that answers in text. */
+function unacceptable(mediaTypes: readonly string[]): object {
+  const { description, content } = problemResponse('None of the types is acceptable.');
+  const types = Object.entries(content).filter(([type]) => !mediaTypes.includes(type));
+  return { description, content: Object.fromEntries(types) };
 }
 
 /** Takes POST, and PUT, which `curl -T` sends, as the same. The document does not say everything twice. */
