@@ -391,7 +391,7 @@ describe('X-Request-Id', () => {
     const answer = await connection.answer();
     expect([answer.status, answer.headers['x-request-id']]).toEqual([400, 'cut-off']);
     expect(json(answer)['instance']).toBe('cut-off');
-    await service.logged({ msg: 'request', reqId: 'cut-off' });
+    await service.logged({ msg: 'request', reqId: 'cut-off', status: 499, code: 'client-gone' });
     connection.destroy();
   });
 });
