@@ -102,7 +102,9 @@ interface Manifest {
 }
 
 function readManifests(): Manifest[] {
-  const files = readdirSync(join(DEPLOY, 'kubernetes')).filter((file) => file !== 'kustomization.yaml');
+  const files = readdirSync(join(DEPLOY, 'kubernetes')).filter(
+    (file) => file.endsWith('.yaml') && file !== 'kustomization.yaml',
+  );
   return files.flatMap((file) =>
     parseAllDocuments(read(`deploy/kubernetes/${file}`)).map((document) => {
       for (const error of document.errors) failures.push(`${file}: ${error.message}`);
@@ -293,6 +295,7 @@ function checkUnit(): void {
   const flags = [
     '--permission',
     '--allow-net',
+    '--allow-worker',
     `--allow-fs-write=${config.spoolDir}`,
     `--allow-fs-read=${config.spoolDir}`,
   ];
@@ -309,6 +312,7 @@ function checkDockerfile(): void {
   for (const flag of [
     '--permission',
     '--allow-net',
+    '--allow-worker',
     '--allow-fs-read=/app',
     `--allow-fs-read=${spool}`,
     `--allow-fs-write=${spool}`,

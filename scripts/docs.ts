@@ -26,7 +26,7 @@ const tables: readonly Table[] = [
 async function describeMetrics(): Promise<string> {
   const config = loadConfig({});
   const store = { maxImageBytes: 1, memory: new Budget(1), spool: await Spool.open(tmpdir(), 1) };
-  const { registry } = new Metrics({ store, admission: new Admission(config), stallTimeoutMs: 1, unpack: true });
+  const { registry } = new Metrics({ store, admission: new Admission(config) });
   const metrics = [...registry.getMetricsAsArray(), ...describedRegistry().getMetricsAsArray()];
   const own = metrics.filter(({ name }) => name.startsWith('bsdsyms_'));
   const rows = own.map((metric) => {

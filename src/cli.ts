@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** Starts the command. Older versions of Node.js must come through here, so that they are told: all else is loaded later. */
+/** Starts the command. All else is imported later, so that older versions of Node.js get as far as the message below. */
 
 /** The major version, as package.json has it. */
 const MIN_NODE = 24;

@@ -72,6 +72,15 @@ const addresses: Kind<readonly string[]> = {
   },
 };
 
+/** What is wrong inside of a prefix is found when it is read (src/image/remote/allow-list.ts). */
+const urlPrefixes: Kind<readonly string[]> = {
+  accepts: 'URLs that begin with https://, http:// or file:///, separated by commas',
+  parse(text) {
+    const list = text.split(',').map((prefix) => prefix.trim());
+    return list.every((prefix) => /^(?:https?:\/\/|file:\/\/\/)\S+$/i.test(prefix)) ? list : undefined;
+  },
+};
+
 function isAddressOrRange(text: string): boolean {
   const [address = '', bits, ...rest] = text.split('/');
   const version = isIP(address);
@@ -173,6 +182,42 @@ export const SETTINGS = {
     'uploads a minute that one client address may start; 0 for no limit',
   ),
   trustProxy: setting('BSDSYMS_TRUST_PROXY', addresses, [], 'proxies whose X-Forwarded-* header fields are believed'),
+  imageSources: setting(
+    'BSDSYMS_IMAGE_SOURCES',
+    urlPrefixes,
+    [],
+    'prefixes of the URLs that `imageUrl` may name; without them none',
+  ),
+  imageSourceHeadersFile: setting(
+    'BSDSYMS_IMAGE_SOURCE_HEADERS_FILE',
+    optionalFile,
+    null,
+    'header fields for origins, such as credentials: JSON, prefix to fields; read again on change',
+  ),
+  sourceMaxRequests: setting(
+    'BSDSYMS_SOURCE_MAX_REQUESTS',
+    integer(1, 1_000_000),
+    256,
+    'requests to the origin of one image',
+  ),
+  sourceConnectTimeoutMs: setting(
+    'BSDSYMS_SOURCE_CONNECT_TIMEOUT_MS',
+    milliseconds(1),
+    5000,
+    'time to find and connect to an origin',
+  ),
+  sourceStallTimeoutMs: setting(
+    'BSDSYMS_SOURCE_STALL_TIMEOUT_MS',
+    milliseconds(1),
+    15_000,
+    'how long an origin may pause',
+  ),
+  sourceTimeoutMs: setting(
+    'BSDSYMS_SOURCE_TIMEOUT_MS',
+    milliseconds(1),
+    120_000,
+    'time that one image may wait for its origin in all',
+  ),
   tlsCertFile: setting('BSDSYMS_TLS_CERT_FILE', optionalFile, null, 'certificate chain (PEM); read again on change'),
   tlsKeyFile: setting('BSDSYMS_TLS_KEY_FILE', optionalFile, null, 'its private key (PEM)'),
 } as const satisfies Record<string, Setting<unknown>>;

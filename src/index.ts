@@ -1,8 +1,8 @@
 /**
- * bsdsyms as a library: from the ELF image of a kernel to the symbols that Xen places behind it.
+ * bsdsyms as a library: from the ELF image of a kernel to the symbols that Xen places after it.
  *
- * An image is a source of bytes; `openImageFile` makes one of a file. `loadImage` reads the headers of it and plans the
- * blob, `streamExtents` carries the plan out. The reports are the JSON of the service. See docs/library.md.
+ * An image is a source of bytes; `openImageFile` opens a file as one. `loadImage` reads its headers and plans the blob,
+ * `streamExtents` produces the bytes. The reports are the JSON of the service. See docs/library.md.
  */
 
 export { type ElfImage, type ImageIdentity, type InitFailure, init as initImage } from './elf/headers.ts';
@@ -11,7 +11,8 @@ export type { Headers } from './elf/view.ts';
 export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
 export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { MemorySource } from './image/memory.ts';
-export { openImageFile, openImageStream } from './image/open.ts';
+export { openImageFile, openImageStream, openImageUrl, type UrlLimits } from './image/open.ts';
+export type { SourceLimits } from './image/remote/origin.ts';
 export {
   type CheckedImage,
   type CheckRequest,
@@ -20,7 +21,7 @@ export {
   type Requirement,
   type RequirementName,
 } from './inspect/check.ts';
-export { ImageError, type ImageErrorCode } from './inspect/image-error.ts';
+export { ImageError, type ImageErrorCode, type SourceErrorCode } from './inspect/image-error.ts';
 export type { Compression, ImageSource } from './inspect/image-source.ts';
 export {
   type FlatRequest,

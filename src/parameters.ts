@@ -1,6 +1,6 @@
 /**
- * The parameters of an image's way through the loader: what they are called, what they accept, what they mean. Queries,
- * forms and the command line give them as text; each is read here, once, into the value that it stands for.
+ * The parameters of routes and subcommands: their names, values and meaning. Queries, forms and the command line give
+ * them as text; each is parsed here, once.
  */
 import { SYMBOL_BINDS, SYMBOL_TYPES, symbolBindNumbers, symbolTypeNumbers } from './elf/symbols.ts';
 import { REQUIREMENTS } from './inspect/check.ts';
@@ -8,14 +8,14 @@ import { ON_BROKEN, SYMBOLS_CHOICES } from './inspect/load.ts';
 import { DEFAULT_PAGE_SYMBOLS, findConflict, MAX_PAGE_SYMBOLS, type SymbolQuery } from './report/symbols.ts';
 import { DEFAULT_LOADER, LOADERS, type Loader } from './xen/loaders/bsdsyms.ts';
 
-/** Longest value that is repeated to the caller. */
+/** How much of a value is quoted to the caller. */
 const MAX_ECHO_CHARS = 40;
 
 /** How a parameter is documented: members of its JSON schema. */
 export interface ParameterSchema {
   /** Default: `string`. A whole number is given in plain decimal digits. */
   readonly type?: 'integer';
-  /** The values that are accepted; without them the rest says it. */
+  /** The accepted values; without them, the other members constrain the value. */
   readonly enum?: readonly string[];
   readonly default?: string;
   readonly pattern?: string;
@@ -28,7 +28,7 @@ export interface ParameterSchema {
   readonly examples?: readonly string[];
 }
 
-/** Why a text is no value of a parameter, and what would be one: a sentence or more, which follow the text itself. */
+/** Why a text is not accepted, and what would be: one or more sentences that follow the text itself. */
 export class Refusal {
   readonly advice: string;
 
@@ -44,6 +44,8 @@ export interface Parameter<T = unknown> {
   readonly fallback?: T;
   /** How often it may be given; without it, once. */
   readonly maxValues?: number;
+  /** Whether no message may repeat a value. */
+  readonly secret?: boolean;
 }
 
 /** By name. */
@@ -51,7 +53,7 @@ export type Parameters = Readonly<Record<string, Parameter>>;
 
 type Value<P extends Parameter> = Exclude<ReturnType<P['parse']>, Refusal>;
 
-/** The values of parameters: of a repeatable one a list, of any other the value given, its fallback, or null. */
+/** The values of parameters: for a repeatable one a list, for any other the value given, its fallback, or null. */
 export type ParameterValues<P extends Parameters> = {
   readonly [Name in keyof P]: P[Name] extends { readonly maxValues: number }
     ? readonly Value<P[Name]>[]
@@ -62,7 +64,7 @@ export type ParameterValues<P extends Parameters> = {
 
 const MAX_U64 = 2n ** 64n - 1n;
 const MAX_HEX_DIGITS = 16;
-/** Digits with leading zeros are refused: nm prints hexadecimal addresses so. */
+/** Digits with leading zeros are refused: nm prints hexadecimal addresses that way. */
 const ADDRESS = /^(0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19})$/;
 
 const ADDRESS_ADVICE = 'Write an address as 0x hexadecimal or as decimal without leading zeros, 0 .. 2^64-1.';
@@ -74,7 +76,7 @@ function parseAddress(text: string): bigint | Refusal {
   return address <= MAX_U64 ? address : new Refusal(TOO_LARGE);
 }
 
-/** How an address would be spelled that somebody wrote in another way. */
+/** How to write an address that was not accepted. */
 function adviseAddress(text: string): string {
   const [, prefix, digits] = /^(0x)?([0-9a-f]+)$/i.exec(text.trim().replaceAll('_', '')) ?? [];
   if (digits === undefined) return ADDRESS_ADVICE;
@@ -97,7 +99,7 @@ const address = (description: string, examples?: readonly string[]) => ({
 /**
  * One of several words.
  *
- * @param advise what to say of a word that is none of them, besides which there are
+ * @param advise what to say about any other word, before the list of accepted ones
  */
 const choice = <T extends string>(
   values: readonly T[],
@@ -128,7 +130,7 @@ const symbolName = (description: string) => ({
     if (characters === 0 || characters > MAX_NAME_CHARS) {
       return new Refusal(`A name has 1 to ${MAX_NAME_CHARS} characters.`);
     }
-    // It would reach from one string into the next.
+    // It would extend into the next string.
     return text.includes('\0') ? new Refusal('A name cannot contain NUL.') : text;
   },
 });
@@ -145,7 +147,7 @@ const repeatable = <P extends Parameter>(parameter: P) => ({ ...parameter, maxVa
 
 const fits = (loader: Loader): string => `${loader} fits this version. `;
 
-/** Says which loader is that of a version of Xen. */
+/** Names the loader of a version of Xen. */
 function adviseLoader(text: string): string {
   const [, family = 'xen', major, minor] = /^(?:(xen|libxc)[- ]?)?(\d{1,2})\.(\d{1,3})(?!\d)/i.exec(text) ?? [];
   if (major === undefined || Number(major) < 4) return '';
@@ -155,17 +157,39 @@ function adviseLoader(text: string): string {
   return fits(family.toLowerCase() === 'libxc' ? 'libxc-4.6' : 'xen-4.6');
 }
 
-const loader = withDefault(choice(LOADERS, 'Whose layout of the symbols is wanted.', adviseLoader), DEFAULT_LOADER);
+const loader = withDefault(choice(LOADERS, 'The loader whose layout the symbols get.', adviseLoader), DEFAULT_LOADER);
 
 const onBroken = withDefault(
   choice(
     ON_BROKEN,
-    'What to do with an image that a reason is recorded against: refuse it, or carry on as Xen does and name the reason.',
+    'What to do with an image that has a reason recorded against it: refuse it, or continue as Xen does and name the reason.',
   ),
   'reject',
 );
 
-/** Of a symbol blob. */
+const MAX_URL_CHARS = 8192;
+
+/** Of every route that takes an image, besides its own. What is wrong inside a URL has its own codes. */
+export const REFERENCE_PARAMETERS = {
+  imageUrl: {
+    schema: {
+      minLength: 1,
+      maxLength: MAX_URL_CHARS,
+      description:
+        'The URL of the image, instead of the image itself: https, http or file, under one of the prefixes that the operator ' +
+        'lists (BSDSYMS_IMAGE_SOURCES). In a query it is percent-encoded: curl -G --data-urlencode imageUrl=URL.',
+      examples: ['https://artifacts.example/kernels/vmlinux'],
+    },
+    // It may hold a secret, so no message repeats it.
+    secret: true,
+    parse: (text: string): string | Refusal =>
+      text.length >= 1 && text.length <= MAX_URL_CHARS
+        ? text
+        : new Refusal(`A URL has 1 to ${MAX_URL_CHARS} characters.`),
+  },
+} as const satisfies Parameters;
+
+/** For a symbol blob. */
 export const LOAD_PARAMETERS = {
   loadAddress: address(
     'Guest-physical address where the symbols may begin, 0 .. 2^64-1, as 0x hexadecimal or as decimal without leading ' +
@@ -176,13 +200,13 @@ export const LOAD_PARAMETERS = {
   onBroken,
 } as const satisfies Parameters;
 
-/** Of the layout of a symbol blob. */
+/** For the layout of a symbol blob. */
 export const LAYOUT_PARAMETERS = {
   ...LOAD_PARAMETERS,
-  compareWith: choice(LOADERS, 'Another loader: the layout tells what it does differently.', adviseLoader),
+  compareWith: choice(LOADERS, 'Another loader: the layout says what it does differently.', adviseLoader),
 } as const satisfies Parameters;
 
-/** Of the verdict on a kernel. */
+/** For the verdict on a kernel. */
 export const CHECK_PARAMETERS = {
   ...LOAD_PARAMETERS,
   require: repeatable(
@@ -195,15 +219,15 @@ export const CHECK_PARAMETERS = {
   ),
 } as const satisfies Parameters;
 
-/** Of what Xen makes of a kernel: none. */
+/** For what Xen makes of a kernel: none. */
 export const KERNEL_PARAMETERS = {} as const satisfies Parameters;
 
-/** Of the flat image. */
+/** For the flat image. */
 export const FLAT_PARAMETERS = {
   symbols: withDefault(
     choice(
       SYMBOLS_CHOICES,
-      'Whether the symbols are placed behind the kernel: `auto` when its notes ask for them (BSD_SYMTAB).',
+      'Whether the symbols are placed after the kernel: `auto` when its notes ask for them (BSD_SYMTAB).',
     ),
     'auto',
   ),
@@ -211,22 +235,22 @@ export const FLAT_PARAMETERS = {
   onBroken,
 } as const satisfies Parameters;
 
-/** Of symbols. */
+/** For symbols. */
 export const SYMBOL_PARAMETERS = {
   name: repeatable(
     symbolName(
-      'All symbols of this name, 1 to 1024 characters, compared as UTF-8. Excludes `address` and those of pages.',
+      'All symbols of this name, 1 to 1024 characters, compared as UTF-8. Excludes `address` and the parameters of pages.',
     ),
   ),
   address: repeatable(
     address(
       'The symbol that stands for this address, 0 .. 2^64-1, as 0x hexadecimal or as decimal without leading zeros. ' +
-        'Excludes `name` and those of pages.',
+        'Excludes `name` and the parameters of pages.',
     ),
   ),
-  type: repeatable(choice(SYMBOL_TYPES, 'Of a page: symbols of this type only.')),
-  bind: repeatable(choice(SYMBOL_BINDS, 'Of a page: symbols with this binding only.')),
-  prefix: symbolName('Of a page: symbols whose name begins like this only, 1 to 1024 characters.'),
+  type: repeatable(choice(SYMBOL_TYPES, 'For a page: only symbols of this type.')),
+  bind: repeatable(choice(SYMBOL_BINDS, 'For a page: only symbols with this binding.')),
+  prefix: symbolName('For a page: only symbols whose name begins with this, 1 to 1024 characters.'),
   limit: wholeNumber(
     1,
     MAX_PAGE_SYMBOLS,
@@ -235,20 +259,20 @@ export const SYMBOL_PARAMETERS = {
   after: wholeNumber(
     0,
     Number.MAX_SAFE_INTEGER,
-    'The page begins behind the symbol of this index: the `next` of the page before. Default: 0.',
+    'The page begins after the symbol with this index: the `next` of the previous page. Default: 0.',
   ),
 } as const satisfies Parameters;
 
-/** Of what guests make of a blob. */
+/** For what guests make of a blob. */
 export const VERIFY_PARAMETERS = {
   address: address(
     'Guest-physical address that the first byte was taken from, 0 .. 2^64-1, as 0x hexadecimal or as decimal without ' +
-      'leading zeros. Default: not known.',
+      'leading zeros. Default: unknown.',
     ['0x3e00000'],
   ),
 } as const satisfies Parameters;
 
-/** Why a value is not taken. */
+/** Why a value is refused. */
 export interface ParameterFault {
   readonly code: 'parameter-invalid' | 'parameter-conflict';
   readonly detail: string;
@@ -259,7 +283,7 @@ interface GivenValue {
   readonly value: unknown;
 }
 
-/** Reads what one request, or one command line, gives of its parameters. */
+/** Reads the parameters of one request, or of one command line. */
 export class ParameterReader<P extends Parameters> {
   readonly #parameters: P;
   readonly #given = new Map<string, GivenValue[]>();
@@ -286,19 +310,20 @@ export class ParameterReader<P extends Parameters> {
   }
 
   /**
-   * Reads a value; of a parameter that is not repeatable the same value may come from two places.
+   * Reads a value. A parameter that is not repeatable may be given more than once with the same value.
    *
    * @param name one that `has` knows
-   * @returns why the value is not taken, or null when it is
+   * @returns why the value is refused, or null when it is accepted
    */
   read(name: string, text: unknown): ParameterFault | null {
     const parameter = this.has(name) ? this.#parameters[name] : undefined;
     if (parameter === undefined) throw new Error(`${name} was not asked for with has()`);
+    const show = (given: unknown): string => (parameter.secret === true ? 'a value that is not shown' : quote(given));
     const refuse = (code: ParameterFault['code'], detail: string): ParameterFault => ({ code, detail });
-    if (typeof text !== 'string') return refuse('parameter-invalid', `${name} is ${quote(text)}. It must be text.`);
+    if (typeof text !== 'string') return refuse('parameter-invalid', `${name} is ${show(text)}. It must be text.`);
     const value = parameter.parse(text);
     if (value instanceof Refusal) {
-      return refuse('parameter-invalid', `${name} is ${quote(text)}. ${value.advice}`);
+      return refuse('parameter-invalid', `${name} is ${show(text)}. ${value.advice}`);
     }
     const before = this.#given.get(name) ?? [];
     const [first] = before;
@@ -308,13 +333,13 @@ export class ParameterReader<P extends Parameters> {
       }
     } else if (first !== undefined) {
       if (first.value === value) return null;
-      return refuse('parameter-conflict', `${name} was given as ${quote(first.text)} and as ${quote(text)}.`);
+      return refuse('parameter-conflict', `${name} was given as ${show(first.text)} and as ${show(text)}.`);
     }
     this.#given.set(name, [...before, { text, value }]);
     return null;
   }
 
-  /** What was given, the values of a list in their order. */
+  /** The values given, those of a list in their order. */
   get values(): ParameterValues<P> {
     const entries = Object.entries(this.#parameters).map(([name, { maxValues, fallback = null }]) => {
       const values = (this.#given.get(name) ?? []).map(({ value }) => value);
@@ -336,7 +361,7 @@ export function findSymbolConflict(isGiven: (name: string) => boolean): string |
 }
 
 /**
- * What is asked of the symbols.
+ * The query for symbols.
  *
  * @param values without a conflict
  * @param defaultLimit symbols on a page; null for all
@@ -358,17 +383,17 @@ export function toSymbolQuery(
   };
 }
 
-/** What was probably meant by a name that is not known, or all names that are. */
+/** Suggests what an unknown name probably meant, or lists the known ones. */
 export function suggestName(name: string, known: readonly string[]): string {
   const same = known.find((one) => plain(one) === plain(name));
   if (same !== undefined) return `It is spelled ${same}.`;
   return known.length === 0 ? 'There are none.' : `Known names: ${known.join(', ')}.`;
 }
 
-/** Names that a person might take for the same. */
+/** The same for names that a person might confuse. */
 const plain = (name: string): string => name.replaceAll(/[-_]/g, '').toLowerCase();
 
-/** What was given, no longer than a message can bear. */
+/** A value in a message, cut when it is long. */
 export function quote(value: unknown): string {
   if (typeof value !== 'string') return `a value of type ${typeof value}`;
   return JSON.stringify(value.length > MAX_ECHO_CHARS ? `${value.slice(0, MAX_ECHO_CHARS)}…` : value);

@@ -13,7 +13,7 @@ export type Invocation =
   | { readonly kind: 'help'; readonly about: string | null }
   | ImageInvocation;
 
-/** A subcommand that is to be run. */
+/** A subcommand to run. */
 export interface ImageInvocation {
   readonly kind: 'image';
   readonly name: string;
@@ -28,10 +28,10 @@ export interface ImageInvocation {
   readonly reportPaths: Readonly<Partial<Record<ReportName, string>>>;
 }
 
-/** The options that are no parameters of the loader. */
+/** An option that is not a parameter. */
 export interface Option {
   readonly short?: string;
-  /** Stands for its value; an option without one is a switch. */
+  /** Stands for its value in the help; an option without one is a switch. */
   readonly value?: string;
   readonly description: string;
 }
@@ -39,18 +39,18 @@ export interface Option {
 const OUTPUT: Option = {
   short: 'o',
   value: 'FILE',
-  description: 'Writes to this file instead of standard output. It appears when it is complete, or not at all.',
+  description: 'Writes to this file instead of standard output. It appears only when it is complete.',
 };
-/** A switch for every format that is not the only one of a subcommand, nor its first. */
+/** The switches for the formats of a subcommand after its first. */
 const FORMATS: Readonly<Record<Format, Option>> = {
   bytes: { description: 'Writes bytes.' },
   json: { description: 'Writes JSON.' },
-  ndjson: { description: 'Writes a line of JSON for each of the results.' },
+  ndjson: { description: 'Writes a line of JSON for each result.' },
   text: { description: 'Writes lines of text for people.' },
 };
 const HELP: Option = { short: 'h', description: 'Shows this help.' };
 
-/** What a subcommand takes beside its parameters, by name. */
+/** The options of a subcommand besides its parameters, by name. */
 export const optionsOf = ({ formats: [, ...others], reports = [] }: Subcommand): Readonly<Record<string, Option>> => ({
   ...Object.fromEntries(others.map((format) => [format, FORMATS[format]])),
   ...Object.fromEntries(reports.map((name) => [name, { value: 'FILE', description: REPORTS[name] }])),
@@ -66,14 +66,14 @@ export function findSubcommand(name: string): Subcommand {
 }
 
 /**
- * @param args what stands behind the name of the program
+ * @param args the arguments after the name of the program
  * @throws UsageError
  */
 export function parseCommandLine(args: readonly string[]): Invocation {
   const [name, ...rest] = args;
   switch (name) {
     case undefined:
-      throw new UsageError('Which subcommand? bsdsyms --help lists them.');
+      throw new UsageError('No subcommand is given. bsdsyms --help lists them.');
     case '--version':
       return { kind: 'version' };
     case '--help':
@@ -84,7 +84,7 @@ export function parseCommandLine(args: readonly string[]): Invocation {
       findSubcommand(rest[0]);
       return { kind: 'help', about: rest[0] };
     case 'serve':
-      throw new UsageError('serve takes no arguments: environment variables are its settings.');
+      throw new UsageError('serve takes no arguments: environment variables configure it.');
     default:
       return parseSubcommand(name, findSubcommand(name), rest);
   }
@@ -118,9 +118,9 @@ function parseSubcommand(name: string, subcommand: Subcommand, args: readonly st
   const conflict = subcommand.conflict?.((parameter) => parameters.isGiven(parameter)) ?? null;
   if (conflict !== null) throw new UsageError(`parameter-conflict: ${conflict}`);
   const [file] = files;
-  if (file === undefined) throw new UsageError('no-image: Which FILE? Standard input is -.');
+  if (file === undefined) throw new UsageError('no-image: No FILE is given. Write - for standard input.');
   if (files.length > 1) {
-    throw new UsageError(`image-repeated: One run takes one file, and there are ${files.map(quote).join(' and ')}.`);
+    throw new UsageError(`image-repeated: One run takes one file, not ${files.map(quote).join(' and ')}.`);
   }
   return {
     kind: 'image',
@@ -153,7 +153,7 @@ function tokenize(
       }),
     ),
   };
-  // Not strict: what is wrong is said here, in the words of the service.
+  // Not strict: errors are reported here, in the words of the service.
   const config = { args: [...args], strict: false, allowPositionals: true, tokens: true } as const;
   return parseArgs({ ...config, options: known }).tokens;
 }

@@ -1,4 +1,4 @@
-/** The help texts, from the tables. */
+/** The help texts, made from the tables of subcommands and parameters. */
 import { type Option, optionsOf } from './arguments.ts';
 import { SUBCOMMANDS, type Subcommand } from './subcommands.ts';
 
@@ -7,17 +7,18 @@ const INDENT = '      ';
 
 const STATUSES = `Exit status:
   0  done
-  1  the image is broken or has not what is asked for; standard error says why as \`bsdsyms: code: detail\`
+  1  the image is broken or lacks what is asked for; standard error says why as \`bsdsyms: code: detail\`
   2  anything else: a wrong command line, or a file that cannot be read or written
 `;
 
 export const describeCommand = (): string => `Usage: bsdsyms SUBCOMMAND [OPTION]... FILE
 
-The symbol table that Xen places behind a BSD kernel, from the ELF image in FILE. FILE is - for
-standard input; an image that is compressed with gzip or zstd is unpacked first.
+Makes the symbol table that Xen places after a BSD kernel, from the ELF image in FILE. FILE is -
+for standard input, or a URL (http, https, file), of which only the needed parts are read. A
+compressed image, or one in a bzImage, is unpacked first.
 
 ${listSubcommands()}
-  serve   Runs the HTTP service; environment variables are its settings.
+  serve   Runs the HTTP service, which environment variables configure.
   help    Shows the options of a subcommand: bsdsyms help blob.
 
   --help, -h

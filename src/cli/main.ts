@@ -1,11 +1,12 @@
-/** The command, between its arguments and its exit status. */
+/** Runs the command, from its arguments to its exit status. */
 import { readFile } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 import { getSystemErrorMessage } from 'node:util';
 import { ConfigError, readSettings } from '../config.ts';
 import { FileError } from '../image/file.ts';
 import type { GatheredImage } from '../image/gather.ts';
-import { openImageFile, openImageStream } from '../image/open.ts';
+import { openImageFile, openImageStream, openImageUrl } from '../image/open.ts';
+import { isSourceUrl } from '../image/remote/is-source-url.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
@@ -16,28 +17,28 @@ import { LIMITS, type Limits, type ReportName, type Result } from './subcommands
 /** Done; the image is refused; anything else. */
 export type ExitStatus = 0 | 1 | 2;
 
-/** What the command is started with. */
-export interface Surroundings {
+/** Standard streams and environment of the command. */
+export interface Stdio {
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly fd?: number };
   readonly stdout: Writable & { readonly isTTY?: boolean; readonly fd?: number };
   readonly stderr: Writable;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-/** The FILE that is the name of none. */
+/** The FILE that means standard input. */
 const STANDARD_INPUT = '-';
 
 /**
- * Runs the command. Whatever goes wrong is said in one line on standard error.
+ * Runs the command. Every error is one line on standard error.
  *
- * @param args what stands behind the name of the program
+ * @param args the arguments after the name of the program
  */
-export async function runCommand(args: readonly string[], surroundings: Surroundings): Promise<ExitStatus> {
-  const { stdout } = surroundings;
-  // Whoever writes gets the error too; without a listener it would end the process.
+export async function runCommand(args: readonly string[], stdio: Stdio): Promise<ExitStatus> {
+  const { stdout } = stdio;
+  // The writer gets the error too; without a listener it would end the process.
   stdout.on('error', () => {});
   const say = (line: string): void => {
-    const { stderr } = surroundings;
+    const { stderr } = stdio;
     if (stderr.listenerCount('error') === 0) stderr.on('error', () => {});
     stderr.write(`bsdsyms: ${line}\n`);
   };
@@ -51,7 +52,7 @@ export async function runCommand(args: readonly string[], surroundings: Surround
         await writeToStream(stdout, [await help(invocation.about)]);
         return 0;
       case 'image':
-        return await runSubcommand(invocation, surroundings, say);
+        return await runSubcommand(invocation, stdio, say);
     }
   } catch (error) {
     say(explainFailure(error));
@@ -61,10 +62,10 @@ export async function runCommand(args: readonly string[], surroundings: Surround
 
 async function runSubcommand(
   { name, subcommand, file, parameters, format, outputPath, reportPaths }: ImageInvocation,
-  surroundings: Surroundings,
+  stdio: Stdio,
   say: (line: string) => void,
 ): Promise<ExitStatus> {
-  const { stdin, stdout, env } = surroundings;
+  const { stdin, stdout, env } = stdio;
   const output = await identify(outputPath ?? stdout);
   const input = await identify(file === STANDARD_INPUT ? stdin : file);
   for (const path of [outputPath ?? stdout, ...Object.values(reportPaths)]) {
@@ -73,7 +74,7 @@ async function runSubcommand(
       throw new UsageError('The output is the file that is read. Give it another name.');
     }
   }
-  // Such as /dev/stdout, which is not to be replaced by a file.
+  // Such as /dev/stdout, which must not be replaced by a file.
   const toStandardOutput = outputPath === null || isSame(output, await identify(stdout));
   const forPerson = outputPath === null && stdout.isTTY === true;
   if (format === 'bytes' && forPerson) {
@@ -91,7 +92,7 @@ async function runSubcommand(
     detail: string,
     subject: ProblemSubject | null,
   ): Promise<ExitStatus> => {
-    // Who reads JSON is told in JSON, as by the service; a file is complete or not there.
+    // A reader of JSON gets the problem in JSON, as from the service; a file appears only when it is complete.
     if (format !== 'bytes' && outputPath === null) {
       await write([JSON.stringify(describeProblem(code, IMAGE_PROBLEM_KINDS[code], detail, subject))]);
     }
@@ -101,7 +102,7 @@ async function runSubcommand(
 
   let source: ImageSource | null = null;
   try {
-    const opened = await openInput(file, surroundings, limits, subcommand.unpack ?? true);
+    const opened = await openInput(file, stdio, limits, subcommand.unpack ?? true);
     source = opened.source;
     const result = await subcommand.run({ ...opened, parameters, limits, format });
     if (!result.ok) return await refuse(result.broken.code, result.broken.detail, result);
@@ -124,7 +125,7 @@ async function runSubcommand(
   }
 }
 
-/** Text that ends with a line feed. The bytes of a document are otherwise those of the service, which need none. */
+/** Adds a line feed to text that lacks one. Otherwise documents have the same bytes as the service's. */
 async function* endLine(pieces: AsyncIterable<Piece> | Iterable<Piece>): AsyncGenerator<Piece> {
   let last: Piece = '';
   for await (const piece of pieces) {
@@ -135,25 +136,21 @@ async function* endLine(pieces: AsyncIterable<Piece> | Iterable<Piece>): AsyncGe
 }
 
 /** @throws UsageError, ImageError, FileError, and the system's errors */
-async function openInput(
-  file: string,
-  surroundings: Surroundings,
-  limits: Limits,
-  unpack: boolean,
-): Promise<GatheredImage> {
+async function openInput(file: string, stdio: Stdio, limits: Limits, unpack: boolean): Promise<GatheredImage> {
+  if (isSourceUrl(file)) return openImageUrl(file, limits, unpack);
   if (file !== STANDARD_INPUT) return openImageFile(file, limits, unpack);
-  const { stdin } = surroundings;
-  if (stdin.isTTY === true) throw new UsageError('no-image: Standard input is a terminal, where no image comes from.');
+  const { stdin } = stdio;
+  if (stdin.isTTY === true) throw new UsageError('no-image: Standard input is a terminal. Give a FILE or a pipe.');
   return openImageStream(stdin, limits, unpack);
 }
 
-/** What is to be known of bytes that were loaded all the same. */
+/** Remarks on bytes that were loaded anyway. */
 function remarks({ broken = null, warnings = [] }: Result): string[] {
   const lines = warnings.map(({ code, detail }) => `warning: ${code}: ${detail}`);
   return broken === null ? lines : [`broken: ${broken.code}: ${broken.detail}`, ...lines];
 }
 
-/** The image cannot be read, which says nothing about it. */
+/** The file cannot be read, for a reason that is not in the image. */
 class InputError extends Error {
   override readonly name = 'InputError';
   readonly file: string;
@@ -164,13 +161,14 @@ class InputError extends Error {
   }
 }
 
-/** Of the other errors on an image's way in it is the place to keep it that is at fault. */
-const isFaultOfImage = ({ code }: ImageError): boolean => IMAGE_PROBLEM_KINDS[code].status < 500;
+/** Other errors are faults of the place where images are kept, or of the origin. */
+const isFaultOfImage = ({ code }: ImageError): boolean =>
+  IMAGE_PROBLEM_KINDS[code].status < 500 && (!code.startsWith('source-') || code === 'source-scattered');
 
 const isSystemError = (error: unknown): error is NodeJS.ErrnoException & { readonly errno: number } =>
   error instanceof Error && 'errno' in error && typeof error.errno === 'number';
 
-/** One line; a defect of the command brings its stack along. */
+/** One line; for a defect of the command, its stack. */
 function explainFailure(error: unknown): string {
   if (error instanceof UsageError || error instanceof ConfigError) return error.message;
   if (error instanceof OutputError) return `${printable(error.target)}: ${explainCause(error.cause)}`;
@@ -191,7 +189,7 @@ function explainInput({ file, cause }: InputError): string {
 const explainCause = (cause: unknown): string =>
   isSystemError(cause) ? `${getSystemErrorMessage(cause.errno)} (${cause.code})` : String(cause);
 
-/** A file's name, which may hold anything, on a terminal. */
+/** A file's name, which may hold anything, made safe for a terminal. */
 const printable = (name: string): string =>
   name.replaceAll(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
 

@@ -1,4 +1,4 @@
-/** Where the output of a subcommand goes: to standard output as it comes, or to a file that is complete or not there. */
+/** Writes the output of a subcommand to standard output as it comes, or to a file that appears only when it is complete. */
 import { randomUUID } from 'node:crypto';
 import { constants, fstatSync, type Stats, unlinkSync } from 'node:fs';
 import { access, type FileHandle, lstat, open, readlink, realpath, rename, stat, unlink } from 'node:fs/promises';
@@ -31,14 +31,14 @@ export async function writeToStream(stream: Writable, pieces: AsyncIterable<Piec
   }
 }
 
-/** What the system has at a path, or behind a descriptor; two that are equal are the same file, whatever their names. */
+/** Identifies the file at a path or of a descriptor, whatever its name. */
 export interface FileIdentity {
   readonly dev: bigint;
   readonly ino: bigint;
   isFile(): boolean;
 }
 
-/** @returns null when there is nothing, or the system does not tell */
+/** @returns null when there is no file, or it cannot be examined */
 export async function identify(file: string | { readonly fd?: number }): Promise<FileIdentity | null> {
   try {
     if (typeof file === 'string') return await stat(file, { bigint: true });
@@ -52,11 +52,11 @@ export const isSame = (one: FileIdentity | null, other: FileIdentity | null): bo
   one !== null && other !== null && one.dev === other.dev && one.ino === other.ino;
 
 /**
- * Writes a file beside its place and moves it there when it is complete: whoever looks sees the file as it was before, or
- * as it is to be. A file that is replaced keeps its permissions, and its owner where the system allows. What is no regular
- * file, such as a device or a pipe, is written to as it is.
+ * Writes a temporary file in the same directory and renames it when it is complete: readers see the old file or the new
+ * one. A file that is replaced keeps its permissions, and its owner where the system allows. A file that is not regular,
+ * such as a device or a pipe, is written in place.
  *
- * @throws OutputError, and what the pieces throw; nothing is left behind then
+ * @throws OutputError, and what the pieces throw; the temporary file is then removed
  */
 export async function writeToFile(path: string, pieces: AsyncIterable<Piece> | Iterable<Piece>): Promise<void> {
   const target = await explain(path, () => findTarget(path));
@@ -76,7 +76,7 @@ export async function writeToFile(path: string, pieces: AsyncIterable<Piece> | I
       opening = opened;
       return opened;
     });
-    // Before there is anything to be read in it.
+    // Before the file has any content.
     if (existing !== null) await explain(path, () => takeOver(file, existing));
     await writeAll(path, file, pieces);
     await explain(path, () => rename(temporary, target.path));
@@ -88,7 +88,7 @@ export async function writeToFile(path: string, pieces: AsyncIterable<Piece> | I
   }
 }
 
-/** Less what the umask takes away. */
+/** Before the umask applies. */
 const NEW_MODE = 0o666;
 const PRIVATE_MODE = 0o600;
 const PERMISSIONS = 0o777;
@@ -100,7 +100,7 @@ async function takeOver(file: FileHandle, { uid, gid, mode }: Stats): Promise<vo
   let permissions = mode & PERMISSIONS;
   if (made.uid !== uid || made.gid !== gid) {
     await file.chown(uid, gid).catch(() => {
-      // What its group was allowed is not for another one.
+      // The permissions of its group are not meant for another group.
       permissions &= ~GROUP_PERMISSIONS;
     });
   }
@@ -109,21 +109,21 @@ async function takeOver(file: FileHandle, { uid, gid, mode }: Stats): Promise<vo
 
 interface Target {
   readonly path: string;
-  /** The regular file that is there. */
+  /** The regular file that exists there. */
   readonly existing: Stats | null;
-  /** Whether it is written to as it is, not replaced. */
+  /** Whether it is written in place, not replaced. */
   readonly special: boolean;
 }
 
 const MAX_LINKS = 40;
-/** Where Linux shows the open files of a process: links that lead to no place of their own. */
+/** Where Linux lists the open files of a process, as links that do not lead to a path. */
 const DESCRIPTORS = /^\/proc\/\d+(?:\/task\/\d+)?\/fd$/;
 
-/** Links are followed: it is the file at their end that is replaced, or made. */
+/** Follows links: the file at their end is replaced or created. */
 async function findTarget(given: string): Promise<Target> {
   const existing = await unlessMissing(stat(given));
   const special = { path: given, existing: null, special: true };
-  // The system has the words for a directory that is to be a file.
+  // For a directory, opening it gives the system's own error.
   if (given.endsWith(sep) || (existing !== null && !existing.isFile())) return special;
   let path = given;
   for (let links = 0; links < MAX_LINKS; links++) {
@@ -148,7 +148,7 @@ async function unlessMissing<T>(result: Promise<T>): Promise<T | null> {
   }
 }
 
-/** Closes the file, too: some file systems tell only then that they have no room. */
+/** Closes the file, too: some file systems report only then that they are full. */
 async function writeAll(path: string, file: FileHandle, pieces: AsyncIterable<Piece> | Iterable<Piece>): Promise<void> {
   try {
     for await (const piece of pieces) {
@@ -174,16 +174,16 @@ async function explain<T>(path: string, action: () => Promise<T>): Promise<T> {
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
 /**
- * Removes a file when the process is told to end, and lets it end.
+ * Removes a file when a signal ends the process.
  *
- * @param opening settles when the file is there, if it ever is
+ * @param opening settles when the file is open, or could not be opened
  */
 function cleanOnSignals(path: string, opening: () => Promise<unknown>): { stop(): void } {
   const clean = (signal: NodeJS.Signals): void => {
     stop();
     void opening()
       .then(() => unlinkSync(path))
-      // Neither matters any more: that it could not be opened, and that it is gone.
+      // The file could not be opened, or is gone already.
       .catch(() => {})
       .then(() => process.kill(process.pid, signal));
   };

@@ -1,10 +1,10 @@
-/** What the command can be asked for: one entry for each, as the service has one route for each. */
+/** The subcommands, one for each route of the service that takes a file. */
 import type { Config } from '../config.ts';
 import { checkImage } from '../inspect/check.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../inspect/load.ts';
-import { findBlobObjection } from '../inspect/recognise-elf.ts';
+import { findBlobRejection } from '../inspect/recognise-elf.ts';
 import { streamExtents } from '../inspect/stream-extents.ts';
 import { verifyBlob } from '../inspect/verify.ts';
 import {
@@ -30,7 +30,7 @@ import { type Broken, reportRecorded } from '../xen/broken.ts';
 import type { Warning } from '../xen/warnings.ts';
 import type { Piece } from './output.ts';
 
-/** The settings that the command has in common with the service. */
+/** The settings that the command shares with the service. */
 export const LIMITS = [
   'maxImageBytes',
   'maxBlobBytes',
@@ -38,10 +38,15 @@ export const LIMITS = [
   'memoryBudgetBytes',
   'spoolDir',
   'spoolBudgetBytes',
+  'imageSourceHeadersFile',
+  'sourceMaxRequests',
+  'sourceConnectTimeoutMs',
+  'sourceStallTimeoutMs',
+  'sourceTimeoutMs',
 ] as const satisfies readonly (keyof Config)[];
 export type Limits = Pick<Config, (typeof LIMITS)[number]>;
 
-/** What can be written. Bytes are never written to a terminal. */
+/** The formats of output. Bytes are never written to a terminal. */
 export type Format = 'bytes' | 'json' | 'ndjson' | 'text';
 
 /** What is written to a file of its own besides. */
@@ -59,11 +64,11 @@ export interface Run<P extends Parameters = Parameters> {
   readonly format: Format;
 }
 
-/** What is to be written, and what is to be said about it. */
+/** The output, and remarks on it. */
 export interface Result {
   readonly ok: true;
   readonly output: AsyncIterable<Piece> | Iterable<Piece>;
-  /** For standard error; JSON says it itself. */
+  /** For standard error; JSON contains it. */
   readonly broken?: Broken | null;
   readonly warnings?: readonly Warning[];
   /** Why the status is 1 although everything is written. */
@@ -75,11 +80,11 @@ export interface Result {
 export interface Subcommand<P extends Parameters = Parameters> {
   readonly summary: string;
   readonly parameters: P;
-  /** What is wrong between parameters, which each for itself are right. */
+  /** Says which parameters, each valid by itself, cannot be given together. */
   readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
-  /** False for a file that is no image: it is taken as it is. */
+  /** False for a file that is not an image: it is read as it is. */
   readonly unpack?: boolean;
-  /** The first is written unless the switch of another one is given. */
+  /** The first is the default; each of the others has a switch. */
   readonly formats: readonly [Format, ...Format[]];
   readonly reports?: readonly ReportName[];
   /** @throws ImageError for a file of the wrong kind, and what the source throws when it cannot be read */
@@ -89,7 +94,7 @@ export interface Subcommand<P extends Parameters = Parameters> {
 const json = (document: unknown): Result => ({ ok: true, output: [JSON.stringify(document)] });
 
 const blob: Subcommand<typeof LOAD_PARAMETERS> = {
-  summary: 'Writes the symbol blob that Xen places behind a kernel.',
+  summary: 'Writes the symbol blob that Xen places after a kernel.',
   parameters: LOAD_PARAMETERS,
   formats: ['bytes'],
   async run({ source, parameters, limits }) {
@@ -156,8 +161,8 @@ const verify: Subcommand<typeof VERIFY_PARAMETERS> = {
   unpack: false,
   formats: ['json'],
   async run({ source, parameters }) {
-    const objection = await findBlobObjection(source);
-    if (objection !== null) throw new ImageError('not-a-blob', objection);
+    const rejection = await findBlobRejection(source);
+    if (rejection !== null) throw new ImageError('not-a-blob', rejection);
     return json(toVerifyReport(await verifyBlob(source, parameters.address)));
   },
 };

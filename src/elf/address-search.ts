@@ -1,4 +1,4 @@
-/** Which symbol stands for an address, as debuggers have it; source: docs/symbols.md. */
+/** The symbol that a debugger would name for an address; source: docs/symbols.md. */
 import { SHF_ALLOC } from './format.ts';
 import { lowerBound } from './lower-bound.ts';
 import { isStepEnd, type Steps } from './steps.ts';
@@ -18,13 +18,13 @@ import {
 } from './symbols.ts';
 import { type Headers, View } from './view.ts';
 
-/** A symbol that some address may belong to. */
+/** A symbol that may stand for an address. */
 export interface AddressedSymbol extends SymbolEntry {
   /** Index in the symbol table. */
   readonly index: number;
 }
 
-/** What a section is to addresses: where it begins and ends in memory. */
+/** Where a section begins and ends in memory. */
 interface Range {
   readonly start: bigint;
   readonly end: bigint;
@@ -33,7 +33,7 @@ interface Range {
 /** Where sections lie in memory, by their index; null for those that occupy none. */
 export type SectionRanges = readonly (Range | null)[];
 
-/** A symbol of a block; what else is to be known of it is read when it matters. */
+/** A symbol of a block; its other fields are read when they matter. */
 interface Candidate {
   readonly block: SymbolBlock;
   readonly at: number;
@@ -41,22 +41,22 @@ interface Candidate {
   readonly index: number;
 }
 
-/** The best symbols by one kind of claim, by the addresses that they claim. */
+/** The nodes of a segment tree over the addresses, each with the best symbol that claims all of its addresses. */
 type Claims = (AddressedSymbol | undefined)[];
 
 /**
  * Finds the symbols of many addresses in one pass over the table.
  *
- * The addresses are sorted, so a symbol claims a run of them. Both kinds of claims are kept in a segment tree over the
- * addresses: a symbol costs the logarithm of their number, and memory is for the addresses only.
+ * The addresses are sorted, so a symbol claims a run of them. Each kind of claim is kept in a segment tree over the
+ * addresses: a symbol costs the logarithm of their number, and memory grows with the addresses only.
  */
 export class AddressSearch {
   readonly #addresses: readonly bigint[];
   readonly #highest: bigint;
   readonly #sections: SectionRanges;
-  /** Symbols by the addresses from their value to value + size. */
+  /** Claims on the addresses from a symbol's value to value + size. */
   readonly #holding: Claims = [];
-  /** Symbols by the addresses from their value to the end of their section. */
+  /** Claims on the addresses from a symbol's value to the end of its section. */
   readonly #preceding: Claims = [];
 
   /** @param sections those of the image, as `locateSections` finds them */
@@ -66,10 +66,10 @@ export class AddressSearch {
     this.#sections = sections;
   }
 
-  /** Whether the symbol may stand for any of the addresses, its name not considered. */
+  /** Whether the symbol may stand for any of the addresses, whatever its name. */
   considers(block: SymbolBlock, at: number): boolean {
     const section = block.section(at);
-    // Neither undefined nor absolute or common. What is in no section that is loaded has no address either.
+    // Undefined, absolute and common symbols have no address, nor have those in a section that occupies no memory.
     if (section === SHN_UNDEF || (section >= SHN_LORESERVE && section !== SHN_XINDEX)) return false;
     if (this.#sections[section] === null) return false;
     const type = block.type(at);
@@ -77,7 +77,7 @@ export class AddressSearch {
     return block.nameOffset(at) !== 0 && block.value(at) <= this.#highest;
   }
 
-  /** Takes a symbol into account that is considered. */
+  /** Adds a symbol for which `considers` is true. */
   offer(block: SymbolBlock, at: number): void {
     const value = block.value(at);
     const from = this.#lowerBound(value);
@@ -85,11 +85,11 @@ export class AddressSearch {
     const size = block.size(at);
     if (size > 0n) this.#claim(this.#holding, candidate, from, this.#lowerBound(value + size));
     const range = this.#sections[block.section(at)];
-    // A value outside of its own section tells nothing of what follows it there.
+    // A value below its own section claims nothing there.
     if (range && value >= range.start) this.#claim(this.#preceding, candidate, from, this.#lowerBound(range.end));
   }
 
-  /** The symbol of one of the addresses, of what was offered. */
+  /** The best of the offered symbols for one of the addresses. */
   find(address: bigint): AddressedSymbol | null {
     const at = this.#lowerBound(address);
     if (this.#addresses[at] !== address) return null;
@@ -127,7 +127,7 @@ function improve(claims: Claims, node: number, candidate: Candidate): void {
   if (held === undefined || isBetter(symbol, held)) claims[node] = symbol;
 }
 
-/** The nearest start first, then what is more likely to be what a person means. */
+/** The nearest start first, then the symbol that a person more likely means. */
 function isBetter(a: AddressedSymbol, b: AddressedSymbol): boolean {
   if (a.value !== b.value) return a.value > b.value;
   const [rankA, rankB] = [rank(a), rank(b)];
@@ -140,7 +140,7 @@ function rank({ type, bind }: SymbolEntry): number {
   return bind === STB_WEAK ? typed + 1 : typed;
 }
 
-/** Reads where the sections lie. @param count section headers that count */
+/** Reads where the sections lie. @param count how many section headers are read */
 export function* locateSections(headers: Headers, count: number): Steps<SectionRanges> {
   const { format, sectionHeaders } = headers;
   const view = new View(headers);

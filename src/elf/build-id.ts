@@ -1,4 +1,4 @@
-/** The GNU build ID: what identifies a kernel across copies, compression and renaming. */
+/** The GNU build ID, which identifies a kernel across copies, compression and renaming. */
 import type { ByteWalk } from './byte-walk.ts';
 import { PT_NOTE, SHT_NOTE } from './format.ts';
 import { hexBytes } from './hex.ts';
@@ -9,20 +9,20 @@ import { type Headers, View } from './view.ts';
 
 const NT_GNU_BUILD_ID = 3;
 const GNU_NAME = asciiBytes('GNU\0');
-/** Build IDs are 16 or 20 bytes by default; linkers take other lengths by hand. */
+/** Build IDs have 16 or 20 bytes by default; linkers accept other lengths. */
 const MAX_BUILD_ID_BYTES = 64;
 /** Notes that hold a build ID are tiny, and there are few of them. */
 export const MAX_NOTE_RANGE_BYTES = 64 * 1024;
 const MAX_NOTE_RANGES = 16;
 
-/** A part of the image where notes lie, in bytes. */
+/** A range of the image that holds notes, in bytes. */
 export interface NoteRange {
   readonly offset: number;
   readonly length: number;
   readonly alignment: NoteAlignment;
 }
 
-/** Where notes lie, at most `MAX_NOTE_RANGE_BYTES` each: segments first, then sections. */
+/** The ranges that hold notes, each cut to `MAX_NOTE_RANGE_BYTES`: segments first, then sections. */
 export function* locateNotes(headers: Headers): Steps<NoteRange[]> {
   const { format, programHeaders, sectionHeaders } = headers;
   const view = new View(headers);
@@ -54,7 +54,7 @@ export function* locateNotes(headers: Headers): Steps<NoteRange[]> {
   return ranges;
 }
 
-/** The build ID in lower-case hex; null when the image has none where it is looked for. */
+/** The build ID in lower-case hex; null when the ranges of `locateNotes` hold none. */
 export function* findBuildId(headers: Headers): ByteWalk<string | null> {
   const reader = new ImageReader(headers, null);
   for (const range of yield* locateNotes(headers)) {

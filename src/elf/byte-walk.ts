@@ -1,12 +1,11 @@
 /**
- * Work that learns what to read next from what it has read.
+ * Work whose reads depend on earlier reads.
  *
- * The core does no I/O, so such work is a generator: it yields the range that it wants to see and goes on with those
- * bytes. It yields null where it has worked for a while and others may have their turn, whatever it then goes on with.
- * `inspect/drive-walk.ts` drives it.
+ * The core does no I/O, so such work is a generator: it yields the range that it needs and receives those bytes. It
+ * yields null to let other work run; what it receives then does not matter. `inspect/drive-walk.ts` drives it.
  */
 
-/** A range of bytes, wholly inside of what is read. */
+/** A range of bytes, wholly inside the input. */
 export interface ByteRange {
   readonly offset: number;
   readonly length: number;

@@ -1,4 +1,4 @@
-/** Integers of the widths that ELF has. The one place where bytes of an image become numbers. */
+/** Integers of the widths that ELF has. Bytes of an image become numbers only here. */
 
 /** An unsigned integer of 1, 2 or 4 bytes. */
 export function readNumber(data: DataView, at: number, width: number, littleEndian: boolean): number {

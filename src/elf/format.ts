@@ -20,7 +20,7 @@ export interface Struct<Name extends string = string> {
   readonly fields: Readonly<Record<Name, Field>>;
 }
 
-/** Lays fields out one behind the other, as all ELF structures are: none has padding. */
+/** Lays fields out one after another: ELF structures have no padding. */
 function struct<const Name extends string>(widths: Readonly<Record<Name, number>>): Struct<Name> {
   const fields = {} as Record<Name, Field>;
   let offset = 0;

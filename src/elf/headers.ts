@@ -17,27 +17,27 @@ import { type Recorded, Recorder, type Stage } from './recorder.ts';
 import { isStepEnd, runToEnd, type Steps } from './steps.ts';
 import { describeTable, type Headers, type Table, type TableBytes, View } from './view.ts';
 
-/** The shortest image that is looked at at all: an ELF32 header. */
+/** The shortest image that is examined: an ELF32 header. */
 export const MIN_IMAGE_BYTES = ELF32.elfHeader.size;
 
-/** How much of the image's start `locateHeaders` wants: the longer ELF header. */
+/** How much of the image's start `locateHeaders` needs: the longer ELF header. */
 export const ELF_HEADER_BYTES = ELF64.elfHeader.size;
 
 /** The reference divides by the ELF32 size for both classes. */
 const SMALLEST_SECTION_HEADER_BYTES = ELF32.sectionHeader.size;
 
-/** What the ELF header says of itself and of the two header tables. */
+/** The ELF header, and where it places both header tables. */
 export interface LocatedHeaders extends Omit<Headers, 'programHeaders' | 'sectionHeaders'> {
   readonly programHeaders: Table;
   readonly sectionHeaders: Table;
 }
 
 /**
- * Reads the ELF header far enough to tell which bytes stage `init` will look at.
- * Nothing is recorded or judged here; tables that do not fit into the image come back empty, as `init` stops at them.
+ * Reads from the ELF header which bytes stage `init` needs.
+ * Nothing is recorded or judged here; a table that does not fit into the image comes back empty, as `init` stops there.
  *
  * @param start the first `ELF_HEADER_BYTES` of the image, or all of it when it is shorter
- * @returns null when this is no ELF image
+ * @returns null when this is not an ELF image
  */
 export function locateHeaders(start: Uint8Array, imageSize: number): LocatedHeaders | null {
   if (imageSize < MIN_IMAGE_BYTES || !hasElfMagic(start)) return null;
@@ -74,9 +74,9 @@ export type NoSymbolTable = { readonly found: false } & (
 export interface SymbolTableSearch {
   /** The first section that is considered. */
   readonly from: 0 | 1;
-  /** The lowest `sh_link` that counts as one. */
+  /** The lowest valid `sh_link`. */
   readonly lowestLink: 0 | 1;
-  /** Whether a SYMTAB with an unusable `sh_link` ends the search instead of being passed over. */
+  /** Whether a SYMTAB with an unusable `sh_link` ends the search instead of being skipped. */
   readonly firstDecides: boolean;
 }
 
@@ -87,34 +87,34 @@ export interface SymbolTableRef {
   readonly found: true;
   /** Section index of the SYMTAB. */
   readonly index: number;
-  /** Its `sh_link`: the section index of its string table, whose type nobody has looked at yet. */
+  /** Its `sh_link`: the section index of its string table, whose type is not checked yet. */
   readonly link: number;
 }
 
 /** An image that passed `init`. */
 export interface ElfImage {
   readonly headers: Headers;
-  /** The first reason that the stages up to here recorded. */
+  /** The first reason recorded so far. */
   readonly recorded: Recorded | null;
-  /** Section headers that the loader goes by: `e_shnum`, capped. */
+  /** How many section headers the loader uses: `e_shnum`, capped. */
   readonly sectionCount: number;
   readonly symbolTable: SymbolTableRef | NoSymbolTable;
 }
 
 /** An image as one stage reads it. */
 export interface StagedImage extends ElfImage {
-  /** Records against the image. */
+  /** Records reads outside the image. */
   readonly view: View;
   readonly recorder: Recorder;
 }
 
-/** Begins a stage: what it records is in its `recorder`, and `image` stays as it is. */
+/** Begins a stage. What it records is in its `recorder`; `image` does not change. */
 export function enterStage(image: ElfImage, stage: Stage): StagedImage {
   const recorder = new Recorder(stage, image.recorded);
   return { ...image, recorder, view: new View(image.headers, recorder) };
 }
 
-/** `offset` and `length` tell where the table that does not fit would lie. */
+/** `offset` and `length` are those of the table that does not fit. */
 export interface InitFailure {
   readonly code: 'phdr-overflow' | 'shdr-overflow';
   readonly offset: bigint;
@@ -156,8 +156,7 @@ export function* initInSteps(headers: Headers): Steps<Init> {
 }
 
 /**
- * Looks for the symbol table among the section headers.
- * What is found is not looked at further; the type of the linked section may be any.
+ * Finds the symbol table among the section headers. The linked section may be of any type.
  */
 export function* findSymbolTable(
   { headers, view, sectionCount: count }: Pick<StagedImage, 'headers' | 'view' | 'sectionCount'>,
@@ -192,7 +191,7 @@ function readProgramHeaderTable(view: View, format: ElfFormat, elfHeader: TableB
   );
 }
 
-/** The count is capped to what the image has room for; exceeding that is recorded. */
+/** The count is capped to what the image has room for; a higher one is recorded. */
 function readSectionHeaderTable(
   view: View,
   format: ElfFormat,
@@ -228,7 +227,7 @@ function fits(table: Table, imageSize: number): boolean {
   return BigInt.asUintN(64, table.offset + span(table)) <= BigInt(imageSize);
 }
 
-/** What an answer or a log line tells of an image, taken from the ELF header as far as it is there. */
+/** What answers and log lines say about an image, from what there is of the ELF header. */
 export interface ImageIdentity {
   readonly class: ElfFormat['class'];
   readonly byteOrder: 'little-endian' | 'big-endian';

@@ -1,4 +1,4 @@
-/** How addresses are written in sentences, answers and logs: lower-case hex. */
+/** An address in sentences, answers and logs: lower-case hex. */
 export const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 
 /** Bytes as two hex digits each. */

@@ -1,9 +1,8 @@
 /**
- * Checked reads of bytes that are no headers, such as notes, by the rules of `View`: what is outside the image is
- * recorded and reads as 0.
+ * Checked reads of bytes other than headers, such as notes, by the rules of `View`: bytes outside the image are
+ * recorded and read as 0.
  *
- * Each note's size locates the next, so what will be read is not known beforehand. The reads are generators that ask
- * for blocks of the image and go on with those bytes.
+ * Each note's size locates the next, so the reads are generators that ask for blocks of the image.
  */
 import type { ByteWalk } from './byte-walk.ts';
 import { dataOf, readBigint } from './fields.ts';
@@ -13,7 +12,7 @@ import { type Headers, isInside } from './view.ts';
 /** The longest string, without its NUL. */
 export const MAX_STRING_BYTES = 4096;
 
-/** Blocks are aligned. Notes that lie far apart cost one each, so they are small. */
+/** Blocks are aligned, and small: notes that lie far apart cost one each. */
 export const BLOCK_BYTES = 1024;
 /** 1 MiB: small images are read once, however often their notes point to the same bytes. */
 const MAX_BLOCKS = 1024;
@@ -28,7 +27,7 @@ export class ImageReader {
   #block: Uint8Array = new Uint8Array();
   #blockStart = 0;
 
-  /** @param recorder takes what is not inside the image; null for reads that are no reason against the image */
+  /** @param recorder records reads outside the image; null when they do not count against it */
   constructor({ imageSize, littleEndian }: Pick<Headers, 'imageSize' | 'littleEndian'>, recorder: Recorder | null) {
     this.imageSize = imageSize;
     this.#littleEndian = littleEndian;
@@ -62,7 +61,7 @@ export class ImageReader {
 
   /**
    * A string whose NUL is inside the image and at most `MAX_STRING_BYTES` away. Otherwise null, and recorded.
-   * The bytes are good until the next read.
+   * The bytes are valid until the next read.
    */
   *string(what: string, at: number): ByteWalk<Uint8Array | null> {
     const room = this.isInside(at) ? Math.min(MAX_STRING_BYTES + 1, this.imageSize - at) : 0;
@@ -126,7 +125,7 @@ export class ImageReader {
     return bytes;
   }
 
-  /** The bytes from `at` on that need no reading; undefined when there are none. */
+  /** The cached bytes from `at` on; undefined when there are none. */
   #atHand(at: number): Uint8Array | undefined {
     const offset = at - this.#blockStart;
     if (offset >= 0 && offset < this.#block.length) return this.#block.subarray(offset);
@@ -152,7 +151,7 @@ export class ImageReader {
   }
 }
 
-/** Bytes as the characters of the same number: the reference knows no encoding. At most `MAX_STRING_BYTES` of them. */
+/** Each byte as the character of the same code: the reference knows no encoding. At most `MAX_STRING_BYTES`. */
 export function latin1(bytes: Uint8Array): string {
   const codes: ArrayLike<number> = bytes;
   // Not spread: that would iterate, and is ten times slower.
@@ -163,6 +162,6 @@ export function asciiBytes(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-/** Whether the bytes are those expected; null is none. */
+/** Whether the bytes are those expected; false for null. */
 export const isSame = (bytes: Uint8Array | null, expected: Uint8Array): boolean =>
   bytes !== null && bytes.length === expected.length && expected.every((byte, index) => bytes[index] === byte);

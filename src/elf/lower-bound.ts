@@ -1,8 +1,8 @@
 /**
  * Binary search.
  *
- * @param count entries, in an order in which those that come before the one looked for are first
- * @returns the index of the first entry that does not come before it; `count` when all do
+ * @param comesBefore whether an entry comes before the one sought: true for the first entries, false for the rest
+ * @returns the index of the first entry that does not; `count` when all do
  */
 export function lowerBound(count: number, comesBefore: (index: number) => boolean): number {
   let low = 0;

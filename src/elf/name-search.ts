@@ -1,17 +1,17 @@
-/** Looks for names in a string table, many at once, without looking at any byte more than twice. */
+/** Searches a string table for many names at once, reading no byte more than twice. */
 
 const NONE = -1;
 
 /**
- * Names are looked for at the end of strings, not only as whole ones: linkers let a name share the end of a longer one.
+ * Names are found at the end of strings, not only as whole ones: linkers let a name share the end of a longer one.
  *
- * The names are kept as a tree by their bytes from the last to the first. As none holds a NUL, a walk back from the end
- * of a string never leaves it, so a table costs its length, whatever it holds and however many names there are.
+ * The names form a tree by their bytes from last to first. As none holds a NUL, a walk back from the end of a string
+ * never leaves it, so a search costs the length of the table, whatever it holds and however many names there are.
  */
 export class NameSearch {
   /** Bytes of the longest name. */
   readonly longest: number;
-  /** Where in the string table which name was found, by its index. */
+  /** The index of the name that was found at each offset of the string table. */
   readonly found = new Map<number, number>();
   #lowest = Number.POSITIVE_INFINITY;
   #highest = -1;
@@ -19,7 +19,7 @@ export class NameSearch {
   #overflowed = false;
   /** Where in the table the next piece begins. */
   #offset = 0;
-  /** The last bytes before it, zeros in front. */
+  /** The last bytes before it, preceded by zeros. */
   readonly #kept: Uint8Array;
   /** Nodes of the tree, the root at 0: a byte, the first child, the next sibling, and the name that begins here. */
   readonly #bytes: Uint8Array;
@@ -27,12 +27,12 @@ export class NameSearch {
   readonly #siblings: Int32Array;
   readonly #names: Int32Array;
   #nodes = 1;
-  /** 1 for every byte that is the last of a name. */
+  /** 1 for every byte that ends a name. */
   readonly #lastBytes = new Uint8Array(256);
 
   /**
    * @param names distinct, none of them empty or with a NUL
-   * @param maxFound how many places are kept
+   * @param maxFound how many offsets are kept
    */
   constructor(names: readonly Uint8Array[], maxFound: number) {
     const bytes = names.reduce((sum, { length }) => sum + length, 1);
@@ -46,17 +46,17 @@ export class NameSearch {
     names.forEach((name, index) => this.#add(name, index));
   }
 
-  /** Whether there are more places than are kept: `found` is then not all. */
+  /** Whether names were found at more offsets than are kept: `found` is then incomplete. */
   get overflowed(): boolean {
     return this.#overflowed;
   }
 
-  /** The name that is at a place, by its index. Most places are told to be none without looking far. */
-  at(place: number): number | undefined {
-    return place < this.#lowest || place > this.#highest ? undefined : this.found.get(place);
+  /** The index of the name at an offset. Most offsets are ruled out without a lookup. */
+  at(offset: number): number | undefined {
+    return offset < this.#lowest || offset > this.#highest ? undefined : this.found.get(offset);
   }
 
-  /** Looks at the next piece of the table. The pieces come in order, and are not kept. */
+  /** Scans the next piece of the table. Pieces come in order and are not kept. */
   scan(piece: Uint8Array): void {
     const lastBytes = this.#lastBytes;
     let last = this.#before(1);
@@ -68,18 +68,18 @@ export class NameSearch {
     this.#keep(piece);
   }
 
-  /** Takes the next piece for one in which no name lies whole; it is looked at for those that began before it. */
+  /** As `scan`, for a piece that holds no whole name: only names that began before it are sought. */
   skip(piece: Uint8Array): void {
     this.scan(piece.subarray(0, this.longest));
     this.#keep(piece.subarray(this.longest));
   }
 
-  /** The table ends here; its last string may be without a NUL. */
+  /** Ends the table, whose last string may lack a NUL. */
   end(): void {
     this.#walkBack(new Uint8Array(), 0);
   }
 
-  /** Looks for names that end in front of `end`, in the piece and what came before it. */
+  /** Finds the names that end before `end`, in the piece and the bytes before it. */
   #walkBack(piece: Uint8Array, end: number): void {
     let node = 0;
     for (let at = end - 1; !this.#overflowed; at--) {
@@ -92,13 +92,13 @@ export class NameSearch {
     }
   }
 
-  #note(place: number, name: number): void {
-    this.found.set(place, name);
-    this.#lowest = Math.min(this.#lowest, place);
-    this.#highest = Math.max(this.#highest, place);
+  #note(offset: number, name: number): void {
+    this.found.set(offset, name);
+    this.#lowest = Math.min(this.#lowest, offset);
+    this.#highest = Math.max(this.#highest, offset);
   }
 
-  /** The byte this far before the piece; 0, which is in no name, when that was not kept. */
+  /** The byte this far before the piece; 0, which is in no name, when it was not kept. */
   #before(distance: number): number {
     return distance > this.longest ? 0 : (this.#kept[this.longest - distance] ?? 0);
   }

@@ -1,14 +1,14 @@
-/** Notes, as segments of type PT_NOTE and sections of type SHT_NOTE hold them; gABI, chapter 5. */
+/** Notes in PT_NOTE segments and SHT_NOTE sections; gABI, chapter 5. */
 import type { ByteWalk } from './byte-walk.ts';
 import type { ImageReader } from './image-reader.ts';
 
 /** Sizes of name and description, and the type: 4 bytes each. */
 const NOTE_HEADER_BYTES = 12;
 
-/** To what names and descriptions are padded: 8 where the segment or section is aligned so, otherwise 4. */
+/** The alignment of names and descriptions: 8 in a segment or section aligned to 8, otherwise 4. */
 export type NoteAlignment = 4 | 8;
 
-/** One note, as far as it locates what it holds and the next one. Positions are image offsets, see `Table.position`. */
+/** The sizes and positions of one note. Positions are image offsets, see `Table.position`. */
 export interface Note {
   readonly nameSize: number;
   readonly descSize: number;
@@ -24,7 +24,7 @@ export function* readNote(reader: ImageReader, at: number, alignment: NoteAlignm
   const nameSize = yield* reader.word('name size of a note', at);
   const descSize = yield* reader.word('description size of a note', at + 4);
   const nameAt = at + NOTE_HEADER_BYTES;
-  // The description is aligned as counted from the note, whose header is no multiple of 8.
+  // The description is aligned relative to the note, whose header is not a multiple of 8.
   const lead = NOTE_HEADER_BYTES % alignment;
   const descAt = nameAt + pad(nameSize + lead, alignment) - lead;
   return { nameSize, descSize, typeAt: at + 8, nameAt, descAt, end: descAt + pad(descSize, alignment) };

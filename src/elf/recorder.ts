@@ -1,14 +1,14 @@
 /**
  * The first reason against an image.
  *
- * The loader never fails in the middle: a field that is not inside the image reads as 0, the first such reason is
- * recorded, and the work goes on. A stage makes a `Recorder` of what was recorded before, and returns what it has then.
+ * The loader never stops in the middle: a field outside the image reads as 0, the first such reason is recorded, and
+ * the work continues. A stage starts its `Recorder` with what was recorded before, and returns what it has recorded.
  */
 
-/** Where in the loader's work something was found. */
+/** The stage of the loader in which something was found. */
 export type Stage = 'init' | 'segments' | 'notes' | 'parse' | 'load';
 
-/** Reasons that the reference records while it goes on. `xen/broken.ts` has their wording. */
+/** Reasons after which the reference continues. `xen/broken.ts` has their wording. */
 export type RecordedCode =
   | 'out-of-range-access'
   | 'too-many-section-headers'
@@ -22,7 +22,7 @@ export type RecordedCode =
 export interface Finding {
   /** What was being read, for people and logs: `e_shoff of the ELF header`. */
   readonly what: string;
-  /** Where in the image that lies or would lie, and its length in bytes; null when it is not about bytes. */
+  /** Its offset in the image, real or claimed, and its length in bytes; null when it is not about bytes. */
   readonly offset: bigint | null;
   readonly length: bigint | null;
   /** What was found there, as one or more sentences. */
@@ -39,7 +39,7 @@ export interface Recorded extends Finding {
 export type FoundRange = Omit<Finding, 'detail'>;
 
 export class Recorder {
-  /** Becomes part of what is recorded. */
+  /** Part of every reason recorded. */
   readonly stage: Stage;
   #recorded: Recorded | null;
 

@@ -1,7 +1,7 @@
-/** The entries of a symbol table: fields of both classes, and what their values are called. */
+/** The entries of a symbol table: fields of both classes, and the names of their values. */
 import { type ElfFormat, EM_AARCH64, EM_ARM, EM_RISCV, named } from './format.ts';
 
-/** One entry as it stands in the table. */
+/** One entry of a symbol table. */
 export interface SymbolEntry {
   /** `st_name`: where its name begins in the string table. */
   readonly nameOffset: number;
@@ -31,14 +31,14 @@ export const STB_WEAK = 2;
 export const STB_GNU_UNIQUE = 10;
 
 export const SHN_UNDEF = 0;
-/** From here on `st_shndx` is no section index. */
+/** From here on `st_shndx` is not a section index. */
 export const SHN_LORESERVE = 0xff00;
 /** Not placed yet; the value is an alignment. */
 export const SHN_COMMON = 0xfff2;
-/** The index is in a section of its own (SYMTAB_SHNDX), which the loader does not know. */
+/** The index is in a SYMTAB_SHNDX section, which the loader does not read. */
 export const SHN_XINDEX = 0xffff;
 
-/** gABI chapter 4, and the one that GNU added. */
+/** gABI, chapter 4, and GNU's IFUNC. */
 const TYPES: Readonly<Record<number, string>> = {
   [STT_NOTYPE]: 'NOTYPE',
   [STT_OBJECT]: 'OBJECT',
@@ -78,7 +78,7 @@ export const SYMBOL_VISIBILITIES: readonly SymbolVisibility[] = VISIBILITIES;
 export const symbolTypeName = (type: number): string => named(TYPES, type);
 /** The name of a binding without its `STB_`, or the number in hex. */
 export const symbolBindName = (bind: number): string => named(BINDS, bind);
-/** The numbers of types or bindings by their names; those that are not known are left out. */
+/** The numbers of types or bindings by name; unknown names are left out. */
 export const symbolTypeNumbers = (names: readonly string[]): number[] => numbersOf(TYPES, names);
 export const symbolBindNumbers = (names: readonly string[]): number[] => numbersOf(BINDS, names);
 export const visibilityName = (visibility: number): SymbolVisibility => VISIBILITIES[visibility & 3] ?? 'DEFAULT';
@@ -86,12 +86,12 @@ export const visibilityName = (visibility: number): SymbolVisibility => VISIBILI
 const numbersOf = (known: Readonly<Record<number, string>>, names: readonly string[]): number[] =>
   Object.entries(known).flatMap(([number, name]) => (names.includes(name) ? [Number(number)] : []));
 
-/** A section index, or what stands in its place: a name without its `SHN_`, or the number in hex. */
+/** A section index; for a reserved one its name without `SHN_`, or the number in hex. */
 export function symbolSection(section: number): number | string {
   return section === SHN_UNDEF || section >= SHN_LORESERVE ? named(SPECIAL_SECTIONS, section) : section;
 }
 
-/** Whole symbols of a table, one behind the other. `at` is from 0 to `count` less 1. */
+/** Consecutive whole symbols of a table. `at` is from 0 to `count` - 1. */
 export class SymbolBlock {
   readonly count: number;
   /** Index in the table of the symbol at 0. */
@@ -107,7 +107,7 @@ export class SymbolBlock {
   readonly #other: number;
   readonly #section: number;
 
-  /** @param bytes symbols of native size, in the image's byte order; what is left over at the end is not looked at */
+  /** @param bytes symbols of native size, in the image's byte order; a partial symbol at the end is ignored */
   constructor(bytes: Uint8Array, first: number, { symbol }: ElfFormat, littleEndian: boolean) {
     const { st_name, st_value, st_size, st_info, st_other, st_shndx } = symbol.fields;
     this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -167,13 +167,13 @@ export class SymbolBlock {
   }
 }
 
-/** Whether assemblers for this machine mark code and data by symbols that name nothing. */
+/** Whether the machine has mapping symbols, which mark code and data and name nothing. */
 export const hasMappingSymbols = (eMachine: number): boolean =>
   eMachine === EM_ARM || eMachine === EM_AARCH64 || eMachine === EM_RISCV;
 
 /** ARM: `$a`, `$t`, `$d`; AArch64: `$x`, `$d`, `$c`; RISC-V: `$x`, `$d`, `$xrv64i2p1`. A suffix makes them distinct. */
 const MAPPING_NAME = /^\$(?:[acdtx](?:\.|$)|xrv)/;
 
-/** Whether this is the name of such a mark. */
+/** Whether this is the name of a mapping symbol. */
 export const isMappingName = (name: Uint8Array): boolean =>
   MAPPING_NAME.test(String.fromCharCode(...name.subarray(0, 4)));

@@ -1,4 +1,4 @@
-/** Checked reads of an image's headers. Everything that reads an untrusted byte of a header goes through `View`. */
+/** Checked reads of an image's headers. Every untrusted byte of a header is read through `View`. */
 import { readBigint, readNumber } from './fields.ts';
 import type { ElfFormat, Field, Struct } from './format.ts';
 import type { FoundRange, Recorder } from './recorder.ts';
@@ -12,7 +12,7 @@ export interface Table {
    * `offset` as a signed double: offsets of 2^63 and more are negative.
    *
    * An image is smaller than 2^53 bytes and a table spans less than 2^32, so positions decide "inside or not" exactly
-   * as the reference's unsigned 64-bit arithmetic does, wrap-around included, at the price of plain numbers.
+   * as the reference's unsigned 64-bit arithmetic does, wrap-around included, at the cost of plain numbers.
    */
   readonly position: number;
   readonly stride: number;
@@ -21,7 +21,7 @@ export interface Table {
 
 /**
  * A table with the bytes of its entries: entry i at `i * pitch`, `struct.size` bytes each.
- * Whatever is outside the image is left as zeros there; `View` never looks at it.
+ * Bytes outside the image are zero there; `View` never reads them.
  */
 export interface TableBytes extends Table {
   readonly bytes: DataView;
@@ -38,7 +38,7 @@ export function describeTable(
   return { name, struct, offset, position: Number(BigInt.asIntN(64, offset)), stride, count };
 }
 
-/** The headers of an image, read ahead: all that the stages look at. */
+/** The headers of an image, read in advance: all that the stages read. */
 export interface Headers {
   /** Bytes in the whole image. */
   readonly imageSize: number;
@@ -54,7 +54,7 @@ export class View {
   readonly littleEndian: boolean;
   readonly #recorder: Recorder | null;
 
-  /** @param recorder takes what is not inside the image; without one, reads are no reason against the image */
+  /** @param recorder records reads outside the image; without one they do not count against it */
   constructor(
     { imageSize, littleEndian }: Pick<Headers, 'imageSize' | 'littleEndian'>,
     recorder: Recorder | null = null,
@@ -92,7 +92,7 @@ export class View {
    * The range as image offsets when it is wholly inside the image; otherwise null, and `what` is recorded.
    * A range of length 0 beyond the end is outside too.
    *
-   * @param what called only then
+   * @param what names the range; a function is called only when it is recorded
    */
   range(
     what: string | (() => string),

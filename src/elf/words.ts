@@ -1,4 +1,4 @@
-/** Looks at bytes four at a time, where one at a time takes too long. */
+/** Reads bytes four at a time, where one at a time takes too long. */
 
 const NO_WORDS = new Int32Array();
 

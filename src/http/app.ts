@@ -14,6 +14,7 @@ import Fastify, {
 } from 'fastify';
 import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
 import { Budget } from '../image/budget.ts';
+import type { Resolve } from '../image/remote/origin.ts';
 import { Spool } from '../image/spool.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import { Admission, type AdmissionControl } from './admission.ts';
@@ -27,6 +28,7 @@ import { observeRequest } from './logging.ts';
 import { answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
+import { openReferences } from './reference.ts';
 import { Refusals } from './refusals.ts';
 import { symbolRoutes } from './routes/bsdsyms.ts';
 import { checkRoute } from './routes/check.ts';
@@ -61,6 +63,8 @@ export interface App {
 
 export interface AppOptions {
   readonly tracing?: { readonly plugin: FastifyPluginCallback } | null;
+  /** How the hosts of images by reference are resolved. Default: the system's resolver. */
+  readonly resolve?: Resolve;
   /** What this process shares with others that serve with it: the text of /metrics, slots for uploads, and their rate. */
   readonly shared?: {
     readonly collectMetrics: () => Promise<string>;
@@ -77,7 +81,7 @@ export interface AppOptions {
 export async function buildApp(
   config: Config,
   logger: FastifyBaseLogger,
-  { tracing, shared }: AppOptions = {},
+  { tracing, shared, resolve }: AppOptions = {},
 ): Promise<App> {
   const lifecycle = new Lifecycle();
   const upload: UploadOptions = {
@@ -89,6 +93,7 @@ export async function buildApp(
     admission: shared?.admission ?? new Admission(config),
     stallTimeoutMs: config.stallTimeoutMs,
     unpack: true,
+    references: openReferences(config, logger, version ?? '', resolve),
   };
   const metrics = new Metrics(upload);
   const refusals = new Refusals(metrics);
@@ -173,7 +178,7 @@ export async function buildApp(
   const guard = await guardUploads(server, config, shared?.rateLimitStore);
 
   const methods = answerOtherMethods(server);
-  const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard };
+  const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard, version: version ?? '' };
   symbolRoutes(server, services);
   kernelRoutes(server, services);
   lookupRoutes(server, services);

@@ -5,8 +5,8 @@ import { Busboy } from '@fastify/busboy';
 import { MAX_REPEATS } from '../parameters.ts';
 import { Problem } from './problem.ts';
 
-/** A parameter is a few words. */
-export const MAX_FIELD_BYTES = 1024;
+/** A parameter is a few words, or a URL. */
+export const MAX_FIELD_BYTES = 8192;
 /** Room for every parameter of a route, one of them repeated. */
 const MAX_FIELDS = MAX_REPEATS + 32;
 /** One more than a form may have, so that the second one is refused by name. */

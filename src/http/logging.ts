@@ -1,4 +1,7 @@
-/** What is logged: one line per request, one per broken image. Never a byte of an image, a file name or a token. */
+/**
+ * What is logged: one line per request, one per broken image. Never a byte of an image, a file name or a token;
+ * of an image that a URL names the origin and the path, but not the query.
+ */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -9,6 +12,7 @@ import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import { whenOver } from './exchange.ts';
 import type { Metrics } from './metrics.ts';
 import { findAnsweredProblem, PROBLEM_KINDS, type ProblemCode } from './problem.ts';
+import { sourceFields } from './reference.ts';
 import type { Refusals } from './refusals.ts';
 
 /** What a connection is busy with, for errors that happen below the routes, and for counting bytes. */
@@ -66,6 +70,7 @@ export function observeRequest(
         bytesIn: bytesRead - state.bytesRead,
         bytesOut: bytesWritten - state.bytesWritten,
         durationMs: Math.round(elapsedMs * 1000) / 1000,
+        ...sourceFields(request),
       },
       'request',
     );

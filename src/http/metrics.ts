@@ -1,5 +1,6 @@
 /** What operators can watch (Prometheus). Labels have few values: codes, routes, names from closed lists. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { REQUEST_RESULTS, type RequestResult } from '../image/remote/results.ts';
 import type { Compression } from '../inspect/image-source.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
@@ -28,8 +29,10 @@ export class Metrics {
   readonly #images: Counter<'class' | 'machine' | 'compression'>;
   readonly #broken: Counter<'code' | 'stage'>;
   readonly #refused: Counter<'code'>;
+  readonly #sourceRequests: Counter<'result'>;
+  readonly #sourceBytes: Counter<'result'>;
 
-  constructor({ admission, store }: UploadOptions) {
+  constructor({ admission, store }: Pick<UploadOptions, 'admission' | 'store'>) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
     // Gauges whose names claim to be counters; the same by type stands beside them.
@@ -92,6 +95,23 @@ export class Metrics {
       labelNames: ['code'],
       registers,
     });
+    this.#sourceRequests = new Counter({
+      name: 'bsdsyms_source_requests_total',
+      help: 'Requests to the origins of images by reference, and files opened for them, by result',
+      labelNames: ['result'],
+      registers,
+    });
+    this.#sourceBytes = new Counter({
+      name: 'bsdsyms_source_bytes_total',
+      help: 'Bytes of images that these requests brought, by result',
+      labelNames: ['result'],
+      registers,
+    });
+    // Alerts compare them, so they are there before the first request.
+    for (const result of REQUEST_RESULTS) {
+      this.#sourceRequests.inc({ result }, 0);
+      this.#sourceBytes.inc({ result }, 0);
+    }
     gauge('bsdsyms_uploads_in_flight', 'Uploads under way', () => admission.running);
     gauge('bsdsyms_uploads_queued', 'Uploads that wait for a place', () => admission.queued);
     gauge('bsdsyms_memory_budget_used_bytes', 'Images held in memory, and what unpacks them', () => store.memory.used);
@@ -124,6 +144,12 @@ export class Metrics {
 
   broken({ code, stage }: Broken): void {
     this.#broken.inc({ code, stage });
+  }
+
+  /** A request to the origin of an image is over. */
+  source(result: RequestResult, bytes: number): void {
+    this.#sourceRequests.inc({ result });
+    this.#sourceBytes.inc({ result }, bytes);
   }
 
   refused(code: ProblemCode): void {

@@ -11,20 +11,21 @@ import type {
 import { Type } from 'typebox';
 import type { Config } from '../config.ts';
 import type { ImageFacts } from '../inspect/load.ts';
-import type { Parameters, ParameterValues } from '../parameters.ts';
+import { type Parameters, type ParameterValues, REFERENCE_PARAMETERS } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import { whenOver } from './exchange.ts';
 import type { Lifecycle } from './lifecycle.ts';
-import { logBroken } from './logging.ts';
+import { connectionState, logBroken } from './logging.ts';
 import type { Metrics } from './metrics.ts';
 import { negotiate } from './negotiation.ts';
 import { ParameterCollector } from './parameters.ts';
-import { PROBLEM_KINDS, Problem, sendProblem, toProblem } from './problem.ts';
+import { clientGone, isProblemCode, PROBLEM_KINDS, Problem, sendProblem, toProblem } from './problem.ts';
+import { entityTag, isFresh, openRequested } from './reference.ts';
 import type { Refusals } from './refusals.ts';
 import { binary, parameterSchema, problemResponse } from './schemas.ts';
 import { Scope } from './scope.ts';
-import { receiveImage, type Upload, type UploadOptions } from './upload.ts';
+import { receiveImage, refuseForms, type Upload, type UploadOptions, urlOf } from './upload.ts';
 
 export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
 
@@ -35,6 +36,8 @@ export interface UploadServices {
   readonly upload: UploadOptions;
   readonly metrics: Metrics;
   readonly refusals: Refusals;
+  /** Of the service. */
+  readonly version: string;
   /** Hooks that every upload passes first. */
   readonly guard: Guard[];
 }
@@ -73,67 +76,166 @@ const SECURITY: { readonly [scheme: string]: readonly string[] }[] = [{}, { toke
 
 export function uploadRoute<MediaType extends string, P extends Parameters>(
   app: FastifyInstance,
-  { lifecycle, upload, refusals, guard }: UploadServices,
+  { lifecycle, upload, metrics, refusals, guard, version }: UploadServices,
   route: UploadRoute<MediaType, P>,
 ): void {
-  const querystring = parameterSchema(route.parameters);
   const { mediaTypes, unpack = true, conflict = () => null } = route;
+  // What is no image is small, and there is nothing to save.
+  const parameters: P = unpack ? { ...route.parameters, ...REFERENCE_PARAMETERS } : route.parameters;
+  const querystring = parameterSchema(parameters);
 
-  function checkTogether(parameters: ParameterCollector<P>): void {
-    const detail = conflict((name) => parameters.isGiven(name));
+  function checkTogether(collected: ParameterCollector<P>): void {
+    const detail = conflict((name) => collected.isGiven(name));
     if (detail !== null) throw new Problem('parameter-conflict', detail);
   }
 
   async function receive(
     request: FastifyRequest,
     reply: FastifyReply,
-    parameters: ParameterCollector<P>,
+    collected: ParameterCollector<P>,
+    mediaType: MediaType,
     scope: Scope,
-  ): Promise<Upload> {
+  ): Promise<Upload | null> {
     if (lifecycle.draining) throw lifecycle.refusal();
-    parameters.addQuery(request.query as Record<string, unknown>);
-    checkTogether(parameters);
-    const received = await receiveImage(request, reply, parameters, { ...upload, unpack }, scope);
-    checkTogether(parameters);
-    return received;
+    collected.addQuery(request.query as Record<string, unknown>);
+    checkTogether(collected);
+    const received = await receiveImage(request, reply, collected, { ...upload, unpack }, scope);
+    checkTogether(collected);
+    return received ?? receiveReference(request, reply, collected, mediaType, scope);
+  }
+
+  /** Reads what is needed of an image that the request names. @returns null when the caller has the answer already */
+  async function receiveReference(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    collected: ParameterCollector<P>,
+    mediaType: MediaType,
+    scope: Scope,
+  ): Promise<Upload | null> {
+    const imageUrl = urlOf(collected) ?? '';
+    const giveUp = new AbortController();
+    scope.own(() => giveUp.abort());
+    const { store, references } = upload;
+    const reference = await openRequested(
+      request,
+      imageUrl,
+      references,
+      { store, unpack, signal: giveUp.signal },
+      (result, bytes) => {
+        metrics.source(result, bytes);
+        // An answer that has begun is cut off, and the client is not to blame.
+        if (reply.raw.headersSent && result.startsWith('source-') && isProblemCode(result)) {
+          connectionState(request.raw.socket).code = result;
+        }
+      },
+    );
+    scope.own(() => reference.close());
+    if (scope.closed) throw clientGone();
+    if (request.method === 'GET') {
+      const representation = { route: route.url, mediaType, parameters: collected.values, version };
+      const tag = entityTag(imageUrl, reference.version, representation);
+      reply.headers({ 'Cache-Control': 'no-cache', Vary: 'Accept', ...(tag === null ? {} : { ETag: tag }) });
+      if (isFresh(request, tag)) {
+        reply.code(304);
+        return null;
+      }
+    }
+    const { source, compression } = await reference.take();
+    if (source.size === 0) {
+      throw new Problem('no-image', 'The image that imageUrl names is empty. Check the step that produced it.');
+    }
+    await refuseForms(source);
+    return { source, compression };
   }
 
   /** Receives the image and answers. @returns when the answer is on its way */
   async function answer(request: FastifyRequest, reply: FastifyReply, scope: Scope): Promise<void> {
     const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
-    const parameters = new ParameterCollector(route.parameters);
-    const received = await receive(request, reply, parameters, scope);
+    const collected = new ParameterCollector(parameters);
+    const received = await receive(request, reply, collected, mediaType, scope);
     refusals.arrived(request);
-    const payload = await route.handle({ ...received, request, reply, parameters: parameters.values, mediaType });
+    if (received === null) {
+      void reply.send();
+      return;
+    }
+    const payload = await route.handle({ ...received, request, reply, parameters: collected.values, mediaType });
     // Awaiting a reply gives undefined.
     if (payload !== undefined) void reply.send(payload);
   }
+
+  const byReference = unpack
+    ? {
+        403: problemResponse('The image may not be read from where imageUrl says.'),
+        409: problemResponse('The image that imageUrl names changed while it was read.'),
+        424: problemResponse('The origin refuses the image.'),
+        502: problemResponse('The origin cannot be reached, or does not serve ranges as it should.'),
+        504: problemResponse('The origin took too long.'),
+      }
+    : {};
+  const failures = {
+    400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
+    401: problemResponse('The service wants a bearer token.'),
+    ...(mediaTypes.length > 1 ? { 406: unacceptable(mediaTypes) } : {}),
+    408: problemResponse('The request came too slowly.'),
+    413: problemResponse('The image is too large.'),
+    415: problemResponse('The content type, coding or compression is not supported.'),
+    422:
+      route.refused ??
+      problemResponse(
+        unpack ? 'The image is broken, or has not what is asked for.' : 'The file is not of the kind that is taken.',
+      ),
+    429: problemResponse('Too many uploads from this address.'),
+    500: problemResponse('A defect of the service.'),
+    503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+    ...byReference,
+  };
+  const documented = { summary: route.summary, tags: ['images'], security: SECURITY, querystring };
+  const options = {
+    // The parameters are checked by their collector, wherever they stand; the schemas are for the document.
+    validatorCompiler: () => () => true,
+    onRequest: [
+      (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
+        refusals.begin(request);
+        done();
+      },
+      ...guard,
+    ],
+    errorHandler: (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
+      const problem = toProblem(error, reply);
+      refusals.refused(request, problem.code);
+      // They are those of the answer that there is not.
+      for (const name of ['etag', 'vary']) reply.removeHeader(name);
+      void sendProblem(problem, request, reply);
+    },
+  };
+  const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const scope = new Scope((error) => reply.log.error({ err: error }, 'an upload could not be released'));
+    const over = new Promise<void>((resolve) => {
+      whenOver(request.raw, reply.raw, () => {
+        // Whatever the work is waiting for: nobody needs it any more.
+        void scope.close();
+        resolve();
+      });
+    });
+    try {
+      if (scope.closed) refusals.ended(request, PROBLEM_KINDS['client-gone'].status);
+      else await Promise.race([answer(request, reply, scope), over]);
+      await over;
+    } finally {
+      // The answer to a refused upload does not wait for the disk.
+      void scope.close();
+    }
+  };
 
   takeUploads(
     app,
     route.url,
     {
-      // The parameters are checked by their collector, wherever they stand; the schemas are for the document.
-      validatorCompiler: () => () => true,
-      onRequest: [
-        (request, _reply, done) => {
-          refusals.begin(request);
-          done();
-        },
-        ...guard,
-      ],
-      errorHandler: (error, request, reply) => {
-        const problem = toProblem(error, reply);
-        refusals.refused(request, problem.code);
-        void sendProblem(problem, request, reply);
-      },
+      ...options,
       schema: {
+        ...documented,
         operationId: route.operationId,
-        summary: route.summary,
         description: `${route.description} PUT is taken as POST.`,
-        tags: ['images'],
-        security: SECURITY,
-        querystring,
         body: {
           content: {
             'multipart/form-data': {
@@ -142,45 +244,36 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
             'application/octet-stream': { schema: binary },
           },
         },
+        response: { 200: route.ok, ...failures },
+      },
+    },
+    handler,
+  );
+  if (!unpack) return;
+  const { 408: _slow, ...failuresOfGet } = failures;
+  app.get(
+    route.url,
+    {
+      ...options,
+      // Without its body the answer would take as long.
+      exposeHeadRoute: false,
+      schema: {
+        ...documented,
+        operationId: `${route.operationId}ByUrl`,
+        description: `The same for an image that is named by imageUrl, which cannot be left out. ${route.description}`,
         response: {
-          200: route.ok,
-          400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
-          401: problemResponse('The service wants a bearer token.'),
-          ...(mediaTypes.length > 1 ? { 406: unacceptable(mediaTypes) } : {}),
-          408: problemResponse('The request came too slowly.'),
-          413: problemResponse('The image is too large.'),
-          415: problemResponse('The content type, coding or compression is not supported.'),
-          422:
-            route.refused ??
-            problemResponse(
-              unpack
-                ? 'The image is broken, or has not what is asked for.'
-                : 'The file is not of the kind that is taken.',
-            ),
-          429: problemResponse('Too many uploads from this address.'),
-          500: problemResponse('A defect of the service.'),
-          503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+          200: withEntityTag(route.ok),
+          304: {
+            // Without a body.
+            type: 'null',
+            description: 'The answer is the one whose entity tag If-None-Match names.',
+            headers: ENTITY_TAG,
+          },
+          ...failuresOfGet,
         },
       },
     },
-    async (request, reply) => {
-      const scope = new Scope((error) => reply.log.error({ err: error }, 'an upload could not be released'));
-      const over = new Promise<void>((resolve) => {
-        whenOver(request.raw, reply.raw, () => {
-          // Whatever the work is waiting for: nobody needs it any more.
-          void scope.close();
-          resolve();
-        });
-      });
-      try {
-        if (scope.closed) refusals.ended(request, PROBLEM_KINDS['client-gone'].status);
-        else await Promise.race([answer(request, reply, scope), over]);
-        await over;
-      } finally {
-        // The answer to a refused upload does not wait for the disk.
-        void scope.close();
-      }
-    },
+    handler,
   );
 }
 
@@ -201,6 +294,20 @@ function takeUploads(
   app.post(url, options, handler);
   app.put(url, { ...options, schema: { ...options.schema, hide: true } }, handler);
 }
+
+const ENTITY_TAG = {
+  ETag: {
+    type: 'string',
+    description:
+      'Of the version of the image, the parameters, the type of the answer and the version of the service. Absent when the ' +
+      'origin gives neither ETag nor Last-Modified.',
+  },
+};
+
+const withEntityTag = (ok: object): object => ({
+  ...ok,
+  headers: { ...('headers' in ok && typeof ok.headers === 'object' ? ok.headers : {}), ...ENTITY_TAG },
+});
 
 /** Where symbols were to be placed, for the log. */
 export interface Placement {

@@ -18,6 +18,7 @@ import { continueUpload } from './expectation.ts';
 import { type FormPart, MAX_FIELD_BYTES, readForm } from './form.ts';
 import type { ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
+import type { References } from './reference.ts';
 import type { Scope } from './scope.ts';
 
 /** The form's file part. */
@@ -32,7 +33,14 @@ export interface UploadOptions {
   readonly stallTimeoutMs: number;
   /** Whether a compressed file is unpacked, and one that is a form refused. */
   readonly unpack: boolean;
+  readonly references: References;
 }
+
+/** The image that a request names, instead of sending it. */
+export const urlOf = (parameters: ParameterCollector<Parameters>): string | null => {
+  const url = parameters.isGiven('imageUrl') ? parameters.values['imageUrl'] : null;
+  return typeof url === 'string' ? url : null;
+};
 
 /** An image that has arrived whole. */
 export interface Upload {
@@ -94,6 +102,7 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
  *
  * @param scope owns whatever the upload occupies: a slot, memory, a file, decompressors. When it is closed before the image
  *   has arrived, everything is given back all the same, and the promise is of no interest any more
+ * @returns null when the request names its image (`imageUrl`) instead
  * @throws Problem or ImageError for everything that is wrong; the rest of the body is then read and dropped
  */
 export async function receiveImage(
@@ -102,13 +111,22 @@ export async function receiveImage(
   parameters: ParameterCollector<Parameters>,
   options: UploadOptions,
   scope: Scope,
-): Promise<Upload> {
+): Promise<Upload | null> {
   const { codings, bodyBytes, maxBodyBytes, digests } = checkHeaders(request, options);
   const { admission, store, unpack, stallTimeoutMs } = options;
+  const isForm = request.isMultipart() && request.method !== 'GET';
+  if (!isForm && urlOf(parameters) !== null) refuseBody(request.raw);
+  else if (request.method === 'GET') {
+    throw new Problem(
+      'no-image',
+      'GET takes an image by reference: name it with imageUrl. To send an image, use POST.',
+    );
+  }
   const slot = admission.enter(clientKey(request));
   scope.own(() => slot.leave());
   await slot.entered;
   if (scope.closed) throw clientGone();
+  if (!isForm && urlOf(parameters) !== null) return null;
   const sink = new UnpackingSink(new StoredSink(store, bodyBytes), unpack, store.memory);
   scope.own(() => sink.discard());
 
@@ -119,13 +137,16 @@ export async function receiveImage(
   scope.own(() => watch.stop());
   if (digests !== null) request.raw.on('data', (chunk: Buffer) => digests.update(chunk));
   try {
-    const receive = request.isMultipart()
+    const receive: Promise<boolean> = isForm
       ? receiveForm(request, body, sink, parameters)
       : receiveBody(request.raw, body, sink);
-    await Promise.race([receive, watch.failed]);
+    if (!(await Promise.race([receive, watch.failed]))) {
+      await sink.discard();
+      return null;
+    }
     if (digests !== null) {
       await Promise.race([bodyEnd(request.raw), watch.failed]);
-      digests.verify(request.isMultipart());
+      digests.verify(isForm);
     }
     const source = await sink.finish();
     scope.own(() => source.close());
@@ -202,7 +223,7 @@ function watchBody(
   };
 }
 
-async function receiveBody(request: IncomingMessage, body: Readable, sink: UnpackingSink): Promise<void> {
+async function receiveBody(request: IncomingMessage, body: Readable, sink: UnpackingSink): Promise<true> {
   let empty = true;
   const take = (chunk: Uint8Array): void | Promise<void> => {
     empty = false;
@@ -215,6 +236,7 @@ async function receiveBody(request: IncomingMessage, body: Readable, sink: Unpac
       'The body is empty. Send the image as the body (curl -T vmlinux) or as a form (curl -F image=@vmlinux).',
     );
   }
+  return true;
 }
 
 async function receiveForm(
@@ -222,21 +244,22 @@ async function receiveForm(
   body: Readable,
   sink: UnpackingSink,
   parameters: ParameterCollector<Parameters>,
-): Promise<void> {
+): Promise<boolean> {
   const parts = readForm(body, request.headers['content-type'] ?? '');
   try {
-    await takeParts(parts, request.raw, sink, parameters);
+    return await takeParts(parts, request.raw, sink, parameters);
   } finally {
     void parts.return();
   }
 }
 
+/** @returns whether an image was among the parts; otherwise a field names one */
 async function takeParts(
   parts: AsyncGenerator<FormPart, void>,
   request: IncomingMessage,
   sink: UnpackingSink,
   parameters: ParameterCollector<Parameters>,
-): Promise<void> {
+): Promise<boolean> {
   let received = false;
   for (;;) {
     const part = await nextPart(parts, request);
@@ -247,6 +270,7 @@ async function takeParts(
     }
     checkFile(part, received, parameters);
     received = true;
+    if (urlOf(parameters) !== null) throw twoImages();
     await consume(
       part.file,
       (chunk) => sink.append(chunk),
@@ -254,9 +278,22 @@ async function takeParts(
       true,
     );
   }
+  if (urlOf(parameters) !== null) {
+    if (received) throw twoImages();
+    return false;
+  }
   if (!received) {
     throw new Problem('no-image', `The form has no file part named ${IMAGE_FIELD}: curl -F ${IMAGE_FIELD}=@vmlinux.`);
   }
+  return true;
+}
+
+const twoImages = (): Problem =>
+  new Problem('parameter-conflict', 'The image is sent, and imageUrl names one as well. Leave out one of the two.');
+
+/** @throws Problem parameter-conflict when there is a body where an image is named already */
+function refuseBody({ headers }: IncomingMessage): void {
+  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0) throw twoImages();
 }
 
 async function nextPart(parts: AsyncGenerator<FormPart, void>, request: IncomingMessage): Promise<FormPart | null> {
@@ -269,7 +306,7 @@ async function nextPart(parts: AsyncGenerator<FormPart, void>, request: Incoming
 }
 
 /** @throws Problem multipart-in-body */
-async function refuseForms(source: ImageSource): Promise<void> {
+export async function refuseForms(source: ImageSource): Promise<void> {
   if (!looksLikeMultipart(await source.read(0, Math.min(source.size, MULTIPART_START_BYTES)))) return;
   throw new Problem(
     'multipart-in-body',

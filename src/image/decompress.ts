@@ -1,28 +1,46 @@
 /** Unpacks compressed images as they arrive, as Xen's domain builder does. */
 
+import { hasElfMagic } from '../elf/format.ts';
 import { ImageError } from '../inspect/image-error.ts';
-import { COMPRESSIONS, type Compression, type GzipFacts, type ImageSource } from '../inspect/image-source.ts';
+import {
+  type BzImageFacts,
+  COMPRESSIONS,
+  type Compression,
+  type GzipFacts,
+  type ImageSource,
+} from '../inspect/image-source.ts';
 import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { Budget } from './budget.ts';
+import { BZIMAGE_HEADER_BYTES, MIN_PROTOCOL, readSetupHeader, type SetupHeader } from './bzimage.ts';
 import type { ImageSink } from './sink.ts';
+import { type ThreadFault, ThreadUnpacker } from './thread-unpacker.ts';
 import { Unpacker, type UnpackFault } from './unpack/unpacker.ts';
 
-/** `zstd --long=27`, and `--ultra -22`, with which the build of Linux compresses its kernels. */
+/** `xz --lzma2=dict=128MiB`, `zstd --long=27`, and `--ultra -22`, with which the build of Linux compresses its kernels. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
 
 const isUnpacked = (name: string): name is Compression => COMPRESSIONS.some((compression) => compression === name);
 
-/** Looks at the first bytes of an image and unpacks it on its way to the sink behind. Anything else passes untouched. */
+/** A stage on the way of an image: what it takes goes on to the next one, or to the sink. */
+interface Stage {
+  /** A returned promise must be awaited before more is appended. */
+  append(chunk: Uint8Array): void | Promise<void>;
+  finish(): Promise<void>;
+  destroy(): void;
+}
+
+type Take = (chunk: Uint8Array) => void | Promise<void>;
+
+/**
+ * Looks at the first bytes of an image and unpacks it on its way to the sink behind: a compressed file, a bzImage, or a
+ * bzImage that is compressed. Anything else passes untouched.
+ */
 export class UnpackingSink {
   readonly #sink: ImageSink;
   readonly #memory: Budget;
-  /** The first bytes, as long as they are too few to tell. */
-  #start: Uint8Array | null = new Uint8Array(0);
-  #unpacker: Unpacker | null = null;
-  #compression: Compression | null = null;
-  #fileBytes = 0;
-  /** The last bytes of the file, at most `SIZE_WORD_BYTES`. */
-  #tail = new Uint8Array(0);
+  readonly #first: DetectingStage | null;
+  #packed: PackedStage | null = null;
+  #bzImage: BzImageStage | null = null;
   #discarded = false;
 
   /**
@@ -32,12 +50,12 @@ export class UnpackingSink {
   constructor(sink: ImageSink, unpack = true, memory = new Budget(Number.POSITIVE_INFINITY)) {
     this.#sink = sink;
     this.#memory = memory;
-    if (!unpack) this.#start = null;
+    this.#first = unpack ? new DetectingStage((start) => this.#openFile(start)) : null;
   }
 
-  /** Known once the image has been finished. */
+  /** That of the kernel itself: in a bzImage, that of its payload. Known once the image has been finished. */
   get compression(): Compression | null {
-    return this.#compression;
+    return this.#bzImage?.compression ?? this.#packed?.format ?? null;
   }
 
   /**
@@ -48,85 +66,350 @@ export class UnpackingSink {
   append(chunk: Uint8Array): void | Promise<void> {
     // There may be chunks on their way. Nothing may be taken for them any more.
     if (this.#discarded) return;
-    if (this.#start === null) return this.#pass(chunk);
-    const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
-    if (start.length < LONGEST_COMPRESSION_MARK_BYTES) {
-      this.#start = Uint8Array.from(start);
-      return;
-    }
-    return this.#decide(start);
+    return this.#first === null ? this.#sink.append(chunk) : this.#first.append(chunk);
   }
 
   /** @throws as `append` does */
   async finish(): Promise<ImageSource> {
     if (this.#discarded) throw new Error('the image was discarded');
-    if (this.#start !== null && this.#start.length > 0) await this.#decide(this.#start);
-    await this.#unpacker?.finish();
+    await this.#first?.finish();
     const source = await this.#sink.finish();
-    const firstMemberBytes = this.#unpacker?.firstMemberBytes ?? null;
-    if (firstMemberBytes === null) return source;
-    const gzip: GzipFacts = { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes };
-    return Object.assign(source, { gzip });
+    const gzip = this.#packed?.gzip ?? null;
+    const bzImage = this.#bzImage?.facts ?? null;
+    return Object.assign(source, {
+      ...(gzip === null ? {} : { gzip }),
+      ...(this.#packed === null || gzip !== null ? {} : { fileCompression: this.#packed.format }),
+      ...(bzImage === null ? {} : { bzImage }),
+    });
   }
 
   async discard(): Promise<void> {
     this.#discarded = true;
-    this.#unpacker?.destroy();
+    this.#first?.destroy();
     await this.#sink.discard();
   }
 
-  #decide(start: Uint8Array): void | Promise<void> {
-    this.#start = null;
-    const format = findCompression(start);
-    if (format !== null) {
-      if (!isUnpacked(format)) {
-        throw new ImageError(
-          'compression-unsupported',
-          `The image is compressed with ${format}, which is not unpacked here. Send it uncompressed, or with gzip or zstd.`,
-        );
-      }
-      this.#compression = format;
-      this.#unpacker = new Unpacker({
-        format,
-        memory: this.#memory,
-        maxWindowBytes: MAX_WINDOW_BYTES,
-        allowPadding: format === 'gzip',
-        take: (piece) => this.#sink.append(piece),
-        freePieces: true,
-        explain: (fault) => explainFault(format, fault),
-      });
-    }
-    return this.#pass(start);
+  /** What a file begins with. */
+  #openFile(start: Uint8Array): Stage {
+    const format = hasElfMagic(start) ? null : findCompression(start);
+    if (format === null) return this.#openUnpacked(start);
+    const inner = new DetectingStage((unpacked) => this.#openUnpacked(unpacked));
+    this.#packed = new PackedStage(format, 'The image is compressed with', this.#memory, false, inner);
+    return this.#packed;
   }
 
-  #pass(chunk: Uint8Array): void | Promise<void> {
-    if (this.#unpacker === null) return this.#sink.append(chunk);
+  /** What a file begins with that is not compressed, or not any more. */
+  #openUnpacked(start: Uint8Array): Stage {
+    const header = hasElfMagic(start) ? null : readSetupHeader(start);
+    const end = new LastStage((chunk) => (this.#discarded ? undefined : this.#sink.append(chunk)));
+    if (header === null) return end;
+    this.#bzImage = new BzImageStage(header, this.#memory, end);
+    return this.#bzImage;
+  }
+}
+
+/** Whether a file has to be unpacked. @param start the first `PACKING_MARK_BYTES` of it, or all of it */
+export const isPacked = (start: Uint8Array): boolean =>
+  !hasElfMagic(start) && (findCompression(start) !== null || readSetupHeader(start) !== null);
+export const PACKING_MARK_BYTES = Math.max(LONGEST_COMPRESSION_MARK_BYTES, BZIMAGE_HEADER_BYTES);
+
+/** The end of the way. */
+class LastStage implements Stage {
+  readonly append: Take;
+
+  constructor(take: Take) {
+    this.append = take;
+  }
+
+  finish(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  destroy(): void {}
+}
+
+/** Waits for as many bytes as show what follows, and opens the stage for that. */
+class DetectingStage implements Stage {
+  readonly #open: (start: Uint8Array) => Stage;
+  #start: Uint8Array = new Uint8Array(0);
+  #next: Stage | null = null;
+  #destroyed = false;
+
+  constructor(open: (start: Uint8Array) => Stage) {
+    this.#open = open;
+  }
+
+  append(chunk: Uint8Array): void | Promise<void> {
+    if (this.#next !== null) return this.#next.append(chunk);
+    const start = this.#start.length === 0 ? chunk : Buffer.concat([this.#start, chunk]);
+    if (!isEnough(start)) {
+      this.#start = Uint8Array.from(start);
+      return;
+    }
+    return this.#begin(start);
+  }
+
+  async finish(): Promise<void> {
+    if (this.#next === null && this.#start.length > 0) await this.#begin(this.#start);
+    await this.#next?.finish();
+  }
+
+  destroy(): void {
+    this.#destroyed = true;
+    this.#next?.destroy();
+  }
+
+  #begin(start: Uint8Array): void | Promise<void> {
+    if (this.#destroyed) return;
+    this.#next = this.#open(start);
+    this.#start = new Uint8Array(0);
+    return this.#next.append(start);
+  }
+}
+
+/** Whether it is clear what a file is. */
+const isEnough = (start: Uint8Array): boolean =>
+  start.length >= PACKING_MARK_BYTES ||
+  hasElfMagic(start) ||
+  (start.length >= LONGEST_COMPRESSION_MARK_BYTES && findCompression(start) !== null);
+
+const isZlib = (format: Compression): format is 'gzip' | 'zstd' => format === 'gzip' || format === 'zstd';
+
+/** Unpacks. */
+class PackedStage implements Stage {
+  readonly format: Compression;
+  readonly #unpacker: Unpacker | ThreadUnpacker;
+  readonly #next: Stage;
+  #fileBytes = 0;
+  #unpackedBytes = 0;
+  /** The last bytes, at most `SIZE_WORD_BYTES`. */
+  #tail = new Uint8Array(0);
+
+  /**
+   * @param what begins the sentence that says what is wrong
+   * @param ignoreTrailing whether what follows the compressed data, and is no more of it, is ignored
+   */
+  constructor(format: string, what: string, memory: Budget, ignoreTrailing: boolean, next: Stage) {
+    if (!isUnpacked(format))
+      throw new ImageError('compression-unsupported', `${what} ${format}, which is not unpacked here.`);
+    this.format = format;
+    this.#next = next;
+    const take: Take = (piece) => {
+      this.#unpackedBytes += piece.length;
+      return next.append(piece);
+    };
+    const explain = (fault: UnpackFault | ThreadFault): ImageError => explainFault(format, `${what} ${format}`, fault);
+    const common = { memory, maxWindowBytes: MAX_WINDOW_BYTES, ignoreTrailing, take, explain };
+    this.#unpacker = isZlib(format)
+      ? new Unpacker({ ...common, format, allowPadding: format === 'gzip', freePieces: true })
+      : new ThreadUnpacker({ ...common, format });
+  }
+
+  /** Known once it was finished. */
+  get gzip(): GzipFacts | null {
+    const { firstMemberBytes } = this.#unpacker;
+    if (this.format !== 'gzip' || firstMemberBytes === null) return null;
+    return { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes };
+  }
+
+  get firstMemberBytes(): number {
+    return this.#unpacker.firstMemberBytes ?? this.#unpackedBytes;
+  }
+
+  get unpackedBytes(): number {
+    return this.#unpackedBytes;
+  }
+
+  get traits(): ReadonlySet<string> {
+    return this.#unpacker instanceof ThreadUnpacker ? this.#unpacker.traits : new Set();
+  }
+
+  append(chunk: Uint8Array): Promise<void> {
     this.#fileBytes += chunk.length;
     this.#tail = lastBytes(this.#tail, chunk);
     return this.#unpacker.append(chunk);
   }
+
+  async finish(): Promise<void> {
+    await this.#unpacker.finish();
+    await this.#next.finish();
+  }
+
+  destroy(): void {
+    this.#unpacker.destroy();
+    this.#next.destroy();
+  }
 }
 
-function explainFault(format: Compression, fault: UnpackFault): ImageError {
-  const image = `The image is compressed with ${format}`;
+/** What follows these in a payload is a fault for Xen, too. What follows the others it does not look at. */
+const READ_TO_END: ReadonlySet<string> = new Set(['lz4', 'zstd']);
+
+/** How much of a payload shows how it is compressed. */
+const PAYLOAD_MARK_BYTES = LONGEST_COMPRESSION_MARK_BYTES;
+
+/** Finds the payload of a bzImage and unpacks it. What lies before and after it is not looked at. */
+class BzImageStage implements Stage {
+  readonly #payloadOffset: number;
+  readonly #payloadBytes: number;
+  readonly #memory: Budget;
+  readonly #end: Stage;
+  #fileBytes = 0;
+  #payload: Stage | null = null;
+  #packed: PackedStage | null = null;
+  /** The first bytes of the payload. */
+  #start: Uint8Array = new Uint8Array(0);
+  #tail = new Uint8Array(0);
+
+  constructor({ protocol, payloadOffset, payloadBytes }: SetupHeader, memory: Budget, end: Stage) {
+    if (protocol < MIN_PROTOCOL) {
+      const version = `${protocol >>> 8}.${String(protocol & 0xff).padStart(2, '0')}`;
+      throw new ImageError(
+        'compression-unsupported',
+        `It is a Linux bzImage of boot protocol ${version}, which does not say where the kernel lies in it; since 2.08 it ` +
+          'does. Send the ELF kernel (vmlinux) that it was made from.',
+      );
+    }
+    if (payloadBytes === 0) {
+      throw new ImageError(
+        'compression-unsupported',
+        'It is a Linux bzImage without a payload, such as another boot program. Send the ELF kernel itself.',
+      );
+    }
+    this.#payloadOffset = payloadOffset;
+    this.#payloadBytes = payloadBytes;
+    this.#memory = memory;
+    this.#end = end;
+  }
+
+  get compression(): Compression | null {
+    return this.#packed?.format ?? null;
+  }
+
+  /** Known once it was finished. */
+  get facts(): BzImageFacts {
+    const unpackedBytes = this.#packed?.unpackedBytes ?? this.#payloadBytes;
+    return {
+      payloadBytes: this.#payloadBytes,
+      payloadEnd: this.#payloadOffset + this.#payloadBytes,
+      payloadStart: this.#start,
+      compression: this.compression,
+      sizeWord: readSizeWord(this.#tail),
+      firstMemberBytes: this.#packed?.firstMemberBytes ?? unpackedBytes,
+      unpackedBytes,
+      traits: this.#packed?.traits ?? new Set(),
+    };
+  }
+
+  append(chunk: Uint8Array): void | Promise<void> {
+    const from = Math.max(0, this.#payloadOffset - this.#fileBytes);
+    const to = Math.min(chunk.length, this.#payloadOffset + this.#payloadBytes - this.#fileBytes);
+    const payloadAt = this.#fileBytes + from - this.#payloadOffset;
+    this.#fileBytes += chunk.length;
+    if (from >= to) return;
+    const part = chunk.subarray(from, to);
+    this.#tail = lastBytes(this.#tail, part);
+    return this.#appendPayload(part, payloadAt);
+  }
+
+  async finish(): Promise<void> {
+    const payloadEnd = this.#payloadOffset + this.#payloadBytes;
+    if (this.#fileBytes < payloadEnd) {
+      throw new ImageError(
+        'compressed-data-corrupt',
+        `It is a Linux bzImage of ${this.#fileBytes} bytes, and its payload ends at ${payloadEnd}: the file is cut short.`,
+      );
+    }
+    if (this.#payload === null) await this.#open();
+    await this.#payload?.finish();
+    if (this.#packed === null) return;
+    const { unpackedBytes } = this.#packed;
+    const sizeWord = readSizeWord(this.#tail);
+    if (unpackedBytes % 2 ** 32 === sizeWord) return;
+    throw new ImageError(
+      'compressed-data-corrupt',
+      `The payload of the Linux bzImage unpacks to ${unpackedBytes} bytes, and the size at its end says ${sizeWord}.`,
+    );
+  }
+
+  destroy(): void {
+    this.#payload?.destroy();
+    this.#end.destroy();
+  }
+
+  #appendPayload(part: Uint8Array, at: number): void | Promise<void> {
+    if (this.#payload !== null) return this.#pass(part, at);
+    // What begins before it is clear what it is is gathered.
+    this.#start = Uint8Array.from([...this.#start, ...part.subarray(0, PAYLOAD_MARK_BYTES)]);
+    const missing = PAYLOAD_MARK_BYTES - at - part.length;
+    if (missing > 0) return;
+    const start = this.#start.subarray(0, PAYLOAD_MARK_BYTES);
+    const rest = part.subarray(PAYLOAD_MARK_BYTES - at);
+    this.#start = start;
+    const opened = this.#open();
+    if (rest.length === 0) return opened;
+    return opened.then(() => this.#pass(rest, PAYLOAD_MARK_BYTES));
+  }
+
+  /** Opens the payload, and passes what has been gathered of it. */
+  async #open(): Promise<void> {
+    const start = this.#start;
+    if (hasElfMagic(start)) {
+      this.#payload = this.#end;
+    } else {
+      const format = findPayloadCompression(start);
+      if (format === null) {
+        throw new ImageError(
+          'compression-unsupported',
+          'It is a Linux bzImage whose payload is neither an ELF kernel nor compressed in a way that is known.',
+        );
+      }
+      const what = 'It is a Linux bzImage compressed with';
+      this.#packed = new PackedStage(format, what, this.#memory, !READ_TO_END.has(format), this.#end);
+      this.#payload = this.#packed;
+    }
+    await this.#pass(start, 0);
+  }
+
+  /** Passes bytes of the payload, but not the size word behind a stream. gzip has its own at the same place. */
+  #pass(part: Uint8Array, at: number): void | Promise<void> {
+    const hasWord = this.#packed !== null && this.#packed.format !== 'gzip';
+    const end = this.#payloadBytes - (hasWord ? SIZE_WORD_BYTES : 0);
+    const bytes = part.subarray(0, Math.max(0, end - at));
+    if (bytes.length > 0) return this.#payload?.append(bytes);
+  }
+}
+
+/** Xen takes every dictionary of lzma; files of lzma have mostly one whose size ends with two zero bytes. */
+const findPayloadCompression = (start: Uint8Array): string | null =>
+  findCompression(start) ?? (start[0] === 0x5d ? 'lzma' : null);
+
+function explainFault(format: Compression, image: string, fault: UnpackFault | ThreadFault): ImageError {
+  const corrupt = (what: string, cause?: unknown): ImageError =>
+    new ImageError('compressed-data-corrupt', `${image}, and ${what}`, cause);
   switch (fault.kind) {
     case 'damaged':
-      return new ImageError(
-        'compressed-data-corrupt',
-        `${image}, and the compressed data is damaged or cut short.`,
-        fault.cause,
-      );
+      return 'cause' in fault
+        ? corrupt('the compressed data is damaged or cut short.', fault.cause)
+        : corrupt(`the compressed data is damaged: ${fault.what}.`);
+    case 'cut':
+      return corrupt('the compressed data ends too early: the file is cut short.');
+    case 'checksum':
+      return corrupt(`the compressed data is damaged: the checksum ${fault.what} does not fit.`);
     case 'trailing-data':
-      return new ImageError(
-        'compressed-data-corrupt',
-        `${image}, and what follows the end of the compressed data is not ${format}. ` +
+      return corrupt(
+        `what follows the end of the compressed data is not ${format}. ` +
           'Something was appended to the file, or it is two files in one.',
+      );
+    case 'unsupported':
+      return new ImageError(
+        'compression-unsupported',
+        `${image}, and uses something that is not supported here: ${fault.what}. Compress it without that.`,
       );
     case 'window-too-large':
       return new ImageError(
         'compression-unsupported',
         `${image} and a window of ${fault.windowBytes} bytes; windows of at most ${fault.maxWindowBytes} bytes are unpacked ` +
-          'here. Compress it with zstd --long=27 or less, or without --long.',
+          `here. Compress it with ${format === 'zstd' ? 'zstd --long=27 or less, or without --long' : 'a smaller dictionary'}.`,
       );
     case 'dictionary-needed':
       return new ImageError(
@@ -143,7 +426,8 @@ function explainFault(format: Compression, fault: UnpackFault): ImageError {
       return new ImageError(
         'memory-full',
         `${image}, and unpacking it takes ${fault.neededBytes} bytes of memory, for which the ${fault.limitBytes} bytes of all ` +
-          'requests (BSDSYMS_MEMORY_BUDGET_BYTES) have no room now. Send it again later, or compress it without --long or --ultra.',
+          'requests (BSDSYMS_MEMORY_BUDGET_BYTES) have no room now. Send it again later, or compress it with a smaller ' +
+          `${format === 'zstd' ? 'window: without --long or --ultra' : 'dictionary'}.`,
       );
   }
 }

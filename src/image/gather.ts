@@ -1,10 +1,9 @@
 /** Images that have to be gathered before they can be read at any offset: from a pipe, or unpacked from a file. */
 import type { Readable } from 'node:stream';
 import type { Compression, ImageSource } from '../inspect/image-source.ts';
-import { findCompression, LONGEST_COMPRESSION_MARK_BYTES } from '../inspect/signatures.ts';
 import { Budget } from './budget.ts';
 import { consume } from './consume.ts';
-import { UnpackingSink } from './decompress.ts';
+import { isPacked, PACKING_MARK_BYTES, UnpackingSink } from './decompress.ts';
 import { Spool } from './spool.ts';
 import { imageTooLarge, StoredSink } from './store.ts';
 
@@ -49,8 +48,8 @@ export async function gatherStream(stream: Readable, limits: StoreLimits, unpack
  * @throws ImageError, and what the source throws when it cannot be read
  */
 export async function unpackSource(packed: ImageSource, limits: StoreLimits): Promise<GatheredImage> {
-  const start = await packed.read(0, Math.min(packed.size, LONGEST_COMPRESSION_MARK_BYTES));
-  if (findCompression(start) === null) return { source: packed, compression: null };
+  const start = await packed.read(0, Math.min(packed.size, PACKING_MARK_BYTES));
+  if (!isPacked(start)) return { source: packed, compression: null };
   const gathered = await gather(limits, true, async (append) => {
     for await (const piece of packed.stream(0, packed.size)) await append(piece);
   });

@@ -12,7 +12,7 @@ interface Block {
   readonly bytes: Uint8Array;
 }
 
-/** An image of which what was read is kept, up to a limit. What is streamed is not, but comes from there. */
+/** Keeps what was read or streamed of an image, up to a limit. */
 export class KeptSource implements ImageSource {
   readonly size: number;
   readonly #source: ImageSource;
@@ -47,8 +47,11 @@ export class KeptSource implements ImageSource {
       }
       const next = this.#blocks[this.#countTo(at)]?.offset ?? end;
       const gapEnd = Math.min(next, end);
-      yield* this.#source.stream(at, gapEnd - at);
-      at = gapEnd;
+      for await (const bytes of this.#source.stream(at, gapEnd - at)) {
+        this.#keep({ offset: at, bytes });
+        yield bytes;
+        at += bytes.length;
+      }
     }
   }
 

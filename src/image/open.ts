@@ -5,10 +5,11 @@ import { ELF_MAGIC, hasElfMagic } from '../elf/format.ts';
 import { FileSource } from './file.ts';
 import type { GatheredImage, StoreLimits } from './gather.ts';
 import { KeptSource } from './kept.ts';
+import type { SourceLimits } from './remote/origin.ts';
 
 /**
- * Opens a file. An ELF image is read where it lies, whatever its size; one that is compressed with gzip or zstd is
- * unpacked first, into memory or a spool file, within the limits.
+ * Opens a file. An ELF image is read where it lies, whatever its size; one that is compressed, or in a
+ * Linux bzImage, is unpacked first, into memory or a spool file, within the limits.
  *
  * @param limits those that are left out are the service's defaults
  * @param unpack false to take the file as it is, whatever it looks like
@@ -30,6 +31,29 @@ export async function openImageFile(
     await file.close();
     throw error;
   }
+}
+
+/** What limits an image that a URL names. */
+export interface UrlLimits extends StoreLimits, SourceLimits {
+  /** A JSON file with header fields for origins (docs/references.md); null for none. */
+  readonly imageSourceHeadersFile: string | null;
+}
+
+/**
+ * Opens an image that an http, https or file URL names. What is needed of it is read at its origin, under the authority of the
+ * user: any host, any address, and redirects. One that is compressed is unpacked first, within the limits.
+ *
+ * @param limits those that are left out are the service's defaults
+ * @param unpack false to take the file as it is, whatever it looks like
+ * @throws ImageError, and ConfigError for a file of header fields that cannot be used
+ */
+export async function openImageUrl(
+  url: string,
+  limits: Partial<UrlLimits> = {},
+  unpack = true,
+): Promise<GatheredImage> {
+  const { openUrl } = await import('./remote/open-url.ts');
+  return openUrl(url, { ...DEFAULTS, ...limits }, unpack);
 }
 
 /**

@@ -4,13 +4,14 @@ import {
   BUILDER_REFUSALS,
   type BuilderRefusal,
   type BuilderVerdict,
+  type Container,
   findOtherLoader,
   judgeByBuilder,
   LOADER_PROBE_BYTES,
   refuseAll,
-  type TakeVerdict,
 } from '../xen/builder.ts';
-import { type GzipFacts, takeGzip } from '../xen/gzip-container.ts';
+import { takeBzImage } from '../xen/bzimage-container.ts';
+import { type TakenKernel, takeGzip } from '../xen/gzip-container.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
 import { findKernelRangeInSteps } from '../xen/segments.ts';
 import type { Warning } from '../xen/warnings.ts';
@@ -23,7 +24,6 @@ import { runInSteps } from './turn.ts';
 const MAX_FILE_BYTES = 2 ** 30;
 const NO_LOADER: BuilderRefusal = { code: 'no-loader', reason: BUILDER_REFUSALS['no-loader'] };
 
-/** What the builder says, and how it judges what is in the file alone. */
 export interface BuilderAnswer {
   readonly verdict: BuilderVerdict;
   /** Set when the container changes what Xen does with the kernel. */
@@ -38,28 +38,42 @@ export interface BuilderAnswer {
  */
 export async function askBuilder(source: ImageSource, image: Judged, xen: XenNotes): Promise<BuilderAnswer> {
   const plain = await judgeKernel(source, image, xen);
-  const { gzip } = source;
-  if (gzip === undefined) {
-    const tooLarge = source.size > MAX_FILE_BYTES;
-    const why: BuilderRefusal = { code: 'file-too-large', reason: BUILDER_REFUSALS['file-too-large'] };
-    const takes: TakeVerdict = tooLarge
-      ? { ok: false, container: null, kernelSize: null, why }
-      : { ok: true, container: null, kernelSize: source.size, why: null };
-    return { verdict: { takes, ...(tooLarge ? refuseAll(why) : plain) }, warning: null };
-  }
-  const taken = takeGzip(gzip);
-  const container = 'gzip';
+  const { container, taken } = takeFile(source);
   if (!taken.ok) {
     const { why } = taken;
     const verdict: BuilderVerdict = { takes: { ok: false, container, kernelSize: null, why }, ...refuseAll(why) };
-    return { verdict, warning: warn(gzip, why.reason) };
+    // Of a kernel that it would not start unpacked either, nothing is new.
+    const isNew = source.gzip !== undefined || source.bzImage !== undefined || plain.pv.ok || plain.hvm.ok;
+    return { verdict, warning: container !== null && isNew ? warn(source, why.reason) : null };
   }
   const { kernelSize, imageBytes } = taken;
-  const seen = await judgeUnopened(new PaddedSource(source, imageBytes, kernelSize));
+  const isPlain = kernelSize === source.size && imageBytes === source.size;
+  const seen = isPlain ? plain : await judgeUnopened(new PaddedSource(source, imageBytes, kernelSize));
   const verdict: BuilderVerdict = { takes: { ok: true, container, kernelSize, why: null }, ...seen };
   const isSame = seen.pv.ok === plain.pv.ok && seen.hvm.ok === plain.hvm.ok && imageBytes === source.size;
   const found = `It has ${kernelSize} bytes: the ${imageBytes} of the first member, then zeros.`;
-  return { verdict, warning: isSame ? null : warn(gzip, found) };
+  return { verdict, warning: isSame ? null : warn(source, found) };
+}
+
+const refuse = (why: BuilderRefusal): TakenKernel => ({ ok: false, why });
+
+/** What the builder has of the file that an image came in. */
+function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {
+  readonly container: Container | null;
+  readonly taken: TakenKernel;
+} {
+  // The builder undoes no other compression of a whole file.
+  if (fileCompression !== undefined) return { container: fileCompression, taken: refuse(NO_LOADER) };
+  if (gzip !== undefined) {
+    const taken = takeGzip(gzip);
+    if (!taken.ok || bzImage === undefined) return { container: 'gzip', taken };
+    if (taken.imageBytes < bzImage.payloadEnd) return { container: 'bzImage', taken: refuse(NO_LOADER) };
+  }
+  if (bzImage !== undefined) return { container: 'bzImage', taken: takeBzImage(bzImage) };
+  if (size > MAX_FILE_BYTES) {
+    return { container: null, taken: refuse({ code: 'file-too-large', reason: BUILDER_REFUSALS['file-too-large'] }) };
+  }
+  return { container: null, taken: { ok: true, kernelSize: size, imageBytes: size } };
 }
 
 type Judged = Parameters<typeof judgeByBuilder>[0];
@@ -70,7 +84,7 @@ async function judgeKernel(source: ImageSource, image: Judged, xen: XenNotes): P
   return judgeByBuilder(image, xen, findOtherLoader(start, source.size));
 }
 
-/** As `judgeKernel`, from the beginning. What is no ELF image finds no loader. */
+/** As `judgeKernel`, from the beginning. A file that is not ELF finds no loader. */
 async function judgeUnopened(source: ImageSource): Promise<LoaderVerdict> {
   const headers = await readHeaders(source);
   const started = headers === null ? null : await runInSteps(initInSteps(headers));
@@ -79,12 +93,26 @@ async function judgeUnopened(source: ImageSource): Promise<LoaderVerdict> {
   return judgeKernel(source, image, await readXenNotes(source, image, kernel));
 }
 
-const warn = ({ sizeWord }: GzipFacts, found: string): Warning => ({
+const warn = (source: ImageSource, found: string): Warning => ({
   code: 'xen-reads-differently',
-  detail:
-    `Xen unpacks the first member of the gzip file only, into as many bytes as the last four of the file say ` +
-    `(${sizeWord}) and 16 more. ${found} Compress the kernel again, as one member.`,
+  detail: `${describeReading(source)} ${found} ${adviseReading(source)}`,
 });
+
+function describeReading({ gzip, fileCompression, bzImage }: ImageSource): string {
+  if (fileCompression !== undefined) return `Xen does not unpack a file that is compressed with ${fileCompression}.`;
+  if (bzImage !== undefined) {
+    return `Xen unpacks the payload of a bzImage into as many bytes as the size at its end says (${bzImage.sizeWord}).`;
+  }
+  return (
+    'Xen unpacks the first member of the gzip file only, into as many bytes as the last four of the file say ' +
+    `(${gzip?.sizeWord ?? 0}) and 16 more.`
+  );
+}
+
+function adviseReading({ fileCompression, bzImage }: ImageSource): string {
+  if (fileCompression !== undefined) return 'Give Xen the kernel unpacked, or compressed with gzip.';
+  return bzImage === undefined ? 'Compress the kernel again, as one member.' : 'Give Xen the kernel unpacked.';
+}
 
 /** The first bytes of an image, then zeros. */
 class PaddedSource implements ImageSource {

@@ -1,15 +1,15 @@
-/** Carries out work that asks for bytes. */
+/** Runs work that asks for bytes. */
 import type { ByteWalk } from '../elf/byte-walk.ts';
 import type { ImageSource } from './image-source.ts';
 import { nextTurn } from './turn.ts';
 
-/** What others wait for at most: so many reads, or so many bytes. */
+/** Reads, and bytes, after which other work gets its turn. */
 const READS_PER_TURN = 16;
 const BYTES_PER_TURN = 1024 * 1024;
 const NOTHING = new Uint8Array();
 
 /**
- * Gives a walk the bytes that it asks for, and others their turn while it goes on.
+ * Gives a walk the bytes that it asks for, and other work its turns.
  *
  * @throws only what the source throws when it cannot be read
  */

@@ -1,4 +1,4 @@
-/** Why a source has no image: what can go wrong with a file on its way in. `report/problem.ts` explains each. */
+/** What can go wrong with an image before the loader sees it. `report/problem.ts` explains each code. */
 export type ImageErrorCode =
   | 'image-too-large'
   | 'compression-unsupported'
@@ -6,7 +6,19 @@ export type ImageErrorCode =
   | 'memory-full'
   | 'not-a-blob'
   | 'spool-full'
-  | 'spool-unavailable';
+  | 'spool-unavailable'
+  | SourceErrorCode;
+
+/** What can go wrong with an image that a URL names. */
+export type SourceErrorCode =
+  | 'source-changed'
+  | 'source-invalid'
+  | 'source-not-allowed'
+  | 'source-refused'
+  | 'source-scattered'
+  | 'source-timeout'
+  | 'source-unavailable'
+  | 'source-unusable';
 
 /** `message` is written for the sender of the image; `cause` is for the log. */
 export class ImageError extends Error {

@@ -1,4 +1,4 @@
-/** What is planned at most, unless another limit is given. In bytes. */
+/** Default limits of what is planned, in bytes. */
 
 const MIB = 1024 * 1024;
 

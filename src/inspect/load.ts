@@ -1,4 +1,4 @@
-/** One image through all stages: the only place that puts the pure loader and the bytes of an image together. */
+/** One image through all stages: the only place where the pure loader meets the bytes of an image. */
 import { hasElfMagic } from '../elf/format.ts';
 import {
   type ElfImage,
@@ -46,10 +46,10 @@ import { runInSteps } from './turn.ts';
 import { verifyPlan } from './verify.ts';
 
 export const ON_BROKEN = ['reject', 'load'] as const;
-/** What becomes of an image that a reason is recorded against: it is refused, or loaded as Xen does. */
+/** Whether an image with a recorded reason is refused, or loaded as Xen does. */
 export type OnBroken = (typeof ON_BROKEN)[number];
 
-/** What is wanted of an image; every member has a default. */
+/** How to load an image; every member has a default. */
 export interface LoadRequest {
   /** Default: `xen-4.8`. */
   readonly loader?: Loader;
@@ -57,7 +57,7 @@ export interface LoadRequest {
   readonly loadAddress?: bigint | null;
   /** Default: `reject`. */
   readonly onBroken?: OnBroken;
-  /** Another loader, to tell the difference; null, the default, for none. */
+  /** Another loader to compare with; null, the default, for none. */
   readonly compareWith?: Loader | null;
   /** Whether guests are asked what they make of the blob, which takes as long as reading it a few times. Default: false. */
   readonly askGuests?: boolean;
@@ -65,13 +65,15 @@ export interface LoadRequest {
   readonly maxBlobBytes?: number;
 }
 
-/** What is known of an image. Without an ELF header that is its size only. */
+/** What is known about an image; without an ELF header, only its size. */
 export interface ImageFacts {
   /** Bytes of the uncompressed image. */
   readonly size: number;
   readonly identity: ImageIdentity | null;
   /** The GNU build ID in hex. */
   readonly buildId: string | null;
+  /** What it was packed in beside a compression; null for nothing. */
+  readonly container: 'bzImage' | null;
 }
 
 /** An image with its symbols planned. */
@@ -81,8 +83,8 @@ export interface LoadedImage {
   readonly kernel: KernelRange;
   readonly plan: SymbolPlan;
   /**
-   * The first reason recorded against the image, only with `onBroken: 'load'`; the plan is then what the reference would
-   * have written anyway.
+   * The first reason recorded against the image, only with `onBroken: 'load'`; the plan is then what the reference
+   * writes despite it.
    */
   readonly broken: Broken | null;
   readonly warnings: readonly Warning[];
@@ -92,16 +94,16 @@ export interface LoadedImage {
   readonly guests: GuestVerdicts | null;
 }
 
-/** An image that nothing can be planned for, or that is not to be loaded as it is. */
+/** An image that cannot be planned, or that is refused for a recorded reason. */
 export interface RefusedImage {
   readonly ok: false;
   readonly image: ImageFacts;
-  /** Where the symbols would have been placed, as far as it came to that. */
+  /** Where the symbols would have been placed; null when that was not decided. */
   readonly loadAddress: bigint | null;
   readonly broken: Broken;
 }
 
-/** An image that passed `init`, with its segments looked at. */
+/** An image that passed stages `init` and `segments`. */
 export interface OpenedImage {
   readonly ok: true;
   readonly image: ImageFacts;
@@ -116,14 +118,16 @@ export interface OpenedImage {
  */
 export async function openImage(source: ImageSource): Promise<OpenedImage | RefusedImage> {
   const headers = await readHeaders(source);
+  const container = source.bzImage === undefined ? null : 'bzImage';
   if (headers === null) {
-    const image = { size: source.size, identity: null, buildId: null };
+    const image: ImageFacts = { size: source.size, identity: null, buildId: null, container };
     return { ok: false, image, loadAddress: null, broken: await notElf(source) };
   }
   const image: ImageFacts = {
     size: source.size,
     identity: identify(headers),
     buildId: await readBuildId(source, headers),
+    container,
   };
   const started = await runInSteps(initInSteps(headers));
   if (!started.ok) return { ok: false, image, loadAddress: null, broken: tableOverflow(started.failure, headers) };
@@ -132,7 +136,7 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
 }
 
 /**
- * Parses and loads an image: its headers are read, and its symbol table for the warnings, nothing else.
+ * Parses and loads an image. Reads its headers and notes, and both symbol tables for the warnings.
  *
  * @throws only what the source throws when it cannot be read
  */
@@ -187,14 +191,14 @@ export async function loadOpened(
   };
 }
 
-/** A plain file is what Xen reads. */
+/** A plain file is what Xen reads; what it does with a packed one may be something else. */
 async function containerWarnings(source: ImageSource, elf: ElfImage, notes: XenNotes): Promise<Warning[]> {
-  if (source.gzip === undefined) return [];
+  if (source.gzip === undefined && source.fileCompression === undefined && source.bzImage === undefined) return [];
   const { warning } = await askBuilder(source, elf, notes);
   return warning === null ? [] : [warning];
 }
 
-/** What the other loader does differently. It refuses an image for the same things as if it were asked alone. */
+/** What the other loader does differently. It refuses an image as it would on its own. */
 async function compare(
   image: ElfImage,
   plan: SymbolPlan,
@@ -213,7 +217,7 @@ async function compare(
 export interface InspectedKernel extends OpenedImage {
   /** The loadable segments in table order, 1,000 at most. */
   readonly segments: readonly Segment[];
-  /** How many loadable segments there are besides. */
+  /** How many more loadable segments there are. */
   readonly unlistedSegments: number;
   /** What Xen's ELF library says. */
   readonly xen: XenNotes;
@@ -238,13 +242,13 @@ export async function inspectKernel(source: ImageSource): Promise<InspectedKerne
   return { ...opened, segments, unlistedSegments: unlisted, xen, builder: verdict, warnings };
 }
 
-/** An image whose symbols can be read. A reason recorded elsewhere is told, not held against it. */
+/** An image whose symbols can be read. Any other recorded reason is reported, not refused. */
 export interface OpenedSymbols extends OpenedImage {
   readonly table: SymbolTable;
 }
 
 /**
- * Opens the symbol table that the loader would take.
+ * Opens the symbol table that the loader would use.
  *
  * @throws only what the source throws when it cannot be read
  */
@@ -258,10 +262,10 @@ export async function openSymbols(source: ImageSource): Promise<OpenedSymbols | 
 }
 
 export const SYMBOLS_CHOICES = ['auto', 'always', 'never'] as const;
-/** Whether the symbols are placed behind the kernel; `auto` when its notes ask for them. */
+/** Whether the symbols are placed after the kernel; `auto` when its notes ask for them. */
 export type SymbolsChoice = (typeof SYMBOLS_CHOICES)[number];
 
-/** What is wanted of a flat image; every member has a default. */
+/** How to make a flat image; every member has a default. */
 export interface FlatRequest {
   /** Default: `xen-4.8`. */
   readonly loader?: Loader;
@@ -349,7 +353,7 @@ const CUT_SHORT = 'The file was probably cut short: compare its size with the or
 
 function tableOverflow({ code, offset, length, recorded }: InitFailure, headers: Headers): Broken {
   const what = code === 'phdr-overflow' ? 'program header table' : 'section header table';
-  const before = recorded === null ? '' : ` Before that was recorded (${recorded.code}): ${recorded.detail}`;
+  const before = recorded === null ? '' : ` Recorded before that (${recorded.code}): ${recorded.detail}`;
   const cause = findHeaderDamage(headers) ?? `${CUT_SHORT}${before}`;
   return broken(code, 'init', {
     what,

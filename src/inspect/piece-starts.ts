@@ -1,4 +1,4 @@
-/** Finds the piece that holds a byte, where bytes lie in many pieces one after the other. */
+/** Finds the piece that holds a byte, among consecutive pieces. */
 import { lowerBound } from '../elf/lower-bound.ts';
 
 export class PieceStarts {

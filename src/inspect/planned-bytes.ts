@@ -1,10 +1,10 @@
-/** The bytes that a plan stands for, to be read anywhere without writing them. */
+/** Reads the bytes of a plan anywhere, without building them. */
 import type { Extent } from '../xen/plan.ts';
 import { assertInside, type ImageSource } from './image-source.ts';
 import { PieceStarts } from './piece-starts.ts';
 import { nextTurn } from './turn.ts';
 
-/** Extents of one read after which others get their turn: a plan may have 131,070 of a byte each. */
+/** Extents of one read after which other work gets its turn: a plan may have 131,070 of a byte each. */
 const EXTENTS_PER_TURN = 128;
 
 export class PlannedBytes implements Pick<ImageSource, 'size' | 'read'> {

@@ -1,4 +1,4 @@
-/** The one asynchronous step before the loader: reads the headers of an image, and no more than them. */
+/** The one asynchronous step before the loader: reads the headers of an image and nothing else. */
 import { ELF_HEADER_BYTES, locateHeaders } from '../elf/headers.ts';
 import { entryPosition, type Headers, type Table, type TableBytes } from '../elf/view.ts';
 import type { ImageSource } from './image-source.ts';
@@ -6,9 +6,9 @@ import { nextTurn } from './turn.ts';
 
 /** Tables whose entries lie closer than this are read in one run; entries further apart one by one. */
 const MAX_RUN_STRIDE_BYTES = 4096;
-/** Bytes of a run that are read at once, so that a wide table never has to be in memory as a whole. */
+/** Bytes of a run that are read at once, so that a wide table is never in memory as a whole. */
 const RUN_BYTES = 1024 * 1024;
-/** Entries read one by one before others get their turn. */
+/** Entries read one by one before other work gets its turn. */
 const ENTRIES_PER_TURN = 1024;
 
 /**
@@ -26,13 +26,13 @@ export async function readHeaders(source: ImageSource): Promise<Headers | null> 
   };
 }
 
-/** Reads the entries of a table, packed. What is outside the image stays zero. */
+/** Reads the entries of a table, packed. Bytes outside the image stay zero. */
 async function readTable(source: ImageSource, table: Table): Promise<TableBytes> {
   const { count, stride } = table;
   const entrySize = table.struct.size;
   if (count === 0) return { ...table, bytes: viewOf(new Uint8Array()), pitch: entrySize };
 
-  // Closer than their own size, as no linker writes them: the overlapping run itself is the smallest copy.
+  // Entries that overlap, as no linker writes them: the run itself is the smallest copy.
   if (stride < entrySize) {
     const run = new Uint8Array(stride * (count - 1) + entrySize);
     const { start, length } = clip(table.position, run.length, source.size);
@@ -50,7 +50,7 @@ async function readTable(source: ImageSource, table: Table): Promise<TableBytes>
     const run = await source.read(start, length);
     for (let entry = 0; entry < entries; entry++) {
       const from = position + entry * stride - start;
-      // Headers that begin outside of the image are not looked at.
+      // Headers that begin outside the image are never used.
       if (from >= 0) packed.set(run.subarray(from, from + entrySize), (first + entry) * entrySize);
     }
     const more = first + entries < count;
@@ -59,7 +59,7 @@ async function readTable(source: ImageSource, table: Table): Promise<TableBytes>
   return { ...table, bytes: viewOf(packed), pitch: entrySize };
 }
 
-/** What there is of a range in an image of `size` bytes. */
+/** The part of a range that is inside an image of `size` bytes. */
 function clip(position: number, length: number, size: number): { readonly start: number; readonly length: number } {
   const start = Math.min(Math.max(position, 0), size);
   return { start, length: Math.max(0, Math.min(position + length, size) - start) };

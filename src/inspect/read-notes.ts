@@ -1,4 +1,4 @@
-/** Reads what Xen's notes need to be read, and no more. */
+/** Reads Xen's notes. */
 import type { ElfImage } from '../elf/headers.ts';
 import { walkXenNotes, type XenNotes } from '../xen/notes/walk.ts';
 import type { KernelRange } from '../xen/segments.ts';
@@ -6,7 +6,7 @@ import { driveWalk } from './drive-walk.ts';
 import type { ImageSource } from './image-source.ts';
 
 /**
- * Xen's notes of an image whose segments were looked at.
+ * Xen's notes of an image that passed stage `segments`.
  *
  * @throws only what the source throws when it cannot be read
  */

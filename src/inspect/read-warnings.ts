@@ -1,4 +1,4 @@
-/** Looks into the tables of a planned blob for what a guest would stumble over, and for the kernel's end symbols. */
+/** Reads the tables of a planned blob for faults that a guest would meet, and for the kernel's end symbols. */
 import type { ElfImage } from '../elf/headers.ts';
 import type { SymbolBlock } from '../elf/symbols.ts';
 import {
@@ -22,7 +22,7 @@ export interface TableFindings {
   readonly elsewhere: ReadonlySet<EndSymbol>;
 }
 
-/** Reads both tables once. Copies that were skipped are not looked at. */
+/** Reads both tables once. Skipped copies are not read. */
 export async function readTableWarnings(
   source: ImageSource,
   image: ElfImage,

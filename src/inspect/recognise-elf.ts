@@ -1,17 +1,17 @@
-/** Tells what an ELF file is that is no kernel, or that was sent in place of a symbol blob. */
+/** Recognises ELF files that are not kernels, or were sent in place of a symbol blob. */
 import { ELF64, PT_INTERP, PT_LOAD } from '../elf/format.ts';
 import { identify, locateHeaders } from '../elf/headers.ts';
 import { type Headers, View } from '../elf/view.ts';
 import type { ImageSource } from './image-source.ts';
 import { findTextDamage, readStart } from './recognise.ts';
 
-/** FreeBSD kernels name this as their interpreter; what programs name exists. */
+/** The interpreter that FreeBSD kernels name; programs name one that exists. */
 const KERNEL_INTERPRETER = '/red/herring';
 /** Shared objects are linked to begin below this address, kernels are not. */
 const LOWEST_KERNEL_ADDRESS = 0x1_0000n;
 
 /**
- * What an ELF image is when it is not the kernel that it should be, and what to do: sentences for a person.
+ * What an ELF image is when it is not a kernel, and what to do, in sentences.
  *
  * @returns null when it may be a kernel
  * @throws only what the source throws when it cannot be read
@@ -40,21 +40,21 @@ export async function recogniseElf(source: ImageSource, headers: Headers): Promi
   return null;
 }
 
-/** What happened to the ELF header of an image that was handled as text; null when nothing did. */
+/** How handling as text damaged the ELF header of an image; null when it did not. */
 export function findHeaderDamage({ imageSize, elfHeader: { bytes } }: Headers): string | null {
   return findTextDamage(new Uint8Array(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, imageSize)));
 }
 
 /**
- * Why a file is neither a symbol blob nor a dump of memory that begins with one: a sentence for a person.
+ * Why a file is neither a symbol blob nor a dump of memory that begins with one, in a sentence.
  *
- * A dump may begin with anything, so only what certainly is something else is found: an ELF image, or bytes that were
- * handled as text. A dump that begins with the ELF header of a blob, without its size word, is none.
+ * A dump may begin with anything, so only files that are certainly something else are refused: empty ones, ELF images,
+ * and bytes that were handled as text. A dump may begin with the ELF header of a blob, without its size word.
  *
  * @returns null when it may be a blob
  * @throws only what the source throws when it cannot be read
  */
-export async function findBlobObjection(source: ImageSource): Promise<string | null> {
+export async function findBlobRejection(source: ImageSource): Promise<string | null> {
   if (source.size === 0) return 'The file is empty. Check the step that produced it.';
   const start = await readStart(source);
   const damage = findTextDamage(start);
@@ -68,7 +68,7 @@ export async function findBlobObjection(source: ImageSource): Promise<string | n
 }
 
 /**
- * Whether an ELF header is that of an image or of a blob; null when it leads to no headers. An image has program headers,
+ * Whether an ELF header is an image's or a blob's; null when it leads to no headers. An image has program headers,
  * or section headers anywhere; a blob has section headers only, right after its ELF header.
  */
 function findShape({

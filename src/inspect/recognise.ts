@@ -1,30 +1,30 @@
-/** Guesses what a file is that is not an ELF image, to tell its sender what went wrong. */
+/** Recognises files that are not ELF images, so that their senders learn what went wrong. */
 import { hasElfMagic } from '../elf/format.ts';
 import { ELF_HEADER_BYTES } from '../elf/headers.ts';
 import { SIZE_WORD_BYTES } from '../xen/loaders/bsdsyms.ts';
 import type { ImageSource } from './image-source.ts';
 import { findFileKind, LONGEST_MARK_BYTES } from './signatures.ts';
 
-/** How much of a file's start tells text from other bytes. */
+/** How much of a file's start shows whether it is text. */
 const TEXT_BYTES = 1024;
-/** How much of a file's start is looked at. */
+/** How much of a file's start is examined. */
 const START_BYTES = Math.max(TEXT_BYTES, LONGEST_MARK_BYTES);
 /** How much of a file's start shows a multipart form. */
 export const MULTIPART_START_BYTES = 512;
 
-/** The first bytes of `e_ident`, up to EI_VERSION, none of which is NUL; of the others some always are. */
+/** The bytes of `e_ident` up to EI_VERSION. None of them is NUL; some later ones always are. */
 const IDENT_WITHOUT_NUL_BYTES = 7;
-/** U+FFFD in UTF-8: what decoding as text makes of bytes that are none. */
+/** U+FFFD in UTF-8, which replaces bytes that are not text. */
 const REPLACEMENT = [0xef, 0xbf, 0xbd];
 
 const ascii = (bytes: Uint8Array, from: number, to: number): string => String.fromCharCode(...bytes.subarray(from, to));
 
-/** The start of a file, as far as its kind shows there. */
+/** As much of a file's start as shows its kind. */
 export const readStart = (source: ImageSource): Promise<Uint8Array> =>
   source.read(0, Math.min(source.size, START_BYTES));
 
 /**
- * What a file seems to be and what to do, for a person. The text holds nothing of the file itself.
+ * What a file seems to be and what to do, in sentences. They quote nothing from the file.
  *
  * @param start as `readStart` gives it
  */
@@ -50,7 +50,7 @@ export function recogniseContent(start: Uint8Array): string {
 }
 
 /**
- * What happened to an ELF image, or a blob, that was handled as text on its way here; null when nothing did.
+ * How handling as text damaged an ELF image or a blob on its way here; null when it did not.
  *
  * @param start from its first byte on, an ELF header at least
  */
@@ -81,7 +81,7 @@ function isText(start: Uint8Array): boolean {
  * @param start up to `MULTIPART_START_BYTES` of it
  */
 export function looksLikeMultipart(start: Uint8Array): boolean {
-  // Nearly everything that is sent is told apart here.
+  // Excludes nearly everything that is sent.
   if (start[0] !== 0x2d && start[0] !== 0x0d) return false;
   return /^(\r\n)?--[^\r\n]{1,200}\r\n(?:[^\r\n]+\r\n)*?content-disposition:/i.test(
     ascii(start, 0, MULTIPART_START_BYTES),

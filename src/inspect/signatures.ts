@@ -1,4 +1,4 @@
-/** The kinds of files that are sent as kernels, by intention or by mistake, and the bytes that mark them. */
+/** The kinds of files that are sent as kernels, intentionally or not, and the bytes that identify them. */
 import { ELF_MAGIC } from '../elf/format.ts';
 
 /** Bytes at an offset of a file. */

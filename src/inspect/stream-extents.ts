@@ -1,25 +1,25 @@
-/** Carries out a plan: turns extents into the bytes they stand for. */
+/** Turns the extents of a plan into bytes. */
 import type { Extent } from '../xen/plan.ts';
 import type { ImageSource } from './image-source.ts';
 import { nextTurn } from './turn.ts';
 
-/** After so many bytes others have their turn: whoever takes them may be as fast as memory. */
+/** Bytes after which other work gets its turn: the consumer may be as fast as memory. */
 const BYTES_PER_TURN = 1024 * 1024;
 const FILL_PIECE_BYTES = 64 * 1024;
 const ZEROS = new Uint8Array(FILL_PIECE_BYTES);
 
 /** Extents up to this size are gathered when there are several in a row: a plan can have a hundred thousand of them. */
 const MAX_SHORT_BYTES = 4 * 1024;
-/** What is gathered at once has so many bytes, or so many extents. */
+/** The most that is gathered at once, in bytes and in extents. */
 const MAX_GATHERED_BYTES = 64 * 1024;
 const MAX_GATHERED_EXTENTS = 1024;
-/** Copies are read at once when no more than this lies between them, and all of it is no longer than that. */
+/** Copies are read together while the gaps between them, and the whole read, are no longer than this. */
 const MAX_READ_GAP_BYTES = 4 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 
 /**
  * The bytes of the extents in order, in pieces. Copied ranges are gathered only where many short ones follow each other.
- * Others have their turn now and then, however fast the pieces are taken.
+ * Other work gets its turns, however fast the pieces are taken.
  */
 export async function* streamExtents(source: ImageSource, extents: readonly Extent[]): AsyncGenerator<Uint8Array> {
   let sinceTurn = 0;
@@ -99,8 +99,8 @@ async function gather(source: ImageSource, extents: readonly Extent[]): Promise<
 /**
  * Reads the copy at `first`, and those after it that lie close to it, with one read.
  *
- * @param copies by their offset
- * @returns how many they are
+ * @param copies sorted by their offset
+ * @returns how many were read
  */
 async function readTogether(
   source: ImageSource,

@@ -1,4 +1,4 @@
-/** Strings of a string table that may be of any size: a few windows of it are at hand. */
+/** Reads strings from a string table of any size; a few windows of it are cached. */
 import type { ImageSource } from './image-source.ts';
 import { PieceStarts } from './piece-starts.ts';
 import { nextTurn } from './turn.ts';
@@ -6,14 +6,14 @@ import { nextTurn } from './turn.ts';
 /** A longer name is cut. No kernel has such names; Linux allows 512 bytes. */
 export const MAX_NAME_BYTES = 4096;
 
-/** A string may begin anywhere in a window, and its bytes are read along with it. */
+/** A string may begin anywhere in a window; all of its bytes are read with that window. */
 const WINDOW_BYTES = 16 * 1024;
 /**
- * What is kept at most is 2.5 MiB. Linkers write names nearly in the order of their symbols, so few are enough. Where names
- * jump about in more than that, the source is asked to hold the table; if it does not, each name costs a read of a window.
+ * At most 2.5 MiB are cached. Linkers write names nearly in the order of their symbols, so a few windows are enough. Where
+ * names are spread wider, the source is asked to hold the table; if it does not, each name costs a read of a window.
  */
 const MAX_WINDOWS = 128;
-/** Reads after which others get their turn. */
+/** Reads after which other work gets its turn. */
 const READS_PER_TURN = 128;
 
 /** The bytes of a name. They may share memory with the image. */
@@ -31,7 +31,7 @@ export class StringTable {
   readonly #windows = new Map<number, Uint8Array>();
   #latest = -1;
   #reads = 0;
-  /** The whole table, once it was found to be better held. */
+  /** The whole table, once the source holds it. */
   #held: HeldTable | null = null;
   #wasHoldAsked = false;
 
@@ -42,7 +42,7 @@ export class StringTable {
     this.#length = range.length;
   }
 
-  /** As `read`, when that needs no waiting; otherwise undefined. */
+  /** As `read`, for a string that is cached; otherwise undefined. */
   peek(at: number): SymbolName | null | undefined {
     if (at >= this.#length) return null;
     if (this.#held !== null) return this.#held.nameAt(at);
@@ -58,7 +58,7 @@ export class StringTable {
     return nameOf(window.subarray(start, start + MAX_NAME_BYTES + 1));
   }
 
-  /** The string that begins `at` bytes into the table, without its NUL; null when that is outside of the table. */
+  /** The string that begins `at` bytes into the table, without its NUL; null when that is outside the table. */
   async read(at: number): Promise<SymbolName | null> {
     const known = this.peek(at);
     if (known !== undefined) return known;
@@ -88,7 +88,7 @@ export class StringTable {
 /** @param bytes from the start of the name on, one more than `MAX_NAME_BYTES` or up to the end of the table */
 function nameOf(bytes: Uint8Array): SymbolName {
   const end = bytes.indexOf(0);
-  // Without a NUL it runs on, or to the end of the table.
+  // Without a NUL the name is longer, or ends with the table.
   const cut = end === -1 && bytes.length > MAX_NAME_BYTES;
   return { bytes: bytes.subarray(0, cut ? MAX_NAME_BYTES : end === -1 ? bytes.length : end), cut };
 }

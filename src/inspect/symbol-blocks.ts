@@ -1,13 +1,13 @@
-/** Passes over tables of an image: tables may be of any size, and others have their turns meanwhile. */
+/** Reads tables of an image in pieces: tables may be of any size, and other work gets its turns. */
 import type { ElfFormat } from '../elf/format.ts';
 import { SymbolBlock } from '../elf/symbols.ts';
 import type { ImageSource } from './image-source.ts';
 import { nextTurn } from './turn.ts';
 
-/** Tables are looked at in pieces of about this size, so that none of them holds up other requests. */
+/** Tables are read in pieces of about this size, so that none of them holds up other requests. */
 const PIECE_BYTES = 256 * 1024;
 
-/** The bytes of a range in pieces of at most 256 KiB. After every piece or so others have their turn. */
+/** The bytes of a range in pieces of at most 256 KiB. Other work gets its turn about once a piece. */
 export async function* readPieces(
   source: Pick<ImageSource, 'stream'>,
   offset: number,
@@ -35,7 +35,7 @@ export interface SymbolRange {
   readonly count: number;
 }
 
-/** Symbols in table order, uncopied as far as the image is in whole pieces. */
+/** Symbols in table order. Only those that two pieces share are copied. */
 export async function* readSymbols(
   source: Pick<ImageSource, 'stream'>,
   { format, littleEndian }: { readonly format: ElfFormat; readonly littleEndian: boolean },
@@ -43,7 +43,7 @@ export async function* readSymbols(
 ): AsyncGenerator<SymbolBlock, void> {
   const { size } = format.symbol;
   let { first } = range;
-  // A symbol that two pieces share, as far as it has come.
+  // The first part of a symbol that two pieces share.
   const shared = new Uint8Array(size);
   let sharedBytes = 0;
   for await (const piece of readPieces(source, range.offset, range.count * size)) {
@@ -54,7 +54,7 @@ export async function* readSymbols(
       sharedBytes += missing.length;
       rest = rest.subarray(missing.length);
       if (sharedBytes < size) continue;
-      // A copy, as blocks may be kept until others have come.
+      // A copy, as blocks may be kept.
       yield new SymbolBlock(shared.slice(), first, format, littleEndian);
       first += 1;
     }

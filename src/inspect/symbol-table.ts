@@ -1,4 +1,4 @@
-/** Passes over the symbol table of an image, in blocks: tables may be of any size, and others have their turns. */
+/** Reads the symbol table of an image in blocks: tables may be of any size, and other work gets its turns. */
 import { type AddressedSymbol, AddressSearch, locateSections } from '../elf/address-search.ts';
 import type { ElfImage } from '../elf/headers.ts';
 import { NameSearch } from '../elf/name-search.ts';
@@ -21,19 +21,19 @@ import { MAX_NAME_BYTES, StringTable, type SymbolName } from './string-table.ts'
 import { readPieces, readSymbols } from './symbol-blocks.ts';
 import { isTurnOver, nextTurn, runInSteps } from './turn.ts';
 
-/** Symbols that are handed over at once: so many, or so few that their names have about this many bytes. */
+/** Limits of a batch: symbols, and roughly the bytes of their names. */
 const BATCH_SYMBOLS = 256;
 const BATCH_NAME_BYTES = 64 * 1024;
-/** Places of the names looked for that are kept. Linkers write a string once; some repeat those of local symbols. */
-const MAX_PLACES = 65_536;
-/** So few names are first looked for by the system's means, which take a tenth of the time for each. */
+/** Offsets of found names that are kept. Linkers write a string once; some repeat those of local symbols. */
+const MAX_FOUND_OFFSETS = 65_536;
+/** For up to this many names, `String.includes` rules pieces out first: it takes a tenth of the time for each. */
 const MAX_QUICK_NAMES = 4;
 
-/** A symbol with its place in the table and its name. */
+/** A symbol with its index and its name. */
 export interface TableSymbol extends SymbolEntry {
   /** Index in the symbol table. */
   readonly index: number;
-  /** Null when `st_name` lies outside of the string table. */
+  /** Null when `st_name` lies outside the string table. */
   readonly name: SymbolName | null;
 }
 
@@ -70,10 +70,10 @@ export class SymbolTable {
     return judgeNames(this.#source, this.tables.strtab, blocks, question);
   }
 
-  /** Looks for names in the string table, until there are more places than are kept. */
+  /** Searches the string table for names, until they are found at more offsets than are kept. */
   async searchNames(names: readonly Uint8Array[]): Promise<NameSearch> {
     const { offset, length } = this.tables.strtab;
-    const search = new NameSearch(names, MAX_PLACES);
+    const search = new NameSearch(names, MAX_FOUND_OFFSETS);
     const strings = names.length <= MAX_QUICK_NAMES ? names.map((name) => `${decodeBytes(name)}\0`) : null;
     for await (const piece of readPieces(this.#source, offset, length)) {
       if (strings !== null && !holdsAny(decodeBytes(piece), strings)) search.skip(piece);
@@ -85,7 +85,7 @@ export class SymbolTable {
   }
 }
 
-/** Which symbols are listed, and where the list goes on. */
+/** Which symbols are listed. */
 export interface Page {
   /** The index of the symbol before the first one; 0 for the start of the table. */
   readonly after: number;
@@ -94,12 +94,12 @@ export interface Page {
   /** Symbols of any of these types, as numbers; all when there are none. The same for `binds`. */
   readonly types: readonly number[];
   readonly binds: readonly number[];
-  /** What names begin with. */
+  /** The beginning of their names. */
   readonly prefix: string;
 }
 
 /**
- * The symbols of a page in table order, in batches. The null symbol is none of them.
+ * The symbols of a page in table order, in batches, without the null symbol.
  *
  * @returns the index of the last one when others follow, otherwise null
  */
@@ -126,9 +126,9 @@ export async function* listSymbols(table: SymbolTable, page: Page): AsyncGenerat
       }
       listed += 1;
       last = block.first + at;
-      const place = block.nameOffset(at);
-      const known = table.strings.peek(place);
-      const name = known === undefined ? await table.strings.read(place) : known;
+      const nameOffset = block.nameOffset(at);
+      const known = table.strings.peek(nameOffset);
+      const name = known === undefined ? await table.strings.read(nameOffset) : known;
       batch.add({ ...block.entry(at), index: last, name: names.take(name) });
       if (batch.full) {
         yield batch.take();
@@ -140,7 +140,7 @@ export async function* listSymbols(table: SymbolTable, page: Page): AsyncGenerat
   return null;
 }
 
-/** Symbols of which only the entries are asked about. */
+/** Judges symbols by their entries alone. */
 async function* withoutNames(
   blocks: AsyncIterable<SymbolBlock>,
   isAsked: NameQuestion['isAsked'],
@@ -171,7 +171,7 @@ export async function* findSymbols(
     const blocks = table.blocks(1);
     const judged = search.overflowed
       ? table.judge(blocks, { isAsked: () => true, judge: matchNames(encoded) })
-      : matchPlaces(blocks, search);
+      : matchOffsets(blocks, search);
     const allowance = new NameAllowance(table.image.headers.imageSize);
     const batch = new Batch();
     for await (const { block, verdicts } of judged) {
@@ -193,8 +193,11 @@ export async function* findSymbols(
   return [...missing].map((index) => names[index] ?? '');
 }
 
-/** Symbols by the places where names were found: the index of the name and 1, or 0. */
-async function* matchPlaces(blocks: AsyncIterable<SymbolBlock>, search: NameSearch): AsyncGenerator<JudgedBlock, void> {
+/** Matches symbols by the offsets where names were found. A verdict is the index of the name plus 1, or 0. */
+async function* matchOffsets(
+  blocks: AsyncIterable<SymbolBlock>,
+  search: NameSearch,
+): AsyncGenerator<JudgedBlock, void> {
   for await (const block of blocks) {
     const verdicts = new Uint32Array(block.count);
     for (let at = 0; at < block.count; at++) verdicts[at] = (search.at(block.nameOffset(at)) ?? -1) + 1;
@@ -203,8 +206,8 @@ async function* matchPlaces(blocks: AsyncIterable<SymbolBlock>, search: NameSear
 }
 
 /**
- * Compares names one by one: for tables that repeat the names looked for more often than their places are kept. A verdict
- * is the index of the name and 1.
+ * Compares names one by one, for tables that repeat them at more offsets than are kept. A verdict is the index of the
+ * name plus 1.
  */
 function matchNames(names: readonly Uint8Array[]): NameQuestion['judge'] {
   const lengths = new Set(names.map(({ length }) => length).filter((length) => length <= MAX_NAME_BYTES));
@@ -237,7 +240,7 @@ export async function resolveAddresses(
   if (hasMappingSymbols(readMachine(headers))) {
     const isAsked = (block: SymbolBlock, at: number): boolean =>
       block.type(at) === STT_NOTYPE && block.bind(at) === STB_LOCAL && considers(block, at);
-    for await (const { block, verdicts } of table.judge(blocks, { isAsked, judge: judgeMark })) {
+    for await (const { block, verdicts } of table.judge(blocks, { isAsked, judge: judgeMapping })) {
       await offer(search, block, (at) => verdicts[at] === 0 && considers(block, at));
     }
   } else {
@@ -255,8 +258,8 @@ export async function resolveAddresses(
   return resolved;
 }
 
-/** 1 for the name of a mark between code and data. */
-const judgeMark: NameQuestion['judge'] = (bytes, at) => (isMappingName(bytes.subarray(at)) ? 1 : 0);
+/** 1 for the name of a mapping symbol. */
+const judgeMapping: NameQuestion['judge'] = (bytes, at) => (isMappingName(bytes.subarray(at)) ? 1 : 0);
 
 async function offer(search: AddressSearch, block: SymbolBlock, isOffered: (at: number) => boolean): Promise<void> {
   for (let at = 0; at < block.count; at++) {
@@ -270,13 +273,13 @@ function readMachine(headers: Headers): number {
   return view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
 }
 
-/** Names of an answer may have this many bytes, and twice the bytes of the image, before they are cut shorter. */
+/** The names in an answer may have this many bytes, plus twice the size of the image, before long ones are cut. */
 const FREE_NAME_BYTES = 1024 * 1024;
 const MAX_CUT_NAME_BYTES = 64;
 
 /**
- * The names of an answer. They add up to less than the string table where each string has a symbol or two; a million symbols
- * can share one of 4 KB.
+ * Bounds the names in an answer. They usually add up to less than the string table, but a million symbols can share a
+ * string of 4 KB.
  */
 class NameAllowance {
   #bytesLeft: number;
@@ -285,7 +288,7 @@ class NameAllowance {
     this.#bytesLeft = FREE_NAME_BYTES + 2 * imageSize;
   }
 
-  /** The name, cut when it is long and those before it were too many. */
+  /** The name, cut when it is long and the allowance is used up. */
   take(name: SymbolName | null): SymbolName | null {
     if (name === null) return null;
     this.#bytesLeft -= name.bytes.length;
@@ -294,7 +297,7 @@ class NameAllowance {
   }
 }
 
-/** Symbols gathered to be handed over. */
+/** Gathers symbols into a batch. */
 class Batch {
   #symbols: TableSymbol[] = [];
   #nameBytes = 0;
@@ -321,7 +324,7 @@ class Batch {
 }
 
 const byteDecoder = new TextDecoder('latin1');
-/** A character for each byte, by a code page in which no two bytes are the same. */
+/** One character for each byte, different for different bytes. */
 const decodeBytes = (bytes: Uint8Array): string => byteDecoder.decode(bytes);
 const holdsAny = (text: string, strings: readonly string[]): boolean => strings.some((string) => text.includes(string));
 

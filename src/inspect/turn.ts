@@ -1,18 +1,18 @@
 /**
- * How long work shares the thread with everything else that waits for it.
+ * Shares the thread between long work and everything else.
  *
  * At most one piece of long work runs in a turn of the event loop, for `TURN_MS`, however many requests there are: they
- * queue for their turns. Work that is done in its first step never queues.
+ * queue for their turns. Work that ends in its first step never queues.
  */
 import type { Steps } from '../elf/steps.ts';
 import { MessageChannel, performance, setImmediate } from './platform.ts';
 
-/** How long work may go on in one turn. What it does then without a pause comes on top. */
+/** How long work may run in one turn, plus the time to its next pause. */
 export const TURN_MS = 5;
 
 /**
- * Calls back after the event loop has looked after everything else. Browsers have no `setImmediate`. Node has both, but
- * handles up to 1,000 messages before it looks at a socket again.
+ * Calls back after everything else in the event loop. Browsers have no `setImmediate`. Node has both, but handles up to
+ * 1,000 messages before it polls a socket again.
  */
 const callInNextTurn: (callback: () => void) => void =
   typeof setImmediate === 'function' ? (callback) => setImmediate?.(callback) : byMessages();
@@ -28,11 +28,11 @@ function byMessages(): (callback: () => void) => void {
   };
 }
 
-/** Work that waits for its turn, in the order in which it came. */
+/** Work that waits for its turn, in order of arrival. */
 const waiting: (() => void)[] = [];
 let turnEnds = Number.NEGATIVE_INFINITY;
 
-/** Lets everything else go on first, other long work included. */
+/** Lets everything else run first, other long work included. */
 export const nextTurn = (): Promise<void> =>
   new Promise((resolve) => {
     waiting.push(resolve);
@@ -49,7 +49,7 @@ function startTurn(): void {
 /** Whether long work should wait for its next turn. True for work that never waited for one. */
 export const isTurnOver = (): boolean => performance.now() >= turnEnds;
 
-/** Runs steps, in as many turns as they take. Those without a pause are run at once. */
+/** Runs steps, in as many turns as they take. Without a pause they run at once. */
 export async function runInSteps<Result>(steps: Steps<Result>): Promise<Result> {
   for (;;) {
     const step = steps.next();

@@ -1,4 +1,4 @@
-/** A blob, or a dump of the memory where one should be, through the eyes of guests. */
+/** Verifies a blob, or a memory dump that begins with one, as guests read it. */
 
 import type { ByteWalk } from '../elf/byte-walk.ts';
 import { ELF64 } from '../elf/format.ts';
@@ -16,7 +16,7 @@ import { PlannedBytes } from './planned-bytes.ts';
 export interface VerifiedBlob {
   /** Bytes in the blob or dump. */
   readonly size: number;
-  /** Guest-physical, where it was taken from; null when nobody said. */
+  /** The guest-physical address that it was taken from; null when unknown. */
   readonly address: bigint | null;
   /** Null when the dump is too short for one, or begins with the ELF header. */
   readonly sizeWord: number | null;
@@ -29,16 +29,16 @@ export interface VerifiedBlob {
 
 /**
  * What guests would make of the bytes. A guest that reads beyond them has the outcome `undefined`: what follows a dump
- * nobody knows.
+ * is unknown.
  *
- * @param address guest-physical, where the first byte was taken from; null when it is not known
+ * @param address guest-physical, where the first byte was taken from; null when unknown
  * @throws only what the source throws when it cannot be read
  */
 export const verifyBlob = (source: Pick<ImageSource, 'size' | 'read'>, address: bigint | null): Promise<VerifiedBlob> =>
   driveWalk(source, verify(source.size, { address, elsewhere: new Set() }));
 
 /**
- * What guests would make of a planned blob. It is read as it would be written, and never built.
+ * What guests would make of a planned blob, which is read without being built.
  *
  * @param source of the image that the plan is for
  * @param elsewhere the end symbols of the kernel that are not where the blob begins

@@ -1,4 +1,4 @@
-/** What is known of a kernel, as JSON. */
+/** What is known about a kernel, as JSON. */
 
 import { hex } from '../elf/hex.ts';
 import type { Compression } from '../inspect/image-source.ts';

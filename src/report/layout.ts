@@ -86,11 +86,11 @@ export function describeBroken(broken: Broken | null): Layout['broken'] {
 }
 
 export function describeImage(
-  { size, identity, buildId }: ImageFacts,
+  { size, identity, buildId, container }: ImageFacts,
   compression: Compression | null,
 ): Layout['image'] {
   if (identity === null) throw new Error('an image without an ELF header has no layout');
-  return { size, ...identity, entry: hex(identity.entry), buildId, compression };
+  return { size, ...identity, entry: hex(identity.entry), buildId, compression, container };
 }
 
 function describeTable(

@@ -1,18 +1,18 @@
-/** What is wrong with an image, as problem details (RFC 9457): a closed list of codes, and the one shape they come in. */
+/** Problems with an image, as problem details (RFC 9457): a closed list of codes, and their one shape. */
 import type { ImageErrorCode } from '../inspect/image-error.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
 
 /** What a code stands for. */
 export interface ProblemKind {
-  /** Of the answer of the service. */
+  /** HTTP status of the service's answer. */
   readonly status: number;
   readonly title: string;
   /** For people: what it means and what to do. */
   readonly explanation: string;
 }
 
-/** What can go wrong with an image, on its way in or in the loader. Stable for ever. */
+/** Problems with an image, before or in the loader. Stable for ever. */
 export type ImageProblemCode = ImageErrorCode | BrokenCode | 'check-failed';
 
 const IMAGE_ERROR_KINDS = {
@@ -21,7 +21,7 @@ const IMAGE_ERROR_KINDS = {
     title: 'The compressed data is damaged',
     explanation:
       'The image, or the body by its Content-Encoding, is compressed, and the compressed data is damaged or cut short. ' +
-      'Test it with gzip -t or zstd -t, and send it as it is: curl -d (--data) removes bytes, curl --data-binary does not.',
+      'Test it with gzip -t, zstd -t, xz -t and the like, and send it as it is: curl -d (--data) removes bytes, curl --data-binary does not.',
   },
   'image-too-large': {
     status: 413,
@@ -34,23 +34,24 @@ const IMAGE_ERROR_KINDS = {
     status: 415,
     title: 'The compression of the image is not supported',
     explanation:
-      'Images compressed with gzip and zstd are unpacked on arrival, zstd without dictionaries and with windows of up to ' +
-      '128 MiB (--long=27). For xz, bzip2, lzma, lzo and lz4 unpack the image before sending it.',
+      'Images compressed with gzip, zstd, xz, lzma, bzip2, lz4 or lzop, and Linux bzImages of boot protocol 2.08 and later, are ' +
+      'unpacked on arrival, with windows and dictionaries of up to 128 MiB and without preset dictionaries. Unpack anything ' +
+      'else before you send it.',
   },
   'memory-full': {
     status: 503,
     title: 'There is no memory to unpack the image',
     explanation:
-      'The image is compressed with a large window (zstd --long, --ultra), which has to be in memory while it is unpacked, and ' +
+      'The image is compressed with a large window or dictionary (zstd --long, --ultra, xz -8, -9), which has to be in memory while it is unpacked, and ' +
       'BSDSYMS_MEMORY_BUDGET_BYTES has no room for it. Send the request again after the time in Retry-After, or compress ' +
-      'the image without these options; if the window is larger than the whole budget, only that or the operator helps.',
+      'the image without these options. A window larger than the whole budget never fits.',
   },
   'not-a-blob': {
     status: 422,
     title: 'The file is not a symbol blob',
     explanation:
       'POST /verify takes a symbol blob or a dump of guest memory that begins with one: a size word, then an ELF header ' +
-      'without program headers. This file is an ELF image, whose blob POST /bsdsyms makes, or was handled as text on its ' +
+      'without program headers. This file is an ELF image (POST /bsdsyms makes its blob), or it was handled as text on its ' +
       'way. Anything else is verified as it is.',
   },
   'spool-full': {
@@ -58,14 +59,72 @@ const IMAGE_ERROR_KINDS = {
     title: 'There is no room to spool the image',
     explanation:
       'The memory for images is in use, and the disk or BSDSYMS_SPOOL_BUDGET_BYTES has no room for more. Send the ' +
-      'request again after the time in Retry-After; if that does not help, the operator has to make room.',
+      'request again after the time in Retry-After; if that does not help, the operator must make room.',
   },
   'spool-unavailable': {
     status: 503,
     title: 'Images cannot be spooled',
     explanation:
-      'The memory for images is in use, and BSDSYMS_SPOOL_DIR cannot be used. The log of the service has the cause; the ' +
-      'operator has to see to it.',
+      'The memory for images is in use, and BSDSYMS_SPOOL_DIR cannot be used. The operator finds the cause in the log of ' +
+      'the service.',
+  },
+  'source-invalid': {
+    status: 400,
+    title: 'The URL of the image cannot be used',
+    explanation:
+      'An imageUrl begins with https://, http:// or file:///, is percent-encoded (RFC 3986), and has neither user information ' +
+      'nor a fragment: credentials for origins belong to the operator of the service. As a parameter in a query it is encoded ' +
+      'once more: curl -G --data-urlencode imageUrl=URL does that.',
+  },
+  'source-not-allowed': {
+    status: 403,
+    title: 'The image may not be read from there',
+    explanation:
+      'The URL, or one that its origin redirects to, is under none of the prefixes of BSDSYMS_IMAGE_SOURCES, or leads to an ' +
+      'address that the service never connects to. Without that setting no image can be named. Ask the operator, or upload the image.',
+  },
+  'source-changed': {
+    status: 409,
+    title: 'The image changed while it was read',
+    explanation:
+      'Its ETag, Last-Modified or size was another one than at first, so the answer would have been a mixture of two images. Send ' +
+      'the request again when the image has been written. A file that is written under another name and then renamed is ' +
+      'always whole.',
+  },
+  'source-scattered': {
+    status: 422,
+    title: 'What is needed of the image lies too far apart',
+    explanation:
+      'Reading the headers and tables of the image takes more than BSDSYMS_SOURCE_MAX_REQUESTS requests to its origin. Linkers ' +
+      'write them close together; look at what made the image, or upload it.',
+  },
+  'source-refused': {
+    status: 424,
+    title: 'The origin refuses the image',
+    explanation:
+      'The origin of the image answered 401, 403, 404, 410 or another status from 400 to 499, which the detail has, or the file ' +
+      'is not there. Look at the URL, and whether its signature has expired. Credentials for origins belong to the operator.',
+  },
+  'source-unavailable': {
+    status: 502,
+    title: 'The origin of the image cannot be reached',
+    explanation:
+      'There was no connection to the origin of the image, it answered with a status of 500 or more, or it broke off. Send the ' +
+      'request again later; if that does not help, look at the origin.',
+  },
+  'source-unusable': {
+    status: 502,
+    title: 'The origin of the image does not serve ranges as it should',
+    explanation:
+      'The origin answered a request for a range with something else: another range, multipart/byteranges, an encoded body, no ' +
+      'size. An origin that ignores ranges and sends the whole file can be used. Look at what is between it and the service.',
+  },
+  'source-timeout': {
+    status: 504,
+    title: 'The origin of the image took too long',
+    explanation:
+      'Connecting took longer than BSDSYMS_SOURCE_CONNECT_TIMEOUT_MS, the origin paused for longer than ' +
+      'BSDSYMS_SOURCE_STALL_TIMEOUT_MS, or the image took longer than BSDSYMS_SOURCE_TIMEOUT_MS in all. Send the request again later.',
   },
 } as const satisfies Record<ImageErrorCode, ProblemKind>;
 
@@ -90,7 +149,7 @@ export const IMAGE_PROBLEM_KINDS: Readonly<Record<ImageProblemCode, ProblemKind>
   ...(Object.fromEntries(brokenKinds) as Record<BrokenCode, ProblemKind>),
 };
 
-/** What a problem tells of a broken image beside the code. */
+/** What a problem says about a broken image besides the code. */
 export interface ProblemSubject {
   readonly broken: Broken;
   readonly image: ImageFacts;
@@ -115,7 +174,7 @@ export interface ProblemDocument {
 export const toProblemDocument = (refused: ProblemSubject): ProblemDocument =>
   describeProblem(refused.broken.code, IMAGE_PROBLEM_KINDS[refused.broken.code], refused.broken.detail, refused);
 
-/** @param subject what is known of a broken image; null when the problem is about none */
+/** @param subject what is known about a broken image; null when the problem is not about one */
 export function describeProblem(
   code: string,
   { status, title }: ProblemKind,

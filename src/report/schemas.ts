@@ -1,8 +1,9 @@
-/** The shapes of what is reported as JSON: types, serialisation and openapi.yaml all come from here. */
+/** The schemas of JSON reports: types, serialisation and openapi.yaml all come from here. */
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { REQUIREMENTS } from '../inspect/check.ts';
-import { BUILDER_REFUSALS, type BuilderRefusalCode } from '../xen/builder.ts';
+import { COMPRESSIONS } from '../inspect/image-source.ts';
+import { BUILDER_REFUSALS, type BuilderRefusalCode, CONTAINERS } from '../xen/builder.ts';
 import { GUEST_OUTCOMES, GUEST_REASONS, GUEST_WARNINGS } from '../xen/guests/verdict.ts';
 import { MAX_LISTED } from '../xen/listed.ts';
 import { LOADERS } from '../xen/loaders/bsdsyms.ts';
@@ -15,10 +16,10 @@ export const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schem
 export const enumeration = <const T extends string>(values: readonly T[], options: Type.TSchemaOptions = {}) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options });
 
-/** How many entries a list would have besides. */
+/** How many entries a list leaves out. */
 const Unlisted = (what: string) =>
   Type.Optional(
-    Type.Integer({ minimum: 1, description: `How many ${what} there are besides; only when there are any.` }),
+    Type.Integer({ minimum: 1, description: `How many more ${what} there are; absent when there are none.` }),
   );
 
 /** A reference to a schema that is a component of the API document. */
@@ -40,7 +41,12 @@ export const Image = component(
     machine: Type.String({ description: 'e_machine by name, or in hex.', examples: ['x86-64'] }),
     entry: Address('e_entry.'),
     buildId: Nullable(Type.String({ description: 'GNU build ID in hex.' })),
-    compression: Nullable(enumeration(['gzip', 'zstd'], { description: 'How the uploaded image was compressed.' })),
+    compression: Nullable(
+      enumeration([...COMPRESSIONS], { description: 'How the image was compressed; in a bzImage, its payload.' }),
+    ),
+    container: Nullable(
+      enumeration(['bzImage'], { description: 'What the image was packed in: a Linux bzImage, or nothing.' }),
+    ),
   }),
 );
 
@@ -60,7 +66,7 @@ const Section = Type.Object({
   offset: Type.Optional(Bytes('The same, counted from the start of the blob.')),
   size: Type.Optional(Bytes('Bytes in the table.')),
   shOffset: Type.Optional(Bytes('The sh_offset that the guest finds, counted from the ELF header.')),
-  fileOffset: Type.Optional(Nullable(Bytes('Where the image has it; null when Xen skips the copy.'))),
+  fileOffset: Type.Optional(Nullable(Bytes('Offset in the image; null when Xen skips the copy.'))),
   entries: Type.Optional(Type.Integer({ minimum: 0, description: 'Symbols in the table, the null symbol included.' })),
   firstGlobal: Type.Optional(Type.Integer({ minimum: 0, description: 'sh_info: index of the first global symbol.' })),
 });
@@ -70,10 +76,10 @@ export const Bsdsyms = component(
   Type.Object({
     loader: enumeration(LOADERS),
     loadAddress: Address('Where the symbols may begin.'),
-    pstart: Address('Where they do begin.'),
+    pstart: Address('Where they begin.'),
     pend: Address('Their true end: pstart + size.'),
     size: Bytes('Bytes in the blob.'),
-    sizeWord: Bytes('What the first four bytes of the blob say.'),
+    sizeWord: Bytes('The value of the first four bytes of the blob.'),
     xenReservedEnd: Address('The end of the region that Xen reserves.'),
     elfHeader: Nullable(
       Type.Object({ address: Address('In guest memory.'), offset: Bytes('In the blob.'), size: Bytes('In bytes.') }),
@@ -116,14 +122,16 @@ export const ComparisonSchema = component(
       differences: Type.Array(
         Type.Object({
           kind: enumeration(['changed', 'moved', 'missing', 'added'], {
-            description: 'Of what is at the same place, at another, not in the other blob, only in the other blob.',
+            description:
+              'changed: other bytes at the same offset. moved: at another offset. missing: not in the other blob. added: ' +
+              'only in the other blob.',
           }),
           what: Type.String({ description: 'What lies there.' }),
           range: Nullable(BlobRange),
           otherRange: Nullable(BlobRange),
           fields: Type.Array(
             Type.Object({
-              name: Type.String({ description: 'As the gABI calls it.' }),
+              name: Type.String({ description: 'Its name in the gABI.' }),
               value: Address('In the blob.'),
               other: Address('In the other blob.'),
             }),
@@ -131,16 +139,16 @@ export const ComparisonSchema = component(
           meaning: Type.String(),
         }),
       ),
-      unlisted: Type.Integer({ minimum: 0, description: 'How many differences there are besides.' }),
+      unlisted: Type.Integer({ minimum: 0, description: 'How many more differences there are.' }),
     },
     { description: 'What another loader does differently.' },
   ),
 );
 
-/** What has 64 bits and is nearly always small. */
+/** A number of 64 bits that is nearly always small. */
 const Count = (description: string) =>
   Type.Union([Type.Integer({ minimum: 0 }), Type.String({ pattern: '^0x[0-9a-f]{14,16}$' })], {
-    description: `${description} Beyond 2^53-1, as only damaged images have it, in hex.`,
+    description: `${description} In hex above 2^53-1, which only damaged images have.`,
   });
 
 export const GuestVerdictSchema = component(
@@ -149,15 +157,15 @@ export const GuestVerdictSchema = component(
     {
       outcome: enumeration(GUEST_OUTCOMES, {
         description:
-          'found: the guest has its symbols. none: it finds none, and says so. undefined: it reads outside of the bytes ' +
-          'that are known before it has them, and what it does then nobody knows.',
+          'found: the guest has its symbols. none: it finds none, and says so. undefined: it reads outside the known bytes ' +
+          'before it has them, and what it does then is unknown.',
       }),
       why: Nullable(enumeration(GUEST_REASONS, { description: 'Stable; null with found.' })),
       symbols: Nullable(
         Count("Symbols in the guest's table, as it counts them; null unless found. 0 for xtf, which has no table."),
       ),
       warnings: Type.Array(enumeration(GUEST_WARNINGS), {
-        description: 'What a guest that finds its symbols misreads, or will.',
+        description: 'What the guest misreads, or will misread, when it finds its symbols.',
       }),
     },
     { description: 'What one guest makes of a blob.' },
@@ -175,7 +183,7 @@ export const GuestVerdictsSchema = component(
     },
     {
       description:
-        'What guests make of a blob; of NetBSD without and with KDTRACE_HOOKS. Every layout of the service has it.',
+        'What guests make of a blob; NetBSD without and with KDTRACE_HOOKS. Every layout of the service has it.',
     },
   ),
 );
@@ -261,7 +269,7 @@ const BuilderRefusal = Nullable(
       code: enumeration(Object.keys(BUILDER_REFUSALS) as BuilderRefusalCode[], { description: 'Stable.' }),
       reason: Type.String({ description: "In the builder's words." }),
     },
-    { description: 'Why it is refused; null when it is taken.' },
+    { description: 'Why it is refused; null when it is accepted.' },
   ),
 );
 
@@ -271,19 +279,20 @@ export const BuilderReport = component(
     {
       takes: Type.Object(
         {
-          ok: Type.Boolean({ description: 'Whether its loaders get to see a kernel.' }),
-          container: Nullable(enumeration(['gzip'], { description: 'What the kernel is packed in.' })),
+          ok: Type.Boolean({ description: 'Whether the builder passes a kernel to its loaders.' }),
+          container: Nullable(enumeration([...CONTAINERS], { description: 'What the kernel is packed in.' })),
           kernelSize: Nullable(Bytes('Bytes of the kernel as the builder sees it.')),
           why: BuilderRefusal,
         },
-        { description: 'What becomes of the file before a loader looks at it.' },
+        { description: 'What the builder does with the file before its loaders.' },
       ),
       pv: Type.Object(
         {
           ok: Type.Boolean({ description: 'Whether it would start.' }),
           guestType: Nullable(
             enumeration(['xen-3.0-x86_64', 'xen-3.0-x86_32p', 'xen-3.0-x86_32'], {
-              description: 'xen-3.0-x86_32p needs a host whose Xen supports 32-bit PV guests; xen-3.0-x86_32 none has.',
+              description:
+                'xen-3.0-x86_32p needs a host whose Xen supports 32-bit PV guests; no Xen supports xen-3.0-x86_32.',
             }),
           ),
           why: BuilderRefusal,
@@ -333,12 +342,12 @@ export const FlatLayout = component(
         offset: Bytes('In the flat image.'),
         size: Bytes('In bytes.'),
         content: enumeration(['copy', 'fill', 'bytes'], {
-          description: 'A range of the image, one byte repeated, or bytes that are in neither.',
+          description: 'copy: a range of the image. fill: one byte repeated. bytes: any other bytes.',
         }),
-        fileOffset: Type.Optional(Bytes('Of a copy: where the image has it.')),
-        byte: Type.Optional(Type.Integer({ minimum: 0, maximum: 255, description: 'Of a fill: 0.' })),
+        fileOffset: Type.Optional(Bytes('For a copy: its offset in the image.')),
+        byte: Type.Optional(Type.Integer({ minimum: 0, maximum: 255, description: 'For a fill: 0.' })),
       }),
-      { description: `What the flat image consists of, in its order, ${MAX_LISTED} extents at most.` },
+      { description: `The extents of the flat image in order, ${MAX_LISTED} at most.` },
     ),
     unlistedExtents: Unlisted('extents'),
     broken: Nullable(ref(BrokenReason)),
@@ -354,7 +363,7 @@ export const SymbolSchema = component(
       index: Type.Integer({ minimum: 1, description: 'In the symbol table.' }),
       name: Nullable(
         Type.String({
-          description: 'UTF-8; what is none is replaced by U+FFFD. Null when st_name lies outside of the string table.',
+          description: 'UTF-8; invalid bytes are replaced by U+FFFD. Null when st_name lies outside the string table.',
         }),
       ),
       nameBytes: Type.Optional(
@@ -364,10 +373,10 @@ export const SymbolSchema = component(
         Type.Literal(true, {
           description:
             'The name is longer. These are its first 4096 bytes, or its first 64 once the names before it exceed 1 MiB ' +
-            'plus twice the image, which only damaged images cause.',
+            'plus twice the size of the image, as only those of damaged images do.',
         }),
       ),
-      value: Address('st_value: of most symbols, an address.'),
+      value: Address('st_value: for most symbols, an address.'),
       size: Count('st_size: bytes.'),
       type: Type.String({ description: 'By name, or in hex.', examples: ['FUNC'] }),
       bind: Type.String({ description: 'By name, or in hex.', examples: ['GLOBAL'] }),
@@ -399,17 +408,17 @@ export const SymbolTableReport = component(
   Type.Object(
     {
       index: Type.Integer({ minimum: 0, description: 'Section index.' }),
-      fileOffset: Bytes('Where the image has it.'),
+      fileOffset: Bytes('Offset in the image.'),
       size: Bytes('Bytes in the table.'),
       entries: Type.Integer({ minimum: 0, description: 'Symbols in the table, the null symbol included.' }),
       firstGlobal: Type.Integer({ minimum: 0, description: 'sh_info: index of the first global symbol.' }),
       strtab: Type.Object({
         index: Type.Integer({ minimum: 0, description: 'Section index.' }),
-        fileOffset: Bytes('Where the image has it.'),
+        fileOffset: Bytes('Offset in the image.'),
         size: Bytes('Bytes in the table.'),
       }),
     },
-    { description: 'The symbol table that the loader would take, and its string table.' },
+    { description: 'The symbol table that the loader would use, and its string table.' },
   ),
 );
 
@@ -421,11 +430,9 @@ export const SymbolsReport = component(
       symtab: ref(SymbolTableReport),
       broken: Nullable(ref(BrokenReason)),
       symbols: Type.Optional(Type.Array(ref(SymbolSchema), { description: 'In table order.' })),
-      notFound: Type.Optional(
-        Type.Array(Type.String(), { description: 'Of the names asked for, those of no symbol.' }),
-      ),
+      notFound: Type.Optional(Type.Array(Type.String(), { description: 'The requested names that no symbol has.' })),
       next: Type.Optional(
-        Nullable(Type.Integer({ minimum: 1, description: 'What `after` is for the next page; null on the last.' })),
+        Nullable(Type.Integer({ minimum: 1, description: 'The `after` of the next page; null on the last.' })),
       ),
       addresses: Type.Optional(Type.Array(ref(AddressSchema), { description: 'In the order asked.' })),
     },
@@ -448,9 +455,9 @@ export const VerifyReport = component(
   Type.Object(
     {
       blob: Type.Object({
-        size: Bytes('Bytes that were uploaded.'),
+        size: Bytes('Bytes uploaded.'),
         address: Nullable(Address('Where they were taken from.')),
-        sizeWord: Nullable(Bytes('What the first four bytes say; null when they are missing.')),
+        sizeWord: Nullable(Bytes('The value of the first four bytes; null when they are missing.')),
         end: Nullable(
           Bytes(
             'Where the blob itself ends by its size word; less than size when memory follows, more when it is cut.',
@@ -459,7 +466,9 @@ export const VerifyReport = component(
         class: Nullable(enumeration(['ELF32', 'ELF64'])),
         byteOrder: Nullable(enumeration(['little-endian', 'big-endian'])),
         machine: Nullable(Type.String({ description: 'e_machine by name, or in hex.' })),
-        loader: Nullable(enumeration(LOADERS, { description: 'Whose layout it has, as far as the header tells.' })),
+        loader: Nullable(
+          enumeration(LOADERS, { description: 'The loader whose layout it has, judging by the header.' }),
+        ),
         sections: Nullable(Type.Integer({ minimum: 0, description: 'e_shnum.' })),
         symtab: Nullable(GuestTableSchema),
         strtab: Nullable(GuestTableSchema),

@@ -19,13 +19,13 @@ import { describeBroken, describeImage } from './layout.ts';
 import { count } from './numbers.ts';
 import type { AddressReport, SymbolReport, SymbolsReport } from './schemas.ts';
 
-/** What is asked of a symbol table: symbols by name, or by address, or a page of all. */
+/** A query of a symbol table: symbols by name, or by address, or a page of all. */
 export type SymbolQuery =
   | { readonly names: readonly string[] }
   | { readonly addresses: readonly bigint[] }
   | { readonly page: Page };
 
-/** Symbols on a page of a JSON document, unless another number is asked for. */
+/** Symbols on a page of a JSON document by default. */
 export const DEFAULT_PAGE_SYMBOLS = 1000;
 export const MAX_PAGE_SYMBOLS = 1_000_000;
 
@@ -59,7 +59,7 @@ export async function* writeSymbols(
     symtab: describeTable(opened),
     broken: describeBroken(reportRecorded(opened.elf.recorded)),
   };
-  // The members that can be long are written behind the others, as they come.
+  // The members that can be long are written last, as they are read.
   yield JSON.stringify(head).slice(0, -1);
   if ('addresses' in query) {
     const resolved = await resolveAddresses(opened.table, query.addresses);
@@ -89,7 +89,7 @@ export async function* writeSymbolLines({ table }: OpenedSymbols, query: SymbolQ
     yield batch.map((symbol) => `${JSON.stringify(describeSymbol(symbol))}\n`).join('');
 }
 
-/** The elements of a JSON array. @returns what the batches do */
+/** The elements of a JSON array. @returns what the generator of batches returns */
 async function* writeList<T>(batches: AsyncGenerator<TableSymbol[], T>): AsyncGenerator<string, T> {
   let separator = '\n';
   for (;;) {

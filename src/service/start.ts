@@ -42,6 +42,11 @@ function checkPermissions({ workers }: Config): void {
   if (process.allowedNodeEnvironmentFlags.has('--allow-net') && !permission.has('net')) {
     throw new ConfigError(`${SETTINGS.port.name}: Node was started with --permission, so it needs --allow-net as well`);
   }
+  if (!permission.has('worker')) {
+    throw new ConfigError(
+      `${SETTINGS.maxImageBytes.name}: Node was started with --permission, so it needs --allow-worker as well, for threads that unpack images`,
+    );
+  }
   if (workers > 1 && !permission.has('child')) {
     throw new ConfigError(
       `${SETTINGS.workers.name}: Node was started with --permission, so ${workers} workers need --allow-child-process as well`,

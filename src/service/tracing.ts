@@ -39,7 +39,11 @@ export async function startTracing(env: Environment): Promise<Tracing | null> {
     spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
   });
   provider.register();
-  const instrumentation = new FastifyOtelInstrumentation({ registerOnInitialization: false });
+  const instrumentation = new FastifyOtelInstrumentation({
+    registerOnInitialization: false,
+    // Without the query: an imageUrl may hold a secret.
+    requestHook: (span, { url }) => span.setAttribute('url.path', url.split('?', 1)[0] ?? ''),
+  });
   instrumentation.setTracerProvider(provider);
   return { plugin: instrumentation.plugin(), stop: () => provider.shutdown() };
 }

@@ -14,17 +14,17 @@ export type BrokenCode =
   | 'loader-unsupported-class'
   | 'loader-unsupported-byte-order';
 
-/** Why an image is refused, or what is wrong with one that was loaded all the same. */
+/** Why an image is refused, or what is wrong with one that was loaded anyway. */
 export interface Broken extends Finding {
   readonly code: BrokenCode;
-  /** The reference's own words, or null where it says nothing. */
+  /** The reference's own words; null where it reports nothing. */
   readonly reason: string | null;
   readonly stage: Stage;
 }
 
 /** What a code stands for. */
 export interface BrokenKind {
-  /** The reference's own words, or null where it says nothing. */
+  /** The reference's own words; null where it reports nothing. */
   readonly reason: string | null;
   readonly title: string;
   /** For people: what it means and what to do. */
@@ -37,8 +37,8 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
     reason: 'not an ELF binary',
     title: 'The image is not an ELF file',
     explanation:
-      'An ELF image begins with the bytes 7f 45 4c 46 and is at least 52 bytes long; this one does not or is not. ' +
-      'Check what was uploaded with `file`. Typical causes are an error page saved under the name of a kernel, a ' +
+      'An ELF image begins with the bytes 7f 45 4c 46 and has at least 52 bytes. Check with `file` what was uploaded. ' +
+      'Typical causes are an error page saved under the name of a kernel, a ' +
       'bzImage instead of a vmlinux, or a disk or package image with the kernel inside.',
   },
   'phdr-overflow': {
@@ -57,7 +57,7 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
   },
   'out-of-range-access': {
     reason: 'out of range access',
-    title: 'Something in the image lies outside of it',
+    title: 'A field or table lies outside the image',
     explanation:
       'A header field or a table points beyond the end of the file. The detail names it. The reference reads such a ' +
       'field as 0 and skips such a copy; with onBroken=load this service does the same and sends the result.',
@@ -80,17 +80,17 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
   },
   'strtab-not-found': {
     reason: 'strtab not found',
-    title: 'The string table was gone when the symbols were loaded',
+    title: 'The string table could not be loaded',
     explanation:
-      'The header of the string table could be read in part when the region was reserved, but not copied as a whole ' +
-      'when the symbols were loaded. The section header table is damaged or cut short.',
+      'Part of the section header of the string table was readable when the region was reserved, but the whole could ' +
+      'not be copied when the symbols were loaded. The section header table is damaged or cut short.',
   },
   'strtab-link-invalid': {
     reason: null,
     title: "The symbol table's string table is missing",
     explanation:
       'The sh_link of the symbol table leads to a section header that is not a string table (STRTAB) or cannot be ' +
-      'read. The reference then loads no symbols and says nothing about it. Relink the kernel, or look for the tool ' +
+      'read. The reference then loads no symbols and reports nothing. Relink the kernel, or look for the tool ' +
       'that rewrote its section headers.',
   },
   'load-address-unusable': {
@@ -112,8 +112,8 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
     reason: null,
     title: 'The image has no loadable segments',
     explanation:
-      'No program header is of type PT_LOAD with a permission bit, so the image has no place in guest memory and there ' +
-      'is no flat image of it. Most often it is an object file (.o) or a module (.ko): send the linked kernel.',
+      'No program header is of type PT_LOAD with a permission bit, so the image has no place in guest memory and no flat ' +
+      'image. Most often it is an object file (.o) or a module (.ko): send the linked kernel.',
   },
   'string-too-long': {
     reason: 'excessively long string',
@@ -140,7 +140,7 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
   'loader-unsupported-byte-order': {
     reason: null,
     title: 'This loader cannot load an image of this byte order',
-    explanation: 'The loaders before xen-4.8 are known for little-endian images only. Use the loader xen-4.8.',
+    explanation: 'The loaders before xen-4.8 support little-endian images only. Use the loader xen-4.8.',
   },
 };
 
@@ -151,7 +151,7 @@ export function reportRecorded(recorded: Recorded | null): Broken | null {
   return recorded === null ? null : broken(recorded.code, recorded.stage, recorded);
 }
 
-/** Completes a finding to a reported reason. */
+/** Turns a finding into a reported reason. */
 export function broken(code: BrokenCode, stage: Stage, finding: Finding): Broken {
   const { what, offset, length, detail } = finding;
   return { code, reason: BROKEN_KINDS[code].reason, stage, what, offset, length, detail };

@@ -26,6 +26,8 @@ export const BUILDER_REFUSALS = {
   'not-32bit': 'ELF image is not 32bit',
   'multiboot-flags': 'xen_bin_image_table flags required 0x00010000',
   'unknown-compression': 'xc_dom_probe_bzimage_kernel: unknown compression format',
+  'payload-size': 'xc_dom_probe_bzimage_kernel: unable to decompress kernel',
+  'payload-damaged': 'xc_dom_probe_bzimage_kernel: unable to decompress kernel',
 } as const;
 /** What callers match on. */
 export type BuilderRefusalCode = keyof typeof BUILDER_REFUSALS;
@@ -45,7 +47,7 @@ export interface PvVerdict {
   readonly ok: boolean;
   /** Null for a machine that has none. `xen-3.0-x86_32p` needs a host whose Xen supports 32-bit PV guests. */
   readonly guestType: PvGuestType | null;
-  /** Null when it is taken. */
+  /** Null when it is accepted. */
   readonly why: BuilderRefusal | null;
 }
 
@@ -55,25 +57,29 @@ export interface HvmVerdict {
   readonly why: BuilderRefusal | null;
 }
 
+/** What kernels are packed in. The builder itself knows gzip and the bzImage. */
+export const CONTAINERS = ['gzip', 'zstd', 'xz', 'lzma', 'bzip2', 'lz4', 'lzo', 'bzImage'] as const;
+export type Container = (typeof CONTAINERS)[number];
+
 /** What the builder makes of the file that a kernel comes in. */
 export interface TakeVerdict {
   readonly ok: boolean;
   /** What the kernel is packed in; null for a plain file. */
-  readonly container: 'gzip' | null;
-  /** Bytes of the kernel as the builder sees it; null when it does not come to that. */
+  readonly container: Container | null;
+  /** Bytes of the kernel as the builder sees it; null when the file is refused. */
   readonly kernelSize: number | null;
   readonly why: BuilderRefusal | null;
 }
 
 /** What the builder does with a kernel. */
 export interface BuilderVerdict {
-  /** What becomes of the file before a loader for kernels looks at it. */
+  /** What the builder does with the file before its loaders. */
   readonly takes: TakeVerdict;
   readonly pv: PvVerdict;
   readonly hvm: HvmVerdict;
 }
 
-/** What the builder looks at. */
+/** What the builder examines. */
 interface BuilderSubject {
   readonly xen: XenNotes;
   /** `e_machine`. */
@@ -90,7 +96,7 @@ const refuse = (code: BuilderRefusalCode, reason: string = BUILDER_REFUSALS[code
 });
 
 /**
- * Judges a kernel for both kinds of containers.
+ * Judges a kernel for both kinds of guests.
  *
  * @param otherLoader what `findOtherLoader` found in the file
  */
@@ -126,7 +132,7 @@ function refusePv(
   return refuseGuestType(guestType) ?? refuseStart(pv);
 }
 
-/** A kernel that no loader sees, or that none of them takes. */
+/** The verdict on a kernel that no loader sees or accepts. */
 export const refuseAll = (why: BuilderRefusal): Omit<BuilderVerdict, 'takes'> => ({
   pv: { ok: false, guestType: null, why },
   hvm: { ok: false, why },
@@ -140,7 +146,7 @@ const refuseGuestType = (guestType: PvGuestType | null): BuilderRefusal | null =
 
 function refuseHvm({ xen: { hvm }, isElf32, otherLoader }: BuilderSubject): BuilderRefusal | null {
   if (otherLoader !== null) return otherLoader.why;
-  // What the ELF library refuses goes to the loader for firmware.
+  // The loader for firmware gets what the ELF library refuses.
   if (!hvm.ok) return refuse(isElf32 ? 'taken-as-firmware' : 'not-32bit');
   if (needsDom0(hvm)) return refuse('no-unprivileged');
   if (hvm.physEntry === null) return refuse('no-pvh-entry');
@@ -154,28 +160,28 @@ const refuseStart = ({ virtKstart }: GuestParameters): BuilderRefusal | null =>
     ? null
     : refuse('not-page-aligned', `segment boundary isn't page aligned (${hex(virtKstart)})`);
 
-/** `PAE_MODE` decides for i386. Bimodal kernels run with PAE where Xen has 32-bit PV at all. */
+/** `PAE_MODE` decides for i386. Bimodal kernels run with PAE where Xen supports 32-bit PV. */
 function pvGuestType({ machine, xen: { pv } }: BuilderSubject): PvGuestType | null {
   if (machine === EM_X86_64) return 'xen-3.0-x86_64';
   if (machine !== EM_386) return null;
   return pv.pae === 0 ? 'xen-3.0-x86_32' : 'xen-3.0-x86_32p';
 }
 
-/** A loader that the builder asks before the one for ELF. */
+/** A loader that the builder tries before the one for ELF. */
 export interface OtherLoader {
   readonly name: 'multiboot-binary' | 'bzImage';
   readonly guestType: PvGuestType | null;
-  /** Null when it takes the file. */
+  /** Null when it accepts the file. */
   readonly why: BuilderRefusal | null;
 }
 
 const MULTIBOOT_MAGIC = 0x336e_c578;
-/** Tables are looked for from step to step in the first bytes of a file. */
+/** The table is sought at multiples of this in the first bytes of a file. */
 const MULTIBOOT_STEP_BYTES = 4;
 const MULTIBOOT_AREA_BYTES = 8192;
-/** How much of a file `findOtherLoader` wants to see. */
+/** How much of a file `findOtherLoader` needs. */
 export const LOADER_PROBE_BYTES = MULTIBOOT_AREA_BYTES;
-/** All but bit 0 and bits 14 and 15, which say what the guest's processor is. */
+/** All but bit 0 and bits 14 and 15, which give the guest's processor. */
 const MULTIBOOT_FLAGS_MASK = ~((1 << 0) | (3 << 14));
 const MULTIBOOT_FLAGS = 0x0001_0000;
 /** By the value of bits 14 and 15. */

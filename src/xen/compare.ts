@@ -16,7 +16,7 @@ import { type Loader, SIZE_WORD_BYTES, type SymbolLoad, type SymbolPlan, traitsO
 import type { PlannedHeaders, PlannedTable } from './loaders/layout.ts';
 import type { Extent } from './plan.ts';
 
-/** Parts that are compared between two pauses. */
+/** Parts compared between two pauses. */
 const PARTS_PER_STEP = 256;
 
 /** A range of a blob, counted from its start, in bytes. */
@@ -25,19 +25,19 @@ export interface BlobRange {
   readonly size: number;
 }
 
-/** A field of a header that says different things. */
+/** A header field whose values differ. */
 export interface FieldDifference {
-  /** As the gABI calls it. */
+  /** Its name in the gABI. */
   readonly name: string;
   readonly value: bigint;
   readonly other: bigint;
 }
 
 /**
- * - `changed`: at the same place in both, with other bytes;
- * - `moved`: at another place, with or without other bytes;
- * - `missing`: the other has nothing like it;
- * - `added`: only the other has it.
+ * - `changed`: at the same offset, with different bytes;
+ * - `moved`: at a different offset, with the same bytes or not;
+ * - `missing`: not in the other blob;
+ * - `added`: only in the other blob.
  */
 export type DifferenceKind = 'changed' | 'moved' | 'missing' | 'added';
 
@@ -67,14 +67,14 @@ export type Comparison =
       readonly loader: Loader;
       readonly broken: null;
       readonly plan: SymbolPlan;
-      /** In the order of the blob; what only the other one has comes behind. None when both are the same, byte for byte. */
+      /** In the order of the blob, then what only the other has. Empty when both are the same, byte for byte. */
       readonly differences: readonly Difference[];
-      /** How many there are besides. */
+      /** How many more there are. */
       readonly unlisted: number;
     };
 
 /**
- * Compares in steps, each of which takes little time: an image can have 65,535 sections.
+ * Compares in steps: an image can have 65,535 sections.
  *
  * @param other what the other loader makes of the same image at the same address
  */
@@ -118,15 +118,15 @@ export function* comparePlans(
   return { loader, broken: null, plan: other.plan, differences, unlisted };
 }
 
-/** By what number a table goes when it is looked for in the other blob. */
+/** The number by which a table is found in the other blob. */
 type SectionOf = (table: PlannedTable) => number;
 
-/** For sections that the other blob has no table of: no image has so many. */
+/** Added to sections that the other blob has no table of: no image has so many. */
 const UNMATCHED = 2 ** 16;
 
 /**
- * Loaders of the same kind take the same sections of the image. Three headers can be about another section than the other
- * loader takes, and about the same bytes all the same.
+ * Loaders that keep indices take the same sections of the image. Others may find the same bytes by different sections,
+ * so tables are matched by their place in the image.
  */
 function matchSections(plan: SymbolPlan, other: SymbolPlan): SectionOf {
   if (keepsIndices(plan) && keepsIndices(other)) return ({ section }) => section;
@@ -136,39 +136,39 @@ function matchSections(plan: SymbolPlan, other: SymbolPlan): SectionOf {
   for (const table of few) {
     const same = many.find((one) => one.fileOffset === table.fileOffset && one.size === table.size && !known.has(one));
     if (same === undefined) continue;
-    // The number is that of the other blob.
+    // The number is the other blob's.
     const number = few === plan.tables ? same.section : table.section;
     known.set(table, number).set(same, number);
   }
   return (table) => known.get(table) ?? UNMATCHED + table.section;
 }
 
-/** The parts of the other blob, until they are found in this one. */
+/** The parts of the other blob that are not found in this one yet. */
 class OtherParts {
   /** In the order of the blob; null for those that were taken. */
   readonly #parts: (Part | null)[] = [];
-  /** By `keyOf`: where a part that stands for itself is, counted from 1; 0 when there is none. */
-  readonly #places = new Int32Array((UNMATCHED + 1) * PART_KINDS.length);
-  /** Where those are that belong to nothing, by what they are; those that are the same are taken in their order. */
-  readonly #unused = new Map<string, { readonly places: number[]; taken: number }>();
+  /** By `keyOf`: the position of a part in use, counted from 1; 0 when there is none. */
+  readonly #positions = new Int32Array((UNMATCHED + 1) * PART_KINDS.length);
+  /** Positions of unused parts, by their text; equal ones are taken in order. */
+  readonly #unused = new Map<string, { readonly positions: number[]; taken: number }>();
 
   add(part: Part): void {
-    const place = this.#parts.push(part);
+    const position = this.#parts.push(part);
     if (part.unused === null) {
-      this.#places[keyOf(part)] = place;
+      this.#positions[keyOf(part)] = position;
       return;
     }
     const same = this.#unused.get(part.unused);
-    if (same === undefined) this.#unused.set(part.unused, { places: [place], taken: 0 });
-    else same.places.push(place);
+    if (same === undefined) this.#unused.set(part.unused, { positions: [position], taken: 0 });
+    else same.positions.push(position);
   }
 
-  /** The part that is the same in the image; null when there is none, or it was taken before. */
+  /** The counterpart of a part; null when there is none, or it was taken before. */
   take(part: Part): Part | null {
-    const place = part.unused === null ? this.#places[keyOf(part)] : this.#takeUnused(part.unused);
-    if (place === undefined || place === 0) return null;
-    const found = this.#parts[place - 1] ?? null;
-    this.#parts[place - 1] = null;
+    const position = part.unused === null ? this.#positions[keyOf(part)] : this.#takeUnused(part.unused);
+    if (position === undefined || position === 0) return null;
+    const found = this.#parts[position - 1] ?? null;
+    this.#parts[position - 1] = null;
     return found;
   }
 
@@ -179,13 +179,12 @@ class OtherParts {
 
   #takeUnused(text: string): number | undefined {
     const same = this.#unused.get(text);
-    return same?.places[same.taken++];
+    return same?.positions[same.taken++];
   }
 }
 
 const keepsIndices = ({ loader }: SymbolPlan): boolean => traitsOf(loader).keepsIndices;
 
-/** What there is in a blob. */
 const PART_KINDS = [
   'size word',
   'ELF header',
@@ -197,21 +196,21 @@ const PART_KINDS = [
 ] as const;
 type PartKind = (typeof PART_KINDS)[number];
 
-/** A part of a blob that stands for itself. An image can have 131,070 of them, so they hold little. */
+/** A part of a blob. An image can have 131,070 of them, so they hold little. */
 interface Part extends BlobRange {
   readonly kind: PartKind;
-  /** Of a section header and of a table: the number of the section in the image; otherwise 0. */
+  /** For a section header or a table its section index in the image; otherwise 0. */
   readonly section: number;
-  /** Section index in the blob; 0 for what is no section header. */
+  /** For a section header its index in the blob; otherwise 0. */
   readonly index: number;
-  /** Of what belongs to nothing and lies before the part: what it is, a text that is the same for the same bytes. */
+  /** For unused bytes before the part: a text that is equal for equal bytes. */
   readonly unused: string | null;
 }
 
-/** A number for each part that an image can have, the same in both blobs for what is the same in the image. */
+/** A number for each part in use, equal in both blobs for the same part of the image. */
 const keyOf = ({ kind, section }: Part): number => section * PART_KINDS.length + PART_KINDS.indexOf(kind);
 
-/** What the bytes of a part are read as; null for bytes without fields. */
+/** The structure of a part; null for bytes without fields. */
 function structOf({ elfHeader, sectionHeader }: ElfFormat, part: Pick<Part, 'kind'>): Struct | null {
   if (part.kind === 'ELF header') return elfHeader;
   return isSectionHeader(part) ? sectionHeader : null;
@@ -231,7 +230,7 @@ function* listParts(format: ElfFormat, plan: SymbolPlan, sectionOf: SectionOf): 
   let end = 0;
   for (const part of outline(format, plan, sectionOf)) {
     const { kind, section, index, offset, size } = part;
-    // Headers of a size that the image puts at 0.
+    // An image can give headers the size 0.
     if (size === 0 && kind !== 'end') continue;
     if (offset > end) {
       const unused = `${nameOf(part)}: ${reader.describe(end, offset - end)}`;
@@ -270,13 +269,13 @@ function* outlineSections(
     const table = plan.tables[next]?.index === index ? plan.tables[next] : undefined;
     if (table !== undefined) next += 1;
     const kind = table === undefined ? 'section header' : 'header of a table';
-    // The same table has another index with another loader.
+    // The index of a table differs between loaders.
     const section = table === undefined ? index : sectionOf(table);
     yield { kind, section, index, offset: start + index * size, size, unused: null };
   }
 }
 
-/** Reads the fields of the parts of a blob, each once: going back in a plan takes as long as it is. */
+/** Reads the fields of the parts of a blob, each once: a read further back starts again at the beginning of the plan. */
 class FieldReader {
   readonly #format: ElfFormat;
   readonly #reader: PlanReader;
@@ -286,7 +285,7 @@ class FieldReader {
     this.#reader = new PlanReader(plan.extents);
   }
 
-  /** Its bytes as far as they are fields; null for what is copied, or belongs to nothing: that is known to be the same. */
+  /** The bytes of its fields; null for tables and unused bytes, which are known to be equal. */
   read(part: Part): Uint8Array | null {
     const { kind, offset, size, unused } = part;
     if (unused !== null || kind === 'symbol table' || kind === 'string table') return null;
@@ -301,7 +300,7 @@ class FieldReader {
     return `${nameOf(part)} (${sectionTypeName(type)})`;
   }
 
-  /** How the two say different things. */
+  /** The fields that differ. */
   compare(part: Part, bytes: Uint8Array | null, other: Uint8Array | null): PartDifference {
     const struct = structOf(this.#format, part);
     const fields =
@@ -318,7 +317,7 @@ class FieldReader {
 
 interface PartDifference {
   readonly fields: FieldDifference[];
-  /** Whether any bytes are others, of fields or not. */
+  /** Whether any bytes differ, in fields or not. */
   readonly hasOtherBytes: boolean;
 }
 
@@ -328,7 +327,7 @@ function difference(what: string, part: Part, match: Part, { fields, hasOtherByt
     moved ? `lies at ${match.offset} instead of ${part.offset}` : 'lies at the same place',
     ...(part.size === match.size ? [] : [`takes ${match.size} bytes instead of ${part.size}`]),
     ...(fields.length === 0 ? [] : [`differs in ${fields.map(({ name }) => name).join(', ')}`]),
-    ...(fields.length === 0 && hasOtherBytes ? ['has other bytes'] : []),
+    ...(fields.length === 0 && hasOtherBytes ? ['has different bytes'] : []),
   ];
   return {
     kind: moved ? 'moved' : 'changed',
@@ -368,13 +367,13 @@ function sameBytes(a: Uint8Array | null, b: Uint8Array | null): boolean {
 }
 
 /**
- * Loaders before 4.8 are known for little-endian images only, and 4.8 writes what it replaces so. `e_ident`, which all of
- * them copy, is no number.
+ * Loaders before 4.8 take little-endian images only, and 4.8 writes the fields that it replaces little-endian. `e_ident`,
+ * which all of them copy, is not a number.
  */
 const readLittle = (bytes: Uint8Array, { offset, width }: Field): bigint =>
   width > 8 ? 0n : readBigint(dataOf(bytes), offset, width, true);
 
-/** Reads a plan. In ascending order all of it is gone through once, however many extents it has. */
+/** Reads a plan. Reads in ascending order pass over its extents once. */
 class PlanReader {
   readonly #extents: readonly Extent[];
   #index = 0;
@@ -399,7 +398,7 @@ class PlanReader {
     return read;
   }
 
-  /** A text that is the same for the same bytes. */
+  /** A text that is equal for equal bytes. */
   describe(offset: number, size: number): string {
     const slices: string[] = [];
     this.#slice(offset, size, (extent, from, length) => {

@@ -1,8 +1,8 @@
 /**
- * The end symbols of the linker, where guests look for the blob, and whether it begins there.
+ * The linker's end symbols, where guests look for the blob.
  *
- * Xen places the blob at the end of the loadable segments, a guest looks for it at its own end symbol. The two are the
- * same only when nothing is loaded after that symbol.
+ * Xen places the blob at the end of the loadable segments. A guest looks for it at its own end symbol, which is the same
+ * place only when nothing is loaded after that symbol.
  */
 
 import type { ByteWalk } from '../elf/byte-walk.ts';
@@ -49,16 +49,16 @@ function hasLoadableSegment(image: Pick<StagedImage, 'headers' | 'view'>): boole
 /** As bytes; `_end` ends like `end`, and linkers let the two share a string. */
 const END = [0x65, 0x6e, 0x64] as const;
 const UNDERSCORE = 0x5f;
-/** Strings that end like an end symbol; kernels have a few thousand. Symbols with later ones are not found. */
-const MAX_PLACES = 65_536;
-/** Bytes that a string takes which is looked for, without its NUL. */
+/** Strings that end like an end symbol; kernels have a few thousand. Later ones are ignored. */
+const MAX_FOUND_OFFSETS = 65_536;
+/** Bytes in the longest name, without its NUL. */
 const LONGEST = 4;
 const LOW_BITS = 0xffff;
 
 /** Four bytes as a word of this machine. */
 const wordOf = (...bytes: readonly [number, number, number, number]): number =>
   new Int32Array(Uint8Array.from(bytes).buffer)[0] ?? 0;
-/** What a word holds of `end` and its NUL, by how many bytes of the word come before or are gone; with masks. */
+/** Words that hold `end` and its NUL, or their first or last bytes, with masks. */
 const WORDS = {
   whole: wordOf(...END, 0),
   last3: wordOf(0, ...END),
@@ -69,11 +69,11 @@ const WORDS = {
   first2Mask: wordOf(0xff, 0xff, 0, 0),
 } as const;
 
-/** Looks for the names of end symbols in a string table: whole strings, and the ends of longer ones. */
+/** Searches a string table for the names of end symbols: whole strings, and the ends of longer ones. */
 export class EndStringSearch {
   readonly #names: ReadonlySet<EndSymbol>;
-  readonly #places = new Map<number, EndSymbol>();
-  /** 1 for the low bits of each place: tells of most places that they are none, and quickly. */
+  readonly #found = new Map<number, EndSymbol>();
+  /** 1 for the low bits of each offset found: rules out most offsets quickly. */
   readonly #hints = new Uint8Array(LOW_BITS + 1);
   /** Where in the table the next piece begins. */
   #offset = 0;
@@ -84,21 +84,21 @@ export class EndStringSearch {
     this.#names = new Set(names);
   }
 
-  /** Whether there is a name at all. */
+  /** Whether no name was found. */
   get isEmpty(): boolean {
-    return this.#places.size === 0;
+    return this.#found.size === 0;
   }
 
   /** The name that begins there. */
-  at(place: number): EndSymbol | undefined {
-    return this.#hints[place & LOW_BITS] === 0 ? undefined : this.#places.get(place);
+  at(offset: number): EndSymbol | undefined {
+    return this.#hints[offset & LOW_BITS] === 0 ? undefined : this.#found.get(offset);
   }
 
-  /** Looks at the next piece of the table. The pieces come in order, and are not kept. */
+  /** Scans the next piece of the table. Pieces come in order and are not kept. */
   scan(piece: Uint8Array): void {
     const { lead, words } = alignedWords(piece);
     this.#scanBytes(piece, 0, Math.min(lead + 1, piece.length));
-    // Words instead of bytes, as hardly any word is a hit, and locals, as this is the time that a search takes.
+    // Words instead of bytes, and locals, for speed: hardly any word is a hit.
     const { whole, last3, last3Mask, first3, first3Mask, first2, first2Mask } = WORDS;
     for (let index = 0; index < words.length; index++) {
       const word = words[index] ?? 0;
@@ -126,18 +126,18 @@ export class EndStringSearch {
     }
   }
 
-  /** @param end of a string whose last byte is right */
+  /** @param end of a string whose last byte matches */
   #see(piece: Uint8Array, end: number): void {
     if (this.#byte(piece, end - 2) !== END[1] || this.#byte(piece, end - 3) !== END[0]) return;
-    const place = this.#offset + end - END.length;
-    this.#add(place, 'end');
-    if (this.#byte(piece, end - 4) === UNDERSCORE) this.#add(place - 1, '_end');
+    const offset = this.#offset + end - END.length;
+    this.#add(offset, 'end');
+    if (this.#byte(piece, end - 4) === UNDERSCORE) this.#add(offset - 1, '_end');
   }
 
-  #add(place: number, name: EndSymbol): void {
-    if (!this.#names.has(name) || this.#places.size === MAX_PLACES) return;
-    this.#places.set(place, name);
-    this.#hints[place & LOW_BITS] = 1;
+  #add(offset: number, name: EndSymbol): void {
+    if (!this.#names.has(name) || this.#found.size === MAX_FOUND_OFFSETS) return;
+    this.#found.set(offset, name);
+    this.#hints[offset & LOW_BITS] = 1;
   }
 
   /** A byte of the piece, or before it. */
@@ -146,21 +146,20 @@ export class EndStringSearch {
   }
 }
 
-/** Picks the symbols of the linker among all symbols with their names. */
+/** Picks the linker's end symbols among all symbols with their names. */
 export class EndSymbolSearch {
   readonly #global = new Map<EndSymbol, bigint>();
   readonly #hidden = new Map<EndSymbol, bigint>();
 
-  /** Takes a symbol of that name into account. Offered in table order; of several the first one counts. */
+  /** Adds a symbol of that name. Symbols come in table order; the first one counts. */
   offer(name: EndSymbol, { value, type, bind, visibility, section }: SymbolEntry): void {
     if (section === SHN_UNDEF || section === SHN_COMMON) return;
     if (type === STT_SECTION || type === STT_FILE || type === STT_TLS) return;
     if (bind !== STB_LOCAL) setOnce(this.#global, name, value);
-    // Linkers make a hidden symbol local. Any other local symbol is a name that some source file uses for itself.
+    // Linkers make a hidden symbol local. Any other local symbol belongs to one source file.
     else if (visibility === STV_HIDDEN || visibility === STV_INTERNAL) setOnce(this.#hidden, name, value);
   }
 
-  /** The values by name. */
   get values(): ReadonlyMap<EndSymbol, bigint> {
     return new Map([...this.#hidden, ...this.#global]);
   }
@@ -179,7 +178,7 @@ export interface Misplaced {
 }
 
 /**
- * The end symbols that are not where the blob begins. A symbol lies in guest-physical memory as its segment does.
+ * The end symbols that are not where the blob begins. Their guest-physical addresses follow from their segments.
  *
  * @param values of the symbols, by name
  */
@@ -205,10 +204,10 @@ export function* findMisplaced(
   );
 }
 
-/** Finds where an address lies: in the segment that holds it, or else ends there, or else is the last one before it. */
+/** Finds the segment of an address: the one that holds it, else one that ends there, else the last one before it. */
 class NearestSegment {
   readonly #value: bigint;
-  /** Of the segment so far: how far before the address it ends; -1 when it holds the address. */
+  /** How far before the address the best segment ends; -1 when it holds the address. */
   #distance: bigint | null = null;
   #paddr = 0n;
 
@@ -245,7 +244,7 @@ export function describeMisplaced(misplaced: readonly Misplaced[], plan: SymbolP
   return {
     code: 'end-symbol-elsewhere',
     detail:
-      `${symbols.join(' ')} The symbols begin at ${hex(plan.pstart)}. Either the image goes on after that symbol, which ` +
-      'the linker script has to place last, or the load address is not the one that the guest expects.',
+      `${symbols.join(' ')} The symbols begin at ${hex(plan.pstart)}. Either the image continues after that symbol, ` +
+      'which the linker script must place last, or the load address is not the one that the guest expects.',
   };
 }

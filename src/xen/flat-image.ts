@@ -1,4 +1,4 @@
-/** The flat image: the kernel in guest-physical memory, as the reference would write it, as a plan. */
+/** Plans the flat image: the kernel in guest-physical memory, as the reference writes it. */
 
 import { type ElfImage, enterStage, type StagedImage } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
@@ -10,12 +10,12 @@ import { noSegments, regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
 import { hasSegment, hasSegments, isLoadable, type KernelRange } from './segments.ts';
 
-/** What `planFlatImage` wants to know beside the image. */
+/** What `planFlatImage` needs besides the image. */
 export interface FlatImageOptions {
   readonly kernel: KernelRange;
-  /** The symbols, when the kernel's notes or the caller ask for them, and the first reason recorded up to their plan. */
+  /** The planned symbols, when the kernel's notes or the caller ask for them. */
   readonly symbols: Extract<SymbolLoad, { readonly ok: true }> | null;
-  /** The longest image that is planned. */
+  /** Bytes in the longest image that is planned. */
   readonly maxFlatBytes: number;
 }
 
@@ -27,23 +27,23 @@ export interface FlatImagePlan {
   readonly pend: bigint;
   /** Bytes in the image. */
   readonly size: number;
-  /** The image, without gaps. What nobody writes is zero. */
+  /** The image, without gaps. Unwritten bytes are zero. */
   readonly extents: readonly Extent[];
 }
 
-/** A plan, or why there is none; with a plan, the first reason that was recorded on the way to it. */
+/** A plan and the first reason recorded, or why there is no plan. */
 export type FlatImage =
   | { readonly ok: true; readonly plan: FlatImagePlan; readonly recorded: Recorded | null }
   | { readonly ok: false; readonly broken: Broken };
 
-/** Segments may add up to this many times the image: they may overlap, but not without end. */
+/** Segments may overlap, but add up to at most this many times the image. */
 const MAX_SEGMENT_FACTOR = 2n;
 
 /**
  * Lays the loadable segments into memory in table order, later ones over earlier ones, and the symbols over them.
  *
- * As with `loadSymbols`, a recorded reason does not keep an image from being planned. Planning takes neither memory nor
- * time for the bytes themselves, however large the segments and the gaps between them.
+ * As with `loadSymbols`, an image with a recorded reason is still planned. Planning costs neither memory nor time for
+ * the bytes themselves, however large the segments and the gaps between them.
  * Source: docs/loader.md. Never throws.
  */
 export const planFlatImage = (image: ElfImage, options: FlatImageOptions): FlatImage =>
@@ -58,7 +58,7 @@ export function* planFlatImageInSteps(
   const { pstart } = kernel;
   if (!hasSegments(kernel)) return { ok: false, broken: reported(noSegments(), recorded, 'segments') };
   const symbols = loaded?.plan ?? null;
-  // Xen reserves the region, loads the segments and then the symbols: that is the order of their reasons.
+  // Xen reserves the region, then loads the segments, then the symbols: their reasons come in that order.
   const early = loaded === null || loaded.recorded?.stage === 'load' ? recorded : loaded.recorded;
   const pend = symbols !== null && symbols.pend > kernel.pend ? symbols.pend : kernel.pend;
   const size = pend - pstart;
@@ -106,7 +106,7 @@ function* writeSegments(image: StagedImage, pstart: bigint, size: bigint): Steps
       break;
     }
     allowed -= memsz;
-    // One header for all of them: what it writes is written.
+    // With a stride of 0 all entries are one header, which has been written already.
     if (table.stride === 0 && index > 0) continue;
     const at = BigInt.asUintN(64, view.bigint(table, index, p_paddr) - pstart);
     const filesz = view.bigint(table, index, p_filesz);
@@ -121,7 +121,7 @@ function* writeSegments(image: StagedImage, pstart: bigint, size: bigint): Steps
   return written;
 }
 
-/** Load writes all but the gaps of its plan. Where it writes nothing, what a segment put there stays. */
+/** Load does not write the gaps of its plan: there the bytes of segments stay. */
 function* placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number): Steps<void> {
   let at = start;
   for (const [index, extent] of extents.entries()) {
@@ -145,8 +145,8 @@ function tooMuch(index: number, size: bigint): Finding {
     offset: null,
     length: null,
     detail:
-      `Together with segment ${index} the loadable segments are larger than twice the ${size} bytes of memory that ` +
-      'the kernel spans; it and all behind it are left out.',
+      `Up to segment ${index} the loadable segments add up to more than twice the ${size} bytes of memory that ` +
+      'the kernel spans; it and all later ones are left out.',
   };
 }
 

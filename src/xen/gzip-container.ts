@@ -1,33 +1,33 @@
 /**
- * How Xen's domain builder takes in a kernel that is packed with gzip. It believes the last four bytes of the file, and
- * unpacks one member. Source: docs/loader.md. Nothing here throws.
+ * How Xen's domain builder reads a kernel compressed with gzip. It trusts the last four bytes of the file, and unpacks
+ * one member. Source: docs/loader.md. Nothing here throws.
  */
 import { BUILDER_REFUSALS, type BuilderRefusal } from './builder.ts';
 
-/** What is known of the gzip file that an image came in. */
+/** What is known about the gzip file that an image came in. */
 export interface GzipFacts {
   /** Bytes of the file. */
   readonly fileBytes: number;
   /** Its last four bytes as a little-endian number, which Xen takes for the size of the image. */
   readonly sizeWord: number;
-  /** What its first member unpacks to, in bytes. Xen unpacks no other. */
+  /** Unpacked size of its first member, the only one that Xen unpacks. */
   readonly firstMemberBytes: number;
 }
 
-/** What the builder has of a file before any loader looks at it. */
+/** The kernel that the builder passes to its loaders. */
 export type TakenKernel =
   | {
       readonly ok: true;
       /** Bytes of the kernel as the builder sees it. */
       readonly kernelSize: number;
-      /** So many of them are the image's first ones; zeros follow. */
+      /** How many of them come from the image; zeros follow. */
       readonly imageBytes: number;
     }
   | { readonly ok: false; readonly why: BuilderRefusal };
 
-/** The builder adds so many zeros to what it unpacks. */
+/** Zeros that the builder adds to what it unpacks. */
 const EXTRA_BYTES = 16;
-/** A size word above this is taken for nonsense. */
+/** A larger size word is refused. */
 const MAX_SIZE_WORD = 2 ** 30;
 /** The largest kernel by default, the extra bytes included. */
 const MAX_KERNEL_BYTES = 2 ** 30;

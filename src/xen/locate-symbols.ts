@@ -1,4 +1,4 @@
-/** Where the symbols of an image lie, by the loader's own choice of the table. */
+/** Locates the symbol table that the loader would choose. */
 import { SHT_STRTAB } from '../elf/format.ts';
 import { type ElfImage, INIT_SEARCH } from '../elf/headers.ts';
 import { Recorder, type Stage } from '../elf/recorder.ts';
@@ -6,7 +6,7 @@ import { View } from '../elf/view.ts';
 import type { Broken } from './broken.ts';
 import { type Failure, noSymbolTable, reported, strtabLinkInvalid } from './loaders/failures.ts';
 
-/** A table of the image, wholly inside of it. */
+/** A table of the image, wholly inside it. */
 export interface TableRange {
   /** Section index. */
   readonly index: number;
@@ -28,8 +28,8 @@ export type LocatedSymbols =
   | { readonly ok: false; readonly broken: Broken };
 
 /**
- * The tables that stages `parse` and `load` would take. Both must lie inside the image: what Xen skips cannot be read.
- * A reason recorded before does not matter otherwise; if the tables cannot be used it is the one that is told.
+ * The tables that stages `parse` and `load` would use. Both must lie inside the image: what Xen skips cannot be read.
+ * If they cannot be used, a reason recorded before is the one that is reported; otherwise it does not matter.
  */
 export function locateSymbols(image: ElfImage): LocatedSymbols {
   const { headers, symbolTable } = image;
@@ -42,7 +42,7 @@ export function locateSymbols(image: ElfImage): LocatedSymbols {
 
   if (!symbolTable.found) return refuse(noSymbolTable(image, symbolTable, INIT_SEARCH), 'parse');
   const { index, link } = symbolTable;
-  // Shows what is wrong with the tables, whatever was recorded before.
+  // Records what is wrong with the tables, apart from what was recorded before.
   const recorder = new Recorder('load');
   const view = new View(headers, recorder);
   const linkType = view.hasEntry(table, link) ? view.number(table, link, fields.sh_type) : null;

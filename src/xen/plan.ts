@@ -43,11 +43,11 @@ export function* fillGaps(placed: Iterable<Placed>, length: number): Steps<Exten
 }
 
 /**
- * What is left to see when extents are written one after the other and later ones win: the same bytes as extents in
- * ascending order that do not overlap, as `fillGaps` wants them. Takes n log n for n extents, however they overlap.
+ * The result of writing extents one after another, later ones over earlier ones: the same bytes as extents in ascending
+ * order that do not overlap, as `fillGaps` expects. Takes n log n for n extents, however they overlap.
  */
 export function* overlay(written: readonly Placed[]): Steps<Placed[]> {
-  // Every start and end is a boundary; what lies between two neighbours, a cell, has one owner.
+  // Every start and end is a boundary. The cell between two neighbouring boundaries has one owner.
   const unsorted = new Float64Array(written.length * 2);
   for (const [index, { at, extent }] of written.entries()) {
     if (isStepEnd(index)) yield null;
@@ -78,11 +78,11 @@ export function* overlay(written: readonly Placed[]): Steps<Placed[]> {
 
 const NOBODY = -1;
 
-/** The index of the extent that each cell ends up with: from the last extent to the first, who comes first gets it. */
+/** The index of the extent that owns each cell. Extents claim free cells, the last extent first. */
 function* ownCells(written: readonly Placed[], boundaries: Float64Array): Steps<Int32Array> {
   const cells = Math.max(0, boundaries.length - 1);
   const owners = new Int32Array(cells).fill(NOBODY);
-  // next[cell] leads to the first cell from there on that nobody has; paths are halved on the way.
+  // next[cell] leads to the first free cell from there on; paths are halved on the way.
   const next = new Int32Array(cells + 1);
   for (let cell = 0; cell <= cells; cell++) {
     if (isStepEnd(cell)) yield null;
@@ -117,10 +117,10 @@ function* ownCells(written: readonly Placed[], boundaries: Float64Array): Steps<
   return owners;
 }
 
-/** What is sorted at once, in about 0.2 ms. */
+/** Numbers sorted at once, in about 0.2 ms. */
 const SORTED_AT_ONCE = 4096;
 
-/** The numbers in ascending order. Takes `numbers` for its work. */
+/** The numbers in ascending order. Overwrites `numbers`. */
 function* sortNumbers(numbers: Float64Array): Steps<Float64Array> {
   const { length } = numbers;
   for (let at = 0; at < length; at += SORTED_AT_ONCE) {

@@ -10,7 +10,7 @@ export interface KernelRange {
   readonly pend: bigint;
   /** The largest `p_align` of the loadable segments. */
   readonly align: bigint;
-  /** Whether the file has bytes of any loadable segment (`p_filesz`). */
+  /** Whether any loadable segment has bytes in the file (`p_filesz`). */
   readonly hasFileBytes: boolean;
 }
 
@@ -18,7 +18,7 @@ const MAX_U64 = 2n ** 64n - 1n;
 
 /** An image that passed stage `segments`. */
 export interface LocatedKernel {
-  /** With what was recorded up to here. */
+  /** With what was recorded so far. */
   readonly image: ElfImage;
   readonly kernel: KernelRange;
 }
@@ -45,7 +45,7 @@ export function* findKernelRangeInSteps(image: ElfImage): Steps<LocatedKernel> {
     if (start < pstart) pstart = start;
     if (end > pend) pend = end;
     if (segmentAlign > align) align = segmentAlign;
-    // After all that the reference reads: it cannot be what is recorded first.
+    // Read after all that the reference reads, so it is never the first that is recorded.
     if (view.bigint(table, index, p_filesz) > 0n) hasFileBytes = true;
   }
   return { image: { ...image, recorded: recorder.recorded }, kernel: { pstart, pend, align, hasFileBytes } };
@@ -56,11 +56,11 @@ export const hasSegments = ({ pstart, pend }: KernelRange): boolean => pend !== 
 
 type HeadersInView = Pick<StagedImage, 'headers' | 'view'>;
 
-/** Whether there is a program header of this index. The first one that is not in the image ends the table. */
+/** Whether there is a program header of this index. The first one outside the image ends the table. */
 export const hasSegment = ({ headers, view }: HeadersInView, index: number): boolean =>
   index < headers.programHeaders.count && view.hasEntry(headers.programHeaders, index);
 
-/** Whether the segment is one of those that make up the kernel. */
+/** Whether the segment is part of the kernel. */
 export function isLoadable({ headers, view }: HeadersInView, index: number): boolean {
   const table = headers.programHeaders;
   const { p_type, p_flags } = headers.format.programHeader.fields;
@@ -83,7 +83,7 @@ export interface Segment {
   readonly align: bigint;
 }
 
-/** The first segments of a list, and how many there are besides. */
+/** The first segments of a list, and how many more there are. */
 export interface ListedSegments {
   readonly segments: Segment[];
   readonly unlisted: number;
@@ -96,14 +96,14 @@ export const listSegments = (image: ElfImage): Segment[] =>
 /** As `listSegments`, in steps, and at most `maxListed` of them: a list of 65,535 takes 20 MB. */
 export function* listSegmentsInSteps({ headers }: ElfImage, maxListed: number): Steps<ListedSegments> {
   const view = new View(headers);
-  const again = { headers, view };
+  const reads = { headers, view };
   const table = headers.programHeaders;
   const fields = headers.format.programHeader.fields;
   const segments: Segment[] = [];
   let unlisted = 0;
-  for (let index = 0; hasSegment(again, index); index++) {
+  for (let index = 0; hasSegment(reads, index); index++) {
     if (isStepEnd(index)) yield null;
-    if (!isLoadable(again, index)) continue;
+    if (!isLoadable(reads, index)) continue;
     if (segments.length >= maxListed) {
       unlisted += 1;
       continue;

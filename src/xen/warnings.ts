@@ -28,37 +28,35 @@ export const WARNING_KINDS = {
   'elf32-under-reserved':
     'For ELF32 Xen reserves less than it writes: the string table ends beyond xenReservedEnd. pend is the true end.',
   'end-symbol-elsewhere':
-    'The symbols do not begin at the symbol end of the kernel (Xen Test Framework: _end), where a guest looks for ' +
-    'them: it will not find them.',
-  'entry-size-unusual':
-    'The sh_entsize of the symbol table is not the size of a symbol, which guests take for granted.',
+    "The symbols do not begin at the kernel's symbol end (Xen Test Framework: _end), where a guest looks for them: it " +
+    'will not find them.',
+  'entry-size-unusual': 'The sh_entsize of the symbol table is not the size of a symbol, which guests assume.',
   'kernel-relocatable':
-    'The kernel has a PHYS32_RELOC note: as a PVH dom0, Xen from 4.19 on may move it, and its symbols with it. pstart ' +
-    'is where they go if it stays in place.',
+    'The kernel has a PHYS32_RELOC note: Xen 4.19 and later may move it as a PVH dom0, and its symbols with it. pstart ' +
+    'holds if it is not moved.',
   'load-address-unaligned':
-    'The load address was rounded up; a guest that looks right behind its own end symbol will not find the symbols.',
+    'The load address was rounded up; a guest that looks right after its own end symbol will not find the symbols.',
   'machine-unlikely':
     'No Xen guest runs on this machine (e_machine): Xen starts i386, x86-64, ARM and AArch64 kernels.',
   'no-xen-notes':
-    'The image has no Xen notes and no __xen_guest section: Xen starts no x86 kernel without them, and places no ' +
-    'symbols that nothing asks for.',
+    'The image has no Xen notes and no __xen_guest section: Xen starts no x86 kernel without them, and loads symbols ' +
+    'only on request.',
   'segments-empty':
-    'The loadable segments have no bytes in the file, as in a file of debug information only: nothing could be started ' +
-    'from it.',
+    'The loadable segments have no bytes in the file, as in a file of debug information only: it cannot be started.',
   'size-word-negative': 'The size word is above 2^31-1; NetBSD reads it as a signed number and ignores the symbols.',
-  'strtab-unterminated': 'The string table does not end with a NUL; a guest may read on behind it.',
+  'strtab-unterminated': 'The string table does not end with a NUL; a guest may read past its end.',
   'symbols-not-requested':
     'The kernel describes itself to Xen, but does not ask for its symbols (BSD_SYMTAB): Xen itself would not load them.',
   'xen-reads-differently':
-    'The image came in a gzip file of which Xen reads something else: more than one member, a size word that lies, or 16 ' +
-    'zero bytes after the image that matter. The answer is about the whole image.',
-  'symbol-name-outside': 'The st_name of a symbol points behind the string table; guests do not check that.',
+    'The image came in a file of which Xen reads something else: a compression that Xen does not undo, more than one member, ' +
+    'a size word that lies, or 16 zero bytes after the image that matter. The answer is about the whole image.',
+  'symbol-name-outside': 'The st_name of a symbol points past the end of the string table; guests do not check that.',
 } as const;
 
 /** What callers match on; stable for ever. */
 export type WarningCode = keyof typeof WARNING_KINDS;
 
-/** Something to know of a blob that was loaded. */
+/** A warning about a blob that was loaded. */
 export interface Warning {
   readonly code: WarningCode;
   /** What was found in this image. */
@@ -91,7 +89,6 @@ export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[]
   return warnings;
 }
 
-/** Of Xen guests. */
 const LIKELY_MACHINES: ReadonlySet<number> = new Set([EM_386, EM_ARM, EM_X86_64, EM_AARCH64]);
 
 /** Warnings about the kernel as a whole, whatever becomes of its symbols. */
@@ -126,7 +123,7 @@ export function kernelWarnings({ headers, sectionCount }: ElfImage, kernel: Kern
 
 /**
  * Whether code was left out of the file: an executable section is NOBITS, and no allocated section is PROGBITS. Debug
- * files keep the program headers of their kernel, so that their segments can seem to have bytes.
+ * files keep the program headers of their kernel, so their segments can seem to have bytes.
  */
 function hasEmptySections({
   headers,
@@ -149,9 +146,9 @@ function hasEmptySections({
 /** Either kind of guest may ask; the notes that both read are the same. */
 export const asksForSymbols = ({ pv, hvm }: XenNotes): boolean => pv.bsdSymtab || hvm.bsdSymtab;
 
-/** What a kernel lacks that does not ask for its symbols. */
+/** Why a kernel does not ask for its symbols. */
 const REQUESTS = {
-  notes: 'None of its Xen notes is a BSD_SYMTAB that says "yes".',
+  notes: 'It has no Xen note BSD_SYMTAB with the value "yes".',
   'guest-section': 'Its __xen_guest section does not name BSD_SYMTAB.',
 } as const;
 

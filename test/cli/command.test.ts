@@ -38,7 +38,7 @@ const fails = (words: string): unknown => ({
 
 describe('a command line', () => {
   test.each([
-    ['that is empty', [], 'Which subcommand'],
+    ['that is empty', [], 'No subcommand is given'],
     ['with another subcommand', ['blobs', 'x'], '"blobs"\\. Known names: blob, .*, serve, help'],
     ['with the name of what objects inherit', ['constructor', 'x'], '"constructor"'],
     ['without a file', ['blob'], 'no-image: '],

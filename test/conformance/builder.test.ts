@@ -68,8 +68,6 @@ const NO_IMAGE: readonly string[] = [
   'top/gzip-of-zstd',
   'top/gzip-elf64-section-table-ends-16-behind',
   'top/gzip-elf64-section-table-ends-17-behind',
-  'bz/zstd/whole-in-gzip',
-  'head/gzip-of-bzimage-elf-payload',
 ];
 
 describe('gzip files', () => {

@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { parse } from 'yaml';
 import { isProblemCode, PROBLEM_KINDS } from '../../src/http/problem.ts';
 import { MemorySource } from '../../src/image/memory.ts';
+import { RemoteSource } from '../../src/image/remote/remote-source.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
 import {
@@ -21,6 +22,7 @@ import {
   startService,
 } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { named, TestOrigin } from '../support/origin.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 
 interface Operation {
@@ -50,6 +52,8 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
 );
 const isUpload = ({ operation }: { readonly operation: Operation }): boolean => operation.requestBody !== undefined;
 const uploads = operations.filter(isUpload);
+/** The routes that take an image by reference with GET. */
+const isByUrl = ({ operation }: { readonly operation: Operation }): boolean => operation.operationId.endsWith('ByUrl');
 
 const image = kernel({ symbols: 9, notes: ASKING_NOTES }).bytes;
 /** Has warnings, and a reason against it that does not stop Xen. */
@@ -81,6 +85,7 @@ const ENVIRONMENTS = {
   hurried: { BSDSYMS_UPLOAD_TIMEOUT_MS: '100' },
   rationed: { BSDSYMS_RATE_LIMIT_PER_MINUTE: '1' },
   full: { BSDSYMS_MEMORY_BUDGET_BYTES: '0', BSDSYMS_SPOOL_BUDGET_BYTES: '16' },
+  waiting: { BSDSYMS_SOURCE_STALL_TIMEOUT_MS: '100' },
   draining: {},
   guarded: {},
 };
@@ -88,14 +93,18 @@ type Environment = keyof typeof ENVIRONMENTS;
 
 const services = new Map<string, Service>();
 let directory: string;
+let origin: TestOrigin;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'bsdsyms-contract-'));
+  origin = await TestOrigin.start();
+  serveImages();
   const tokens = join(directory, 'tokens');
   await writeFile(tokens, `${TOKEN}\n`);
   for (const [name, env] of Object.entries(ENVIRONMENTS)) {
     const guards = { BSDSYMS_TOKENS_FILE: tokens, BSDSYMS_METRICS_TOKENS_FILE: tokens };
-    services.set(name, await startService(name === 'guarded' ? guards : env));
+    const sources = { BSDSYMS_IMAGE_SOURCES: `${origin.url}/` };
+    services.set(name, await startService({ ...sources, ...(name === 'guarded' ? guards : env) }));
   }
   service('draining').app.lifecycle.drain();
 });
@@ -104,6 +113,7 @@ afterEach(() => {
 });
 afterAll(async () => {
   await Promise.all([...services.values()].map((one) => one.close()));
+  origin.close();
   await rm(directory, { recursive: true });
 });
 
@@ -146,9 +156,10 @@ function complaintsOf(method: string, path: string, answer: Answer): string[] {
   if (response === undefined) return [`${method} ${path}: status ${answer.status} is not documented`];
   const type = mediaType(answer);
   const where = `${method} ${path} ${answer.status} ${type}`;
+  if (answer.status === 304) return type === '' && answer.text === '' ? [] : [`${where}: it has a body`];
   if (!(type in response.content)) return [`${where}: the type is not documented`];
-  const named = new Set(Object.keys(response.headers ?? {}).map((name) => name.toLowerCase()));
-  const unnamed = Object.keys(answer.headers).filter((name) => !named.has(name) && !GENERAL_HEADERS.has(name));
+  const documented = new Set(Object.keys(response.headers ?? {}).map((name) => name.toLowerCase()));
+  const unnamed = Object.keys(answer.headers).filter((name) => !documented.has(name) && !GENERAL_HEADERS.has(name));
   const pointer = ['paths', path, method.toLowerCase(), 'responses', String(answer.status), 'content', type, 'schema']
     .map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1')))
     .join('/');
@@ -264,6 +275,93 @@ const jsonOr = (accept: string): { readonly accept: string } => ({
 const get = (name: Environment, path: string, headers: Readonly<Record<string, string>> = {}): Promise<Answer[]> =>
   withAccepts((accept) => send(service(name), path, { headers: { accept, ...headers } }));
 
+/** Images, and origins that misbehave, by path. */
+function serveImages(): void {
+  const far = kernel({ symbols: 9, text: { data: new Uint8Array(200_000) }, memsz: 0x100000 }).bytes;
+  const files = { image, odd: oddImage, oddlyReadable, far, bad: Buffer.from('no image'), empty: new Uint8Array() };
+  for (const [name, bytes] of Object.entries(files)) origin.serve(`/${name}`, bytes);
+  origin.serve('/large', new Uint8Array(MAX_IMAGE_BYTES + 1));
+  origin.serve('/xz', Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3, 4]));
+  origin.misbehaviour = (request, response) => {
+    if (request.url === '/hanging') return true;
+    if (request.url === '/unusable') response.writeHead(206).end('x');
+    else if (request.url === '/far' && request.headers['if-range'] !== undefined) response.writeHead(200).end('x');
+    else return false;
+    return true;
+  };
+}
+
+/** Asks for an image of the origin's. */
+const askFor = (
+  environment: Environment,
+  method: string,
+  path: string,
+  name: string,
+  headers: Readonly<Record<string, string>> = {},
+  query: Readonly<Record<string, string>> = {},
+): Promise<Answer> => send(service(environment), named(path, `${origin.url}/${name}`, query), { method, headers });
+
+/** How a route that takes an image by reference comes to the answers that are due to its origin. */
+const REFERENCE_PRODUCERS: Readonly<Record<string, (method: string, path: string) => Promise<Answer[]>>> = {
+  403: (method, path) =>
+    withAccepts((accept) =>
+      send(service('plain'), named(path, 'https://elsewhere.example/x'), { method, headers: jsonOr(accept) }),
+    ),
+  409: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'far', jsonOr(accept))),
+  424: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'none', jsonOr(accept))),
+  502: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'unusable', jsonOr(accept))),
+  504: (method, path) => withAccepts((accept) => askFor('waiting', method, path, 'hanging', jsonOr(accept))),
+};
+
+/** How GET of an image by reference comes to its other answers. */
+const BY_URL_PRODUCERS: Readonly<Record<string, Producer>> = {
+  200: async (path, operation) => {
+    const known = new Set(operation.parameters?.map(({ name }) => name));
+    const lenient = Object.fromEntries(
+      Object.entries({ onBroken: 'load', symbols: 'always' }).filter(([name]) => known.has(name)),
+    );
+    const odd = path === '/symbols' ? 'oddlyReadable' : 'odd';
+    const answers: Answer[] = [];
+    for (const accept of [...Object.keys(operation.responses[200]?.content ?? {}), '*/*']) {
+      const headers = { accept, 'want-repr-digest': 'sha-256=1' };
+      answers.push(
+        await askFor('plain', 'GET', path, 'image', headers),
+        await askFor('plain', 'GET', path, odd, headers, lenient),
+        await askFor('guarded', 'GET', path, 'image', { ...headers, authorization: `Bearer ${TOKEN}` }),
+      );
+    }
+    return answers;
+  },
+  304: async (path) => {
+    const { headers } = await askFor('plain', 'GET', path, 'image');
+    return [await askFor('plain', 'GET', path, 'image', { 'if-none-match': headers.etag ?? '' })];
+  },
+  400: async (path) => [
+    ...(await withAccepts((accept) => send(service('plain'), path, { headers: jsonOr(accept) }))),
+    await askFor('plain', 'GET', path, 'empty'),
+    await askFor('plain', 'GET', path, 'image#x'),
+  ],
+  401: (path) => withAccepts((accept) => askFor('guarded', 'GET', path, 'image', jsonOr(accept))),
+  406: async (path) => [
+    await askFor('plain', 'GET', path, 'image', { accept: 'image/png' }),
+    await askFor('plain', 'GET', path, 'image', { accept: 'text/plain' }),
+  ],
+  413: (path) => withAccepts((accept) => askFor('limited', 'GET', path, 'large', jsonOr(accept))),
+  415: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'xz', jsonOr(accept))),
+  422: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'bad', jsonOr(accept))),
+  429: async (path) => {
+    await askFor('rationed', 'GET', path, 'image');
+    return withAccepts((accept) => askFor('rationed', 'GET', path, 'image', jsonOr(accept)));
+  },
+  500: (path) => {
+    vi.spyOn(RemoteSource.prototype, 'read').mockImplementation((_offset, length) =>
+      length <= 68 ? Promise.reject(new Error('a cause that nobody may see')) : Promise.resolve(new Uint8Array(length)),
+    );
+    return withAccepts((accept) => askFor('plain', 'GET', path, 'image', jsonOr(accept)));
+  },
+  503: (path) => withAccepts((accept) => askFor('draining', 'GET', path, 'image', jsonOr(accept))),
+};
+
 /** The same for the routes without a body. */
 const GET_PRODUCERS: Readonly<Record<string, Readonly<Record<string, () => Promise<Answer[]>>>>> = {
   '/problems': { 200: () => get('plain', '/problems') },
@@ -285,7 +383,13 @@ const GET_PRODUCERS: Readonly<Record<string, Readonly<Record<string, () => Promi
   },
 };
 
-function produce({ path, operation }: (typeof operations)[number], status: string): Promise<Answer[]> {
+function produce(one: (typeof operations)[number], status: string): Promise<Answer[]> {
+  const { method, path, operation } = one;
+  if (isUpload(one) || isByUrl(one)) {
+    const produced = REFERENCE_PRODUCERS[status]?.(method, path);
+    if (produced !== undefined) return produced;
+  }
+  if (isByUrl(one)) return BY_URL_PRODUCERS[status]?.(path, operation) ?? unknown(path, status);
   if (isUpload({ operation })) return UPLOAD_PRODUCERS[status]?.(path, operation) ?? unknown(path, status);
   return GET_PRODUCERS[path]?.[status]?.() ?? unknown(path, status);
 }
@@ -305,7 +409,7 @@ describe('every documented answer', () => {
     expect(complaints(one.method, one.path, answers)).toEqual([]);
 
     const response = one.operation.responses[status];
-    const types = new Set(answers.map(mediaType));
+    const types = new Set(answers.map(mediaType).filter((type) => type !== ''));
     expect([...types].sort()).toEqual(Object.keys(response?.content ?? {}).sort());
     const seen = new Set(answers.flatMap(({ headers }) => Object.keys(headers)));
     const missing = Object.keys(response?.headers ?? {}).filter((name) => !seen.has(name.toLowerCase()));
@@ -444,7 +548,8 @@ describe('/version', () => {
       node: process.versions.node,
       loaders: ['xen-4.8', 'xen-4.7', 'xen-4.6', 'libxc-4.6'],
       limits: { maxImageBytes: MAX_IMAGE_BYTES },
-      compressions: ['gzip', 'zstd'],
+      compressions: ['gzip', 'zstd', 'xz', 'lzma', 'bzip2', 'lz4', 'lzo'],
+      references: false,
       contentCodings: ['gzip', 'deflate', 'br', 'zstd'],
     });
   });

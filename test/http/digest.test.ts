@@ -100,7 +100,7 @@ describe('PUT', () => {
   });
 
   test('is named where another method is refused', async () => {
-    expect((await send(service, '/check')).headers['allow']).toBe('POST, PUT');
+    expect((await send(service, '/check', { method: 'DELETE' })).headers['allow']).toBe('GET, POST, PUT');
     expect((await send(service, '/healthz', { method: 'PUT' })).status).toBe(405);
   });
 

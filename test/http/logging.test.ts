@@ -357,7 +357,7 @@ describe('X-Request-Id', () => {
     ['GET', '/openapi.json', 200],
     ['GET', '/nowhere', 404],
     ['GET', '/problems/nothing', 404],
-    ['GET', '/bsdsyms', 405],
+    ['GET', '/bsdsyms', 400],
     ['PROPFIND', '/healthz', 405],
     ['POST', '/bsdsyms', 400],
     ['GET', '/%zz', 404],

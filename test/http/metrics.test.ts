@@ -126,7 +126,7 @@ describe('counts', () => {
     expect((await post(service, '/layout', image, { 'content-type': 'text/plain' })).status).toBe(415);
     expect((await postForm(service, '/layout', multipart([]))).status).toBe(400);
     expect((await send(service, '/nowhere')).status).toBe(404);
-    expect((await send(service, '/bsdsyms')).status).toBe(405);
+    expect((await send(service, '/bsdsyms', { method: 'DELETE' })).status).toBe(405);
     expect((await send(service, '/problems/no-image')).status).toBe(200);
 
     await expect.poll(requests, SOON).toEqual({
@@ -138,7 +138,7 @@ describe('counts', () => {
       '/kernel POST 200': 1,
       '/image POST 200': 1,
       'none GET 404': 1,
-      '/bsdsyms GET 405': 1,
+      '/bsdsyms DELETE 405': 1,
       '/problems/:code GET 200': 1,
     });
     const text = await scrape(service);

@@ -232,7 +232,13 @@ describe.concurrent('a start that fails', () => {
   const restrictsNetwork = process.allowedNodeEnvironmentFlags.has('--allow-net');
   test.each([
     ['--allow-net', '1', restrictsNetwork, []],
-    ['--allow-child-process', '2', true, restrictsNetwork ? ['--allow-net'] : []],
+    ['--allow-worker', '1', true, restrictsNetwork ? ['--allow-net'] : []],
+    [
+      '--allow-child-process',
+      '2',
+      true,
+      ['--allow-worker', '--disable-warning=PERM0006', ...(restrictsNetwork ? ['--allow-net'] : [])],
+    ],
   ] as const)('for want of %s says so', async (flag, workers, applies, given) => {
     if (!applies) return;
     const options = ['--permission', '--allow-fs-read=*', '--disable-warning=ExperimentalWarning', ...given];

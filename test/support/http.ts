@@ -9,7 +9,7 @@ import {
 } from 'node:http';
 import { pino } from 'pino';
 import { readSettings, SETTING_KEYS } from '../../src/config.ts';
-import { type App, buildApp } from '../../src/http/app.ts';
+import { type App, type AppOptions, buildApp } from '../../src/http/app.ts';
 import { processSlabs } from '../../src/image/slabs.ts';
 import { PATIENCE_MS, PATIENT, until } from './patience.ts';
 
@@ -33,7 +33,10 @@ export interface Service {
  * Starts the service with the given environment variables. Whoever starts it closes it. The settings need not fit together:
  * a test makes a budget small in order to see it used up.
  */
-export async function startService(env: Readonly<Record<string, string>> = {}): Promise<Service> {
+export async function startService(
+  env: Readonly<Record<string, string>> = {},
+  options: AppOptions = {},
+): Promise<Service> {
   let written: string[] = [];
   let onWrite: (() => void)[] = [];
   const destination = {
@@ -45,7 +48,7 @@ export async function startService(env: Readonly<Record<string, string>> = {}): 
     },
   };
   const config = readSettings({ ...PATIENT, ...env }, SETTING_KEYS);
-  const app = await buildApp(config, pino({ level: config.logLevel }, destination));
+  const app = await buildApp(config, pino({ level: config.logLevel }, destination), options);
   const url = await app.server.listen({ port: 0, host: '127.0.0.1' });
 
   const parsed = (): LogLine[] => written.map((line) => JSON.parse(line) as LogLine);
@@ -97,6 +100,13 @@ export function occupied({ app: { upload } }: Service): Occupied {
 export async function settled(service: Service): Promise<Occupied> {
   await until(() => Object.values(occupied(service)).every((amount) => amount === 0));
   return occupied(service);
+}
+
+/** Gives everything that requests occupied time to come back, and sees that the service still answers. @throws Error */
+export async function mustSettle(service: Service): Promise<void> {
+  const left = JSON.stringify(await settled(service));
+  if (left !== JSON.stringify(NOTHING_OCCUPIED)) throw new Error(`requests have left ${left} behind`);
+  if ((await send(service, '/healthz')).status !== 200) throw new Error('the service is not healthy');
 }
 
 /** Waits until an upload is under way, so that a test can break it off. */

@@ -11,7 +11,13 @@ export const TEST_MS = 5 * PATIENCE_MS;
 export const LONG_MS = String(10 * TEST_MS);
 
 /** Settings of a service that gives its clients more time than a test has: what is slow may be the machine. */
-export const PATIENT = { BSDSYMS_STALL_TIMEOUT_MS: LONG_MS, BSDSYMS_UPLOAD_TIMEOUT_MS: LONG_MS };
+export const PATIENT = {
+  BSDSYMS_STALL_TIMEOUT_MS: LONG_MS,
+  BSDSYMS_UPLOAD_TIMEOUT_MS: LONG_MS,
+  BSDSYMS_SOURCE_CONNECT_TIMEOUT_MS: LONG_MS,
+  BSDSYMS_SOURCE_STALL_TIMEOUT_MS: LONG_MS,
+  BSDSYMS_SOURCE_TIMEOUT_MS: LONG_MS,
+};
 
 const POLL_MS = 2;
 

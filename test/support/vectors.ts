@@ -144,3 +144,17 @@ function readLines(file: string, prepare = (lines: string): string => lines): un
     .split('\n')
     .map((line) => JSON.parse(line) as unknown);
 }
+
+/** A file that one of the tools made. */
+export interface CompressedVector {
+  /** The command. */
+  readonly name: string;
+  readonly format: 'xz' | 'lzma' | 'bzip2' | 'lz4' | 'lzo';
+  /** Base64. */
+  readonly file: string;
+  readonly expect: { readonly length: number; readonly sha256: string };
+}
+
+/** Made by `npm run test:tools -- --record test/vectors/compressed.ndjson.gz`. */
+export const readCompressedVectors = (): readonly CompressedVector[] =>
+  readLines('compressed.ndjson.gz') as CompressedVector[];

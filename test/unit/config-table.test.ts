@@ -77,6 +77,12 @@ const WRONG: Readonly<Record<Key, readonly [string, ...string[]]>> = {
     '10.0.0.0/-1',
     '256.0.0.1',
   ],
+  imageSources: ['artifacts.example', 'ftp://artifacts.example/', 'file://host/x', 'https://', 'https://a/ x', ','],
+  imageSourceHeadersFile: ['relative', './relative'],
+  sourceMaxRequests: ['0', ...NO_NUMBERS],
+  sourceConnectTimeoutMs: ['0', ...TIMES],
+  sourceStallTimeoutMs: ['0', ...TIMES],
+  sourceTimeoutMs: ['0', ...TIMES],
   tlsCertFile: ['cert.pem', ...PATHS],
   tlsKeyFile: ['key.pem', ...PATHS],
 };
@@ -148,6 +154,18 @@ const RIGHT: { readonly [K in Key]: readonly (readonly [string, Config[K]])[] } 
     ['10.0.0.0/8, ::1,fc00::/7', ['10.0.0.0/8', '::1', 'fc00::/7']],
     ['0.0.0.0/0,::/128', ['0.0.0.0/0', '::/128']],
   ],
+  imageSources: [
+    ['https://artifacts.example/kernels/', ['https://artifacts.example/kernels/']],
+    ['http://10.0.0.5:8000/, file:///srv/kernels/', ['http://10.0.0.5:8000/', 'file:///srv/kernels/']],
+  ],
+  imageSourceHeadersFile: [['/etc/bsdsyms/headers.json', '/etc/bsdsyms/headers.json']],
+  sourceMaxRequests: [
+    ['1', 1],
+    ['1000000', 1_000_000],
+  ],
+  sourceConnectTimeoutMs: [['1', 1]],
+  sourceStallTimeoutMs: [['15000', 15_000]],
+  sourceTimeoutMs: [['1000000000', 1_000_000_000]],
   tlsCertFile: [['/x/cert.pem', '/x/cert.pem']],
   tlsKeyFile: [['/x/key.pem', '/x/key.pem']],
 };

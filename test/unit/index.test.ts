@@ -58,6 +58,7 @@ describe('the library', () => {
       'openImage',
       'openImageFile',
       'openImageStream',
+      'openImageUrl',
       'openSymbols',
       'planFlatImage',
       'planWarnings',

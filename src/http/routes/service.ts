@@ -63,8 +63,7 @@ export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle, config
         limits: { maxImageBytes, maxBlobBytes, maxFlatBytes, maxUploads, uploadTimeoutMs, rateLimitPerMinute },
         compressions: COMPRESSIONS,
         contentCodings: CONTENT_CODINGS,
-        // No route takes one.
-        references: false,
+        references: config.imageSources.length > 0,
       };
     },
   );

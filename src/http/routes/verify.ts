@@ -1,6 +1,6 @@
 /** `POST /verify`: a blob in, what guests make of it out. */
 import type { FastifyInstance } from 'fastify';
-import { findBlobObjection } from '../../inspect/recognise-elf.ts';
+import { findBlobRejection } from '../../inspect/recognise-elf.ts';
 import { verifyBlob } from '../../inspect/verify.ts';
 import { VERIFY_PARAMETERS } from '../../parameters.ts';
 import { toVerifyReport } from '../../report/verify.ts';
@@ -23,10 +23,10 @@ export function verifyRoute(app: FastifyInstance, services: UploadServices): voi
     ok: { description: 'The verdicts.', content: { [JSON_TYPE]: { schema: verifyResponse } } },
     async handle({ source, parameters }) {
       if (source.size === 0) throw new Problem('no-image', 'The file is empty. Check the step that produced it.');
-      const objection = await findBlobObjection(source);
-      if (objection !== null) {
+      const rejection = await findBlobRejection(source);
+      if (rejection !== null) {
         services.metrics.refused('not-a-blob');
-        throw new Problem('not-a-blob', objection);
+        throw new Problem('not-a-blob', rejection);
       }
       return toVerifyReport(await verifyBlob(source, parameters.address));
     },

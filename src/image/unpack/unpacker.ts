@@ -42,6 +42,10 @@ const ZSTD_CONTEXT_BYTES = 192 * KIB;
 const GRANTED_ZSTD_BYTES = 10 * MIB;
 
 const NOTHING = new Uint8Array(0);
+/** The first byte of a gzip member. */
+const GZIP_MARK = 0x1f;
+/** Where something else may follow, so many members are read: each takes a decompressor of its own. */
+const MAX_MEMBERS = 1000;
 
 /** A frame costs a round trip to the thread pool, some 40 µs, whatever its size; so many are free, */
 const FREE_FRAMES = 1000;
@@ -71,6 +75,8 @@ export interface UnpackOptions {
   readonly maxWindowBytes: number;
   /** Whether zeros may follow gzip data, as disks and tapes leave them. What comes after them is ignored, as by gzip(1). */
   readonly allowPadding: boolean;
+  /** Whether whatever follows gzip data is ignored. */
+  readonly ignoreTrailing?: boolean;
   /** Takes what was unpacked. After it, or the promise it returns, the piece is not needed any more. */
   readonly take: (piece: Uint8Array) => void | Promise<void>;
   /** Whether the memory of pieces that were taken is freed at once. */
@@ -88,10 +94,11 @@ export class Unpacker {
   /** Taken from the budget. */
   #heldBytes = 0;
   #frameCount = 0;
-  /** The first member of gzip data, as long as it is read; then null, as for all other formats. */
+  /** A member of gzip data that is read here, mostly the first one only; else null, as for all other formats. */
   #member: GzipMember | null;
   #firstMemberBytes: number | null = null;
   #padding = false;
+  #memberCount = 1;
 
   constructor(options: UnpackOptions) {
     this.#options = options;
@@ -111,7 +118,7 @@ export class Unpacker {
    */
   append(chunk: Uint8Array): Promise<void> {
     if (this.#frames !== null) return this.#appendFrames(chunk, this.#frames);
-    return this.#member === null ? this.#appendRest(chunk) : this.#appendFirstMember(chunk, this.#member);
+    return this.#member === null ? this.#appendRest(chunk) : this.#appendMember(chunk, this.#member);
   }
 
   /** Resolves when everything was unpacked and taken. @throws as `append` does */
@@ -119,7 +126,7 @@ export class Unpacker {
     this.#check();
     if (this.#frames !== null && !this.#frames.atEnd) throw this.#damaged('the last frame is not complete');
     await this.#stream?.end();
-    if (this.#member?.hasBegun === true) throw this.#damaged('the first member is not complete');
+    if (this.#member?.hasBegun === true) throw this.#damaged('a member is not complete');
     this.#release();
   }
 
@@ -134,7 +141,7 @@ export class Unpacker {
    * Xen unpacks the first member and no other, so where it ends is to be known. zlib does not say that of gzip data: its
    * header and trailer are read here.
    */
-  async #appendFirstMember(chunk: Uint8Array, member: GzipMember): Promise<void> {
+  async #appendMember(chunk: Uint8Array, member: GzipMember): Promise<void> {
     this.#check();
     let at = 0;
     if (chunk.length > 0) member.hasBegun = true;
@@ -157,15 +164,26 @@ export class Unpacker {
     if (!member.isIntact) throw this.#damaged('incorrect data check');
     this.#member = null;
     this.#stream = null;
-    this.#firstMemberBytes = member.bytes;
+    this.#firstMemberBytes ??= member.bytes;
     if (at < chunk.length) await this.#appendRest(chunk.subarray(at));
   }
 
   /** All of a format without members, or the members after the first one. */
   async #appendRest(chunk: Uint8Array): Promise<void> {
     this.#check();
-    const { format, allowPadding, explain } = this.#options;
+    const { format, allowPadding, ignoreTrailing = false, explain } = this.#options;
     if (chunk.length === 0 || this.#padding) return;
+    if (format === 'gzip' && ignoreTrailing) {
+      if (chunk[0] !== GZIP_MARK) {
+        this.#padding = true;
+        return;
+      }
+      // zlib would take what follows for another member. So each one is read as the first one is.
+      this.#memberCount += 1;
+      if (this.#memberCount > MAX_MEMBERS) throw explain({ kind: 'trailing-data' });
+      this.#member = new GzipMember();
+      return this.#appendMember(chunk, this.#member);
+    }
     if (format === 'gzip' && this.#stream === null && chunk[0] === 0 && allowPadding) {
       this.#padding = true;
       return;

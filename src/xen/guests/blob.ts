@@ -1,4 +1,4 @@
-/** The one reader of blobs: size word, ELF header, and the search for the tables that guests have in common. */
+/** The one reader of blobs: size word, ELF header, and the search for the tables that guests share. */
 
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { dataOf, readBigint, readNumber } from '../../elf/fields.ts';
@@ -24,22 +24,22 @@ import { type GuestVerdict, none, type OutsideCode, unknown } from './verdict.ts
 const FORMATS: Readonly<Record<number, ElfFormat>> = { [ELFCLASS64 - 1]: ELF32, [ELFCLASS64]: ELF64 };
 const EI_CLASS_END = EI_CLASS + 1;
 
-/** What guests read of a blob before they part ways. All numbers are as a guest reads them: little-endian. */
+/** What several guests read of a blob. All numbers are as a guest reads them: little-endian. */
 export interface Blob {
   readonly memory: GuestMemory;
   /** Null when the memory ends before it does. */
   readonly sizeWord: number | null;
   /** Whether the memory begins with an ELF header instead. */
   readonly lacksSizeWord: boolean;
-  /** The ELF header after the size word, as far as it is inside. */
+  /** The ELF header after the size word, up to the end of the memory. */
   readonly header: ElfHeader;
-  /** What the section headers lead to; null when the ELF header does not get so far. */
+  /** The result of the search for tables; null when the ELF header is invalid or cut. */
   readonly search: TableSearch | null;
 }
 
-/** The ELF header of a blob as a guest reads it, as far as it is inside the memory. */
+/** The ELF header of a blob as a guest reads it, up to the end of the memory. */
 export class ElfHeader {
-  /** By the class; null when that is outside, or none that there is. */
+  /** By the class; null when that is outside or unknown. */
   readonly format: ElfFormat | null;
   readonly #bytes: Uint8Array;
   readonly #data: DataView;
@@ -71,7 +71,7 @@ export class ElfHeader {
     return Number(this.bigint(format, name, littleEndian));
   }
 
-  /** Whether `EI_DATA`, which no guest looks at, says little-endian. */
+  /** Whether `EI_DATA`, which no guest reads, says little-endian. */
   get saysLittleEndian(): boolean {
     return this.#bytes[EI_DATA] === ELFDATA2LSB;
   }
@@ -97,19 +97,19 @@ export function* readBlob(memory: GuestMemory): ByteWalk<Blob> {
   };
 }
 
-/** What a guest asks of the ELF header. */
+/** What a guest requires of the ELF header. */
 export interface HeaderCheck {
   /** Its own class. */
   readonly format: ElfFormat;
   readonly checksVersion: boolean;
-  /** How far it reads before it looks at anything else, in bytes. */
+  /** How many bytes of it are read before anything else. */
   readonly length: number;
 }
 
 /** How far FreeBSD and the Xen Test Framework read the ELF header. */
 export const throughSectionCount = (format: ElfFormat): number => endOf(format, 'e_shnum');
 
-/** Checks the ELF header in the order of guests: magic, class, version. Null when the guest goes on. */
+/** Checks the ELF header in the order of guests: magic, class, version. Null when the guest continues. */
 export function checkHeader({ header, lacksSizeWord }: Blob, check: HeaderCheck): GuestVerdict | null {
   const { format, checksVersion, length } = check;
   if (!header.has(ELF_MAGIC.length)) return unknown('elf-header-outside');
@@ -134,7 +134,7 @@ export interface GuestTable {
   readonly size: bigint;
 }
 
-/** Both tables, and what guests do not look at. */
+/** Both tables, and what guests do not check. */
 export interface GuestTables {
   readonly symtab: GuestTable;
   /** Its `size` is null when the linked header reaches outside. */
@@ -156,7 +156,7 @@ export class SectionHeaders {
   readonly #format: ElfFormat;
   readonly #at: number;
 
-  /** @param header inside the memory as far as `e_shnum` */
+  /** @param header inside the memory up to `e_shnum` */
   constructor(memory: GuestMemory, header: ElfHeader, format: ElfFormat) {
     this.#memory = memory;
     this.#format = format;
@@ -243,7 +243,7 @@ const locate = (offset: bigint): Pick<GuestTable, 'offset' | 'at'> => ({
   at: positionOf(offset),
 });
 
-/** What a blob is by its headers. A guest does not look at all of it. */
+/** What the ELF header says about a blob. Guests do not read all of it. */
 export interface BlobHeader {
   readonly format: ElfFormat;
   /** As `EI_DATA` says. */
@@ -252,11 +252,11 @@ export interface BlobHeader {
   readonly machine: number;
   /** `e_shnum`, as guests read it. */
   readonly sections: number;
-  /** The loader whose layout it has, as far as the header can tell. */
+  /** The loader whose layout it has, judging by the header. */
   readonly loader: Loader | null;
 }
 
-/** @param header of a blob, or of what lies where its size word should be. @returns null when there is none, or it is cut */
+/** @param header after the size word, or in its place. @returns null when there is none, or it is cut */
 export function describeHeader(header: ElfHeader): BlobHeader | null {
   const { format } = header;
   if (format === null || !header.hasMagic || !header.has(format.elfHeader.size)) return null;
@@ -277,7 +277,7 @@ function guessLoader(header: ElfHeader, format: ElfFormat): Loader | null {
   const { elfHeader, sectionHeader } = format;
   if (shoff === ELF64.elfHeader.size && shnum === 3) {
     const tidy = shstrndx === 0 && ehsize === elfHeader.size && shentsize === sectionHeader.size;
-    // With headers of native size the two differ in this field alone, which images nearly always have.
+    // With headers of native size the two differ in e_shstrndx alone, which nearly every image sets.
     return tidy ? 'xen-4.8' : format.class === 'ELF64' ? 'xen-4.7' : null;
   }
   if (shnum === 0) return null;
@@ -285,7 +285,7 @@ function guessLoader(header: ElfHeader, format: ElfFormat): Loader | null {
   return shoff === ehsize ? 'xen-4.6' : null;
 }
 
-/** Where the blob ends by its size word, counted from its start: as Xen pads it, to 8 bytes (ELF64) or 4 (ELF32). */
+/** Where the blob ends by its size word, counted from its start. Xen pads it to 8 bytes (ELF64) or 4 (ELF32). */
 export function findBlobEnd({ format }: BlobHeader, sizeWord: number): number {
   return Number(roundUp(BigInt(SIZE_WORD_BYTES + sizeWord), format));
 }

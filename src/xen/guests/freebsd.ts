@@ -26,11 +26,11 @@ export function* judgeFreebsd(blob: Blob, placement: Placement): ByteWalk<GuestV
     ...names.warnings,
   ];
   if (size % stride !== 0n) warnings.push('table-size-odd');
-  // It walks while it is below the end of the table, which rounds up.
+  // FreeBSD walks while it is below the end of the table, which rounds up.
   return found(BigInt.asUintN(64, size + stride - 1n) / stride, warnings);
 }
 
-/** Passes over the symbols, as far as they are inside the memory. The guest does so only when it looks for one. */
+/** Reads the symbols that are inside the memory. The guest does so only when it looks for one. */
 function* checkNames(memory: GuestMemory, tables: GuestTables): ByteWalk<NameCheck> {
   const names = yield* NameCheck.of(memory, tables);
   const { at: start, size } = tables.symtab;
@@ -41,7 +41,7 @@ function* checkNames(memory: GuestMemory, tables: GuestTables): ByteWalk<NameChe
     const length = Math.min(perBlock, count - first);
     const at = start + first * symbol.size;
     const block = new Structures(memory, yield* memory.block(at, length * symbol.size), at, symbol.size);
-    for (let index = 0; index < length; index++) names.see(block.number(index, symbol.fields.st_name));
+    for (let index = 0; index < length; index++) names.check(block.number(index, symbol.fields.st_name));
   }
   return names;
 }

@@ -1,4 +1,4 @@
-/** Asks each guest what it makes of a blob. They check next to nothing, so most of what is wrong shows only here. */
+/** Judges a blob as each guest reads it. Guests check next to nothing, so most faults show only here. */
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { Blob } from './blob.ts';
 import { judgeFreebsd } from './freebsd.ts';
@@ -7,7 +7,7 @@ import { judgeNetbsd } from './netbsd.ts';
 import type { GuestVerdicts } from './verdict.ts';
 import { judgeXtf } from './xtf.ts';
 
-/** What each of the guests makes of a blob. Never throws; takes about as long as it takes to read the blob a few times. */
+/** What each guest makes of a blob. Never throws; takes about as long as reading the blob a few times. */
 export function* judge(blob: Blob, placement: Placement): ByteWalk<GuestVerdicts> {
   return {
     freebsd: yield* judgeFreebsd(blob, placement),

@@ -1,9 +1,9 @@
 /**
- * The memory that a guest reads, as far as it is known: a blob, or a dump that begins with one.
+ * The known memory that a guest reads: a blob, or a dump that begins with one.
  *
- * Positions count from the first byte and may lie anywhere; what is inside and what is not is decided here. A position
- * that comes from a 64-bit field is a signed double, as in `elf/view.ts`: exact wherever it is inside. All that is read
- * is read in blocks, and each part of the memory once for each question.
+ * Positions count from the first byte and may lie anywhere; bounds are checked here. A position from a 64-bit field is a
+ * signed double, as in `elf/view.ts`: exact wherever it is inside. Reads are done in blocks, and each question reads a
+ * part of the memory once.
  */
 
 import type { ByteWalk } from '../../elf/byte-walk.ts';
@@ -13,22 +13,22 @@ import { isInside } from '../../elf/view.ts';
 import { alignedWords } from '../../elf/words.ts';
 import { SIZE_WORD_BYTES } from '../loaders/layout.ts';
 
-/** Bytes that are asked for at once. */
+/** Bytes read at once. */
 export const BLOCK_BYTES = 256 * 1024;
-/** How much is asked for first where an answer is nearly always close by. */
+/** How much is read first where the answer is nearly always close by. */
 const FIRST_LOOK_BYTES = 4096;
 
-/** Ranges that are looked up together: more than a guest looks at. */
+/** Ranges that are looked up together: more than a guest reads. */
 export const MAX_SCATTERED = 2 ** 17;
-/** Of which so many are sorted in one turn, or looked at. */
+/** How many of them are sorted or visited in one turn. */
 const SCATTERED_PER_TURN = 16_384;
-/** What lies between ranges closer than this is read too: a read costs about as much. */
+/** Gaps between ranges that are shorter than this are read too: a separate read costs about as much. */
 const NEAR_BYTES = 32 * 1024;
 const JUMP_BYTES = 512;
 
 const NOTHING = new Uint8Array();
 
-/** Where something lies that an offset from the ELF header leads to. */
+/** The position of an offset that counts from the ELF header. */
 export const positionOf = (offset: bigint): number =>
   Number(BigInt.asIntN(64, BigInt.asUintN(64, offset) + BigInt(SIZE_WORD_BYTES)));
 
@@ -46,7 +46,7 @@ export class GuestMemory {
     return isInside(at, length, this.size);
   }
 
-  /** Exactly `length` bytes, at most `BLOCK_BYTES`; what is outside is zero. */
+  /** Exactly `length` bytes, at most `BLOCK_BYTES`; bytes outside are zero. */
   *block(at: number, length: number): ByteWalk<Uint8Array> {
     const start = Math.max(0, at);
     const end = Math.min(at + length, this.size);
@@ -58,7 +58,7 @@ export class GuestMemory {
     return padded;
   }
 
-  /** As `block`, for as many bytes as a guest's own limits allow, in an array that may be written to. */
+  /** As `block`, for any length, which the guest's own limits must bound. The array may be written to. */
   *copy(at: number, length: number): ByteWalk<Uint8Array> {
     const copy = new Uint8Array(length);
     for (let done = 0; done < length; done += BLOCK_BYTES) {
@@ -89,7 +89,7 @@ export class GuestMemory {
     return -1;
   }
 
-  /** Whether the bytes from `from` to `to` are zero, as far as they are inside. */
+  /** Whether the bytes from `from` to `to`, or to the end of the memory, are zero. */
   *isZero(from: number, to: number): ByteWalk<boolean> {
     const end = Math.min(to, this.size);
     for (let at = from; at < end; at += BLOCK_BYTES) {
@@ -99,14 +99,14 @@ export class GuestMemory {
   }
 
   /**
-   * Looks at short ranges that lie anywhere. They are read in ascending order, so that no part of the memory is read
-   * twice, and no more of it than a short run for each.
+   * Visits short ranges that lie anywhere. They are read in ascending order: no part of the memory is read twice, and no
+   * more than a short run for each range.
    *
    * @param base where range i begins: `base + stride * steps[i]`
    * @param steps whole numbers below 2^32, at most `MAX_SCATTERED` of them
    * @param length bytes in each range
-   * @param visit is given the index of a range and its bytes: fewer than `length` where the memory ends before it does,
-   *   none when it begins outside. The bytes are good during the call
+   * @param visit receives the index of a range and its bytes: fewer than `length` where the memory ends before it does,
+   *   none when it begins outside. The bytes are valid during the call
    */
   *scatter(
     base: number,
@@ -139,9 +139,9 @@ export class GuestMemory {
   }
 
   /**
-   * As `scatter`. The first range, in the order of `steps`, of which `look` has something to say; null when there is none.
+   * As `scatter`. Finds the first range, in the order of `steps`, for which `look` has a result; null when there is none.
    *
-   * @param look null for a range that does not matter
+   * @param look returns null for a range that does not matter
    */
   *findFirst<Result>(
     base: number,
@@ -197,7 +197,7 @@ function* sortInTurns(steps: readonly number[]): ByteWalk<Merged> {
   return new Merged(runs);
 }
 
-/** Structures one after the other, read at once. Those outside of the memory are zero, and `has` says which. */
+/** Consecutive structures, read at once. Bytes outside the memory are zero; `has` says whether a field is inside. */
 export class Structures {
   readonly #memory: GuestMemory;
   readonly #data: DataView;

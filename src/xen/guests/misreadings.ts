@@ -1,4 +1,4 @@
-/** What a guest misreads in tables that it has found. None of it keeps the guest from them. */
+/** What a guest misreads in the tables that it finds. */
 
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { type ElfFormat, SHT_STRTAB } from '../../elf/format.ts';
@@ -9,9 +9,9 @@ import type { Blob, GuestTables } from './blob.ts';
 import type { GuestMemory } from './memory.ts';
 import type { GuestWarningCode } from './verdict.ts';
 
-/** What is known of the place where the blob lies. */
+/** What is known about the place of a blob in memory. */
 export interface Placement {
-  /** Guest-physical; null when nobody said. */
+  /** Guest-physical; null when unknown. */
   readonly address: bigint | null;
   /** The end symbols of the kernel that are somewhere else. */
   readonly elsewhere: ReadonlySet<EndSymbol>;
@@ -49,7 +49,7 @@ export function findTableMisreadings(
   return warnings;
 }
 
-/** Whether names lie in the string table, which no guest asks. */
+/** Whether names lie in the string table, which no guest checks. */
 export class NameCheck {
   /** Bytes in the string table. */
   readonly #size: number;
@@ -71,14 +71,14 @@ export class NameCheck {
     return new NameCheck(size, lastNul === -1 ? -1 : lastNul - strtab.at);
   }
 
-  /** Looks at the `st_name` of one symbol. */
-  see(name: number): void {
+  /** Checks the `st_name` of one symbol. */
+  check(name: number): void {
     if (name <= this.#lastNul) return;
     if (name >= this.#size) this.#outside = true;
     else this.#unterminated = true;
   }
 
-  /** Whether there is nothing more to be found. */
+  /** Whether nothing more can be found. */
   get isDone(): boolean {
     return this.#outside && this.#unterminated;
   }

@@ -15,7 +15,7 @@ import { type GuestMemory, positionOf } from './memory.ts';
 import { findMisplacement, findTableMisreadings, NameCheck, type Placement } from './misreadings.ts';
 import { found, type GuestVerdict, type GuestWarningCode, none, type OutsideCode, unknown } from './verdict.ts';
 
-/** `KSYMS_MAX_ID` less 1. */
+/** `KSYMS_MAX_ID` - 1. */
 const MAX_SYMBOLS = 98_303;
 /** What NetBSD writes into the `st_shndx` of every symbol that it keeps (`SHBSS`). */
 const KEPT_SECTION = 4;
@@ -30,7 +30,7 @@ const CTF_SECTION_NAME = cString('.SUNW_ctf');
 
 /** How the kernel was built. */
 export interface NetbsdOptions {
-  /** With `KDTRACE_HOOKS`. Without them, as in XEN3_DOMU, symbols that are no use are dropped. */
+  /** With `KDTRACE_HOOKS`. Without them, as in XEN3_DOMU, useless symbols are dropped. */
   readonly kdtrace: boolean;
 }
 
@@ -38,7 +38,7 @@ export function* judgeNetbsd(blob: Blob, placement: Placement, options: NetbsdOp
   const { memory, header, sizeWord } = blob;
   if (sizeWord === null) return unknown('size-word-outside');
   if ((sizeWord | 0) <= 0) return none('size-word-unusable');
-  // The kernel is of the blob's class, if there is one of it.
+  // The kernel has the blob's class, if that is valid.
   const format = header.format ?? ELF64;
   const refusal = checkHeader(blob, { format, checksVersion: true, length: format.elfHeader.size });
   if (refusal !== null || blob.search === null) return refusal ?? unknown('elf-header-outside');
@@ -52,7 +52,7 @@ export function* judgeNetbsd(blob: Blob, placement: Placement, options: NetbsdOp
   const { tables } = search;
   const stride = format.symbol.size;
   const size = Number(BigInt.asIntN(32, tables.symtab.size));
-  // A negative size is a negative number of symbols, for which the map of symbols is cleared without end.
+  // A negative size gives a negative number of symbols, for which the map of symbols is cleared without end.
   if (size < 0 && options.kdtrace) return unknown('symbol-map-outside');
   const count = Math.min(Math.max(0, Math.floor(size / stride)), MAX_SYMBOLS);
   const packed = yield* pack(memory, format, tables, count, options);
@@ -103,7 +103,7 @@ function* findCtf({ memory, header }: Blob, format: ElfFormat): ByteWalk<CtfSear
       nameOffsets.push(block.number(index, sh_name));
     }
   }
-  // The first name that is the one looked for, or reaches outside, ends the search.
+  // The first name that matches, or reaches outside, ends the search.
   const last = yield* memory.findFirst(names, 1, nameOffsets, CTF_SECTION_NAME.length, (bytes) => {
     const comparison = compare(bytes, CTF_SECTION_NAME);
     return comparison === 'differs' ? null : comparison;
@@ -117,7 +117,7 @@ function* findCtf({ memory, header }: Blob, format: ElfFormat): ByteWalk<CtfSear
 
 interface Packed {
   readonly outside: OutsideCode | null;
-  /** Symbols that stay. */
+  /** Symbols that are kept. */
   readonly kept: number;
   readonly warnings: readonly GuestWarningCode[];
 }
@@ -125,8 +125,8 @@ interface Packed {
 const outside = (code: OutsideCode): Packed => ({ outside: code, kept: 0, warnings: [] });
 
 /**
- * Packs the first `count` symbols as NetBSD does: reads each of them, drops some, and takes the length of the name of
- * each that stays.
+ * Packs the first `count` symbols as NetBSD does: reads each of them, drops some, and measures the name of each that is
+ * kept.
  */
 function* pack(
   memory: GuestMemory,
@@ -168,7 +168,7 @@ function* pack(
     const at = strings + name;
     if (at < 0 || at > table.lastNul(lastNul)) return outside('symbol-name-outside');
     lastName = Math.max(lastName, at);
-    names.see(name);
+    names.check(name);
   }
   if (table.kept > 1 && lastName > table.sureNul(lastNul)) return outside('symbol-name-outside');
   return { outside: null, kept: table.kept, warnings: names.warnings };
@@ -177,7 +177,7 @@ function* pack(
 type Comparison = 'differs' | 'same' | 'outside';
 const COMPARISONS: readonly Comparison[] = ['differs', 'same', 'outside'];
 
-/** As `strcmp`: stops at the first difference. @param bytes what there is of a string inside the memory */
+/** As `strcmp`: stops at the first difference. @param bytes the part of a string that is inside the memory */
 function compare(bytes: Uint8Array, wanted: Uint8Array): Comparison {
   for (let index = 0; index < wanted.length; index++) {
     if (index >= bytes.length) return 'outside';
@@ -195,7 +195,7 @@ function compareDropped(bytes: Uint8Array, value: bigint): Comparison {
 class PackedTable {
   /** Where the string table lies. */
   readonly strings: number;
-  /** Whether names may lie in what is packed: none begins before the string table, but some may end after it. */
+  /** Whether names may lie in the packed symbols: none begins before the string table, but some may end after it. */
   readonly overlaps: boolean;
   kept = 0;
   readonly #memory: GuestMemory;
@@ -204,7 +204,7 @@ class PackedTable {
   readonly #end: number;
   /** Symbols that are wholly inside the memory. */
   readonly #whole: number;
-  /** The table, and in front of it and after it as much as a name that is compared may take. */
+  /** The table, with the room of a compared name before and after it. */
   readonly #bytes: Uint8Array;
   readonly #data: DataView;
 
@@ -231,7 +231,7 @@ class PackedTable {
     const { at } = tables.symtab;
     const { size } = format.symbol;
     const whole = at < 0 ? 0 : Math.max(0, Math.min(count, Math.floor((memory.size - at) / size)));
-    // Of a symbol that is cut, what is left is read too.
+    // The part of a cut symbol that is inside is read too.
     const loaded = Math.min(count, whole + 1);
     const bytes = yield* memory.copy(at - LONGEST_DROPPED, loaded * size + 2 * LONGEST_DROPPED);
     return new PackedTable(memory, format, tables, count, whole, bytes);
@@ -246,12 +246,12 @@ class PackedTable {
     return index < this.#whole;
   }
 
-  /** A field of a symbol that was not packed yet, as it was. */
+  /** A field of a symbol that is not packed yet. */
   number(index: number, { offset, width }: Field): number {
     return readNumber(this.#data, this.#slot(index) + offset, width, true);
   }
 
-  /** Which typeless symbols have names for which they are dropped, as far as packing cannot change the names. */
+  /** Which typeless symbols are dropped for their names, where packing cannot change the names. */
   *findDropped(): ByteWalk<Uint8Array> {
     const { st_name, st_info, st_shndx } = this.#format.symbol.fields;
     const count = (this.#bytes.length - 2 * LONGEST_DROPPED) / this.#format.symbol.size;
@@ -283,7 +283,7 @@ class PackedTable {
     return compareDropped(this.#bytes.subarray(offset, offset + there), this.#value(index));
   }
 
-  /** Moves a symbol to the end of those that stay. */
+  /** Moves a symbol to the end of those that are kept. */
   keep(index: number, kdtrace: boolean): void {
     if (this.overlaps) {
       const { st_shndx, st_size } = this.#format.symbol.fields;
@@ -300,13 +300,13 @@ class PackedTable {
   /** Where the last NUL of the memory is now. @param before where it was before anything was packed */
   lastNul(before: number): number {
     if (!this.overlaps || this.kept === 0 || before >= this.#packedEnd) return before;
-    // What follows has none, and what was packed last has one in its st_shndx.
+    // What follows has none, and the symbol packed last has one in its st_shndx.
     const last = this.#slot(this.kept - 1);
     const at = this.#bytes.subarray(last, last + this.#format.symbol.size).lastIndexOf(0);
     return this.#packedEnd - this.#format.symbol.size + at;
   }
 
-  /** Where a NUL is however the table is sorted, after which there may be none. */
+  /** Where a NUL is, however the table is sorted; after it there may be none. */
   sureNul(before: number): number {
     if (!this.overlaps || this.kept === 0 || before >= this.#packedEnd) return before;
     return this.#packedEnd - this.#format.symbol.size + this.#format.symbol.fields.st_shndx.offset + 1;
@@ -325,7 +325,7 @@ class PackedTable {
     return readBigint(this.#data, this.#slot(index) + offset, width, true);
   }
 
-  /** Whether the start of a name may lie in what is packed. */
+  /** Whether the start of a name may lie in the packed symbols. */
   #isPacked(name: number): boolean {
     const at = this.strings + name;
     return this.overlaps && at < this.#end && at + LONGEST_DROPPED > this.#start;

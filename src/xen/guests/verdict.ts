@@ -1,14 +1,14 @@
 /** What a guest makes of a blob: three outcomes, and a closed table of codes that say why. Source: docs/verify.md. */
 
-/** Those that are asked; NetBSD as it is built without and with `KDTRACE_HOOKS`. */
+/** The guests that are modelled; NetBSD as it is built without and with `KDTRACE_HOOKS`. */
 export const GUESTS = ['freebsd', 'netbsd', 'netbsdKdtrace', 'xtf'] as const;
-/** One of them. */
+/** The name of a guest. */
 export type GuestName = (typeof GUESTS)[number];
 
 export const GUEST_OUTCOMES = ['found', 'none', 'undefined'] as const;
 /**
- * A guest finds its symbols, or finds none, or reads outside of the memory that is known before it has its table: what
- * happens then depends on bytes that nobody knows.
+ * A guest finds its symbols, or finds none, or reads outside the known memory before it has its table. What happens then
+ * depends on unknown bytes.
  */
 export type GuestOutcome = (typeof GUEST_OUTCOMES)[number];
 
@@ -18,11 +18,11 @@ interface GuestFinding {
   readonly meaning: string;
 }
 
-/** Everything that is said of a guest and a blob. Codes are stable for ever. */
+/** All findings about a guest and a blob. Codes are stable for ever. */
 export const GUEST_FINDINGS = {
   'size-word-missing': {
     outcome: 'none',
-    meaning: 'The dump begins with the ELF header. The size word in front of it is part of the blob.',
+    meaning: 'The dump begins with the ELF header. The size word before it is part of the blob.',
   },
   'size-word-unusable': {
     outcome: 'none',
@@ -40,7 +40,7 @@ export const GUEST_FINDINGS = {
     meaning:
       'No section header from 1 on is a SYMTAB with an sh_offset whose sh_link leads to a header with an sh_offset.',
   },
-  'symbol-table-empty': { outcome: 'none', meaning: 'The symbol table has no bytes, and FreeBSD takes it for none.' },
+  'symbol-table-empty': { outcome: 'none', meaning: 'The symbol table is empty, which FreeBSD treats as none.' },
   'section-count': { outcome: 'none', meaning: 'The Xen Test Framework expects three section headers.' },
   'header-leak': {
     outcome: 'none',
@@ -48,39 +48,39 @@ export const GUEST_FINDINGS = {
   },
 
   'size-word-outside': { outcome: 'undefined', meaning: 'The memory ends before the size word does.' },
-  'elf-header-outside': { outcome: 'undefined', meaning: 'The ELF header reaches outside of the memory.' },
+  'elf-header-outside': { outcome: 'undefined', meaning: 'The ELF header reaches outside the memory.' },
   'section-header-outside': {
     outcome: 'undefined',
-    meaning: 'A section header that the guest looks at reaches outside of the memory.',
+    meaning: 'A section header that the guest reads reaches outside the memory.',
   },
   'linked-header-outside': {
     outcome: 'undefined',
-    meaning: 'The sh_link of a symbol table leads to a header outside of the memory. Guests do not check the index.',
+    meaning: 'The sh_link of a symbol table leads to a header outside the memory. Guests do not check the index.',
   },
   'name-header-outside': {
     outcome: 'undefined',
-    meaning: 'The e_shstrndx leads to a header outside of the memory, where NetBSD with DTrace reads it.',
+    meaning: 'The e_shstrndx leads to a header outside the memory, which NetBSD with DTrace reads.',
   },
   'section-name-outside': {
     outcome: 'undefined',
-    meaning: 'The name of a section reaches outside of the memory, where NetBSD with DTrace looks for .SUNW_ctf.',
+    meaning: 'The name of a section reaches outside the memory, where NetBSD with DTrace looks for .SUNW_ctf.',
   },
   'symbol-outside': {
     outcome: 'undefined',
-    meaning: 'The symbol table reaches outside of the memory, and NetBSD reads all of it while it starts.',
+    meaning: 'The symbol table reaches outside the memory, and NetBSD reads all of it while it starts.',
   },
   'symbol-name-outside': {
     outcome: 'undefined',
-    meaning: 'The name of a symbol reaches outside of the memory, and NetBSD reads all names while it starts.',
+    meaning: 'The name of a symbol reaches outside the memory, and NetBSD reads all names while it starts.',
   },
   'symbol-map-outside': {
     outcome: 'undefined',
     meaning:
-      'The size of the symbol table is negative in 32 bits: NetBSD with DTrace clears memory far outside of its map.',
+      'The size of the symbol table is negative in 32 bits: NetBSD with DTrace clears memory far outside its map.',
   },
   'header-gap-outside': {
     outcome: 'undefined',
-    meaning: 'The section headers begin outside of the memory, and all bytes up to its end are zero.',
+    meaning: 'The section headers begin outside the memory, and all bytes up to its end are zero.',
   },
 
   'address-unaligned': {
@@ -90,40 +90,40 @@ export const GUEST_FINDINGS = {
   'end-symbol-elsewhere': {
     outcome: 'found',
     meaning:
-      'The blob does not begin right after the kernel, where the guest looks: at its symbol end (Xen Test Framework: _end).',
+      "The blob does not begin where the guest looks for it: at the kernel's symbol end (Xen Test Framework: _end).",
   },
   'byte-order-ignored': {
     outcome: 'found',
-    meaning: 'EI_DATA does not say little-endian. Guests read their own byte order all the same.',
+    meaning: 'EI_DATA does not say little-endian. Guests ignore it and read their own byte order.',
   },
   'header-size-ignored': {
     outcome: 'found',
-    meaning: 'The e_shentsize is not the size of a section header, which guests take for granted.',
+    meaning: 'The e_shentsize is not the size of a section header. Guests ignore it.',
   },
   'link-outside': {
     outcome: 'found',
     meaning:
-      'The sh_link of the symbol table leads to none of the section headers. The guest takes whatever lies there.',
+      'The sh_link of the symbol table leads to none of the section headers. The guest reads whatever lies there.',
   },
   'link-not-strtab': {
     outcome: 'found',
-    meaning: 'The sh_link of the symbol table leads to a section that is no STRTAB.',
+    meaning: 'The sh_link of the symbol table leads to a section that is not a STRTAB.',
   },
   'table-outside-size': {
     outcome: 'found',
-    meaning: 'A table reaches beyond the bytes that the size word counts. No guest compares them.',
+    meaning: 'A table reaches beyond the bytes that the size word counts. No guest checks that.',
   },
   'table-cut': {
     outcome: 'found',
-    meaning: 'A table reaches outside of the memory. The guest reads on in whatever follows when it uses the symbols.',
+    meaning: 'A table reaches outside the memory. When the guest uses the symbols, it reads whatever lies there.',
   },
   'table-size-odd': {
     outcome: 'found',
-    meaning: 'The size of the symbol table is no multiple of a symbol. FreeBSD takes what is left over for one more.',
+    meaning: "The size of the symbol table is not a multiple of a symbol's. FreeBSD counts the rest as one more.",
   },
   'tables-overlap': {
     outcome: 'found',
-    meaning: 'The string table overlaps the symbol table, which NetBSD packs and sorts where it lies.',
+    meaning: 'The string table overlaps the symbol table, which NetBSD packs and sorts in place.',
   },
   'symbols-cut-off': {
     outcome: 'found',
@@ -131,7 +131,7 @@ export const GUEST_FINDINGS = {
   },
   'name-outside-table': {
     outcome: 'found',
-    meaning: 'A symbol has its name outside of the string table. No guest compares them.',
+    meaning: 'The name of a symbol lies outside the string table. No guest checks that.',
   },
   'name-unterminated': {
     outcome: 'found',
@@ -139,7 +139,7 @@ export const GUEST_FINDINGS = {
   },
   'section-names-missing': {
     outcome: 'found',
-    meaning: 'The e_shstrndx does not lead to a string table, and NetBSD with DTrace reads section names there.',
+    meaning: 'The e_shstrndx does not lead to a string table, where NetBSD with DTrace reads section names.',
   },
 } as const satisfies Readonly<Record<string, GuestFinding>>;
 
@@ -153,7 +153,7 @@ type CodeOf<Outcome extends GuestOutcome> = {
 export type NoneCode = CodeOf<'none'>;
 /** Which read left the memory. */
 export type OutsideCode = CodeOf<'undefined'>;
-/** What a guest that finds its symbols misreads, or will. */
+/** What a guest misreads, or will misread, when it finds its symbols. */
 export type GuestWarningCode = CodeOf<'found'>;
 
 const codesWith = <Outcome extends GuestOutcome>(outcome: Outcome): CodeOf<Outcome>[] =>
@@ -162,7 +162,7 @@ const codesWith = <Outcome extends GuestOutcome>(outcome: Outcome): CodeOf<Outco
   );
 /** In the order in which they are reported. */
 export const GUEST_WARNINGS: readonly GuestWarningCode[] = codesWith('found');
-/** All that can be a verdict's `why`. */
+/** All values of a verdict's `why`. */
 export const GUEST_REASONS: readonly (NoneCode | OutsideCode)[] = [...codesWith('none'), ...codesWith('undefined')];
 
 /** What one guest makes of a blob. */
@@ -181,7 +181,7 @@ export type GuestVerdicts = Readonly<Record<GuestName, GuestVerdict>>;
 
 export const none = (why: NoneCode): GuestVerdict => ({ outcome: 'none', why, symbols: null, warnings: [] });
 
-/** The guest reads outside of the memory. */
+/** The guest reads outside the memory. */
 export const unknown = (why: OutsideCode): GuestVerdict => ({
   outcome: 'undefined',
   why,

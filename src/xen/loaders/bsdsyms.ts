@@ -32,13 +32,13 @@ const RULES = {
   'libxc-4.6': LIBXC_4_6,
 } as const satisfies Record<string, LoaderRules>;
 
-/** Whose layout of the symbols is wanted. */
+/** The loader whose layout of the symbols is produced. */
 export type Loader = keyof typeof RULES;
-/** What a loader takes, and how its blobs are built. */
+/** What a loader accepts, and how its blobs are built. */
 export const traitsOf = (loader: Loader): LoaderTraits => RULES[loader].traits;
 /** All loaders, the default first. */
 export const LOADERS = Object.keys(RULES) as Loader[];
-/** As Xen does it since 4.8. */
+/** The loader of Xen 4.8 and later. */
 export const DEFAULT_LOADER: Loader = 'xen-4.8';
 
 const U64_END = 2n ** 64n;
@@ -65,25 +65,25 @@ export interface SymbolPlan {
 
 /** A plan, or why there is none. */
 export type SymbolLoad = {
-  /** The first reason that was recorded up to here. */
+  /** The first reason recorded so far. */
   readonly recorded: Recorded | null;
 } & ({ readonly ok: true; readonly plan: SymbolPlan } | { readonly ok: false; readonly broken: Broken });
 
-/** What `loadSymbols` wants to know beside the image. */
+/** What `loadSymbols` needs besides the image. */
 export interface LoadOptions {
   readonly loader: Loader;
   /** Guest-physical, 0 .. 2^64-1. */
   readonly loadAddress: bigint;
-  /** The longest blob that is planned. */
+  /** Bytes in the longest blob that is planned. */
   readonly maxBlobBytes: number;
 }
 
 /**
- * Runs parse and load on an image whose segments were looked at.
+ * Runs stages `parse` and `load` on an image that passed `segments`.
  *
- * With xen-4.8 a recorded reason does not keep a blob from being planned: the caller judges it. The loaders before it
- * refuse such an image, and what they cannot load at all. Without a region, or with one beyond the limit,
- * there is no plan; the reason reported is then the first that was recorded, if any.
+ * xen-4.8 plans a blob despite a recorded reason, which the caller judges. Earlier loaders refuse such an image, and
+ * images that they do not support. Without a region, or with one beyond the limit, there is no plan; the reason reported
+ * is then the first that was recorded, if any.
  * Source: docs/loader.md. Never throws.
  */
 export const loadSymbols = (image: ElfImage, options: LoadOptions): SymbolLoad =>
@@ -96,7 +96,7 @@ export function* loadSymbolsInSteps(
 ): Steps<SymbolLoad> {
   const rules = RULES[loader];
   const unsupported = findUnsupported(image, loader, rules.traits);
-  // It is about the request, so nothing that was recorded against the image stands in for it.
+  // This is about the request, so a reason recorded against the image does not replace it.
   if (unsupported !== null)
     return { ok: false, recorded: image.recorded, broken: broken(unsupported.code, 'parse', unsupported.finding) };
 
@@ -143,7 +143,7 @@ export interface Region {
 }
 
 export type Reservation = {
-  /** The first reason that was recorded up to here. */
+  /** The first reason recorded so far. */
   readonly recorded: Recorded | null;
 } & (
   | {
@@ -157,7 +157,7 @@ export type Reservation = {
   | { readonly ok: false; readonly failure: Failure }
 );
 
-/** Stage `parse` of the default loader, on its own. An image without a symbol table is recorded as such; without STRTAB nothing is. */
+/** Stage `parse` of the default loader. A missing symbol table is recorded, a missing string table is not. */
 export const reserveRegion = (image: ElfImage, loadAddress: bigint): Reservation =>
   runToEnd(reserveRegionInSteps(image, loadAddress, XEN_4_8));
 

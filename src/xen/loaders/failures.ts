@@ -21,7 +21,7 @@ const finding = (what: string, detail: string, length: bigint | null = null): Fi
   detail,
 });
 
-/** The first reason recorded wins as the code; what ended the work is then told in the detail. */
+/** The first reason recorded gives the code; the detail then adds what ended the work. */
 export function reported(failure: Failure, recorded: Recorded | null, stage: Stage = 'parse'): Broken {
   if (recorded === null || recorded.code === failure.code) {
     return broken(failure.code, recorded?.stage ?? stage, failure.finding);
@@ -106,7 +106,7 @@ export function regionTooLow(pstart: bigint, kernelStart: bigint): Failure {
     code: 'load-address-unusable',
     finding: finding(
       'load address',
-      `The symbols would begin at ${hex(pstart)}, in front of the kernel at ${hex(kernelStart)}. ` +
+      `The symbols would begin at ${hex(pstart)}, below the kernel at ${hex(kernelStart)}. ` +
         'Give a higher loadAddress.',
     ),
   };
@@ -148,7 +148,7 @@ export function unsupportedByteOrder(loader: string): Failure {
     code: 'loader-unsupported-byte-order',
     finding: finding(
       'EI_DATA of the ELF header',
-      `The image is big-endian, but the loader ${loader} is known for little-endian images only. ` +
+      `The image is big-endian, but the loader ${loader} supports little-endian images only. ` +
         'Use the loader xen-4.8.',
     ),
   };

@@ -1,6 +1,6 @@
 /**
- * The loaders before Xen 4.8, to compare what a guest saw on older hosts. They are known for well-formed little-endian
- * images only; `loadSymbols` refuses everything else.
+ * The loaders before Xen 4.8, to compare what a guest saw on older hosts. They are modelled for well-formed
+ * little-endian images only; `loadSymbols` refuses everything else.
  */
 import { SHT_STRTAB, SHT_SYMTAB } from '../../elf/format.ts';
 import type { StagedImage, SymbolTableSearch } from '../../elf/headers.ts';
@@ -20,7 +20,7 @@ import {
 } from './layout.ts';
 import { SECTION_COUNT, threeHeaders } from './three-headers.ts';
 
-/** The rewrite as first committed: the region is sized by what the image says of its headers. */
+/** The rewrite as first committed: the region is sized by the header sizes that the image claims. */
 export const XEN_4_7: LoaderRules = threeHeaders({
   traits: { classes: ['ELF64'], bigEndian: false, loadsBroken: false },
   search: { from: 0, lowestLink: 1, firstDecides: true },
@@ -33,7 +33,7 @@ export const XEN_4_7: LoaderRules = threeHeaders({
   keptFields: ['e_shstrndx', 'e_ehsize', 'e_shentsize', 'e_version'],
 });
 
-/** A SYMTAB without a string table of its own is passed over, and section 0 is one like any other. */
+/** A SYMTAB with an invalid `sh_link` is skipped, and section 0 is treated like any other. */
 const SEARCH_4_6: SymbolTableSearch = { from: 0, lowestLink: 0, firstDecides: false };
 
 /** The hypervisor's loader up to 4.6: all section headers, and every SYMTAB and STRTAB. */
@@ -82,7 +82,7 @@ const tablesAt = ({ headers, sectionCount }: StagedImage, { elfHeader, sectionHe
 const tableType = (shType: number): PlannedTable['type'] | null =>
   shType === SHT_SYMTAB ? 'SYMTAB' : shType === SHT_STRTAB ? 'STRTAB' : null;
 
-/** Room for every table, whether it is copied in the end or not. */
+/** Reserves room for every table, copied or not. */
 function* reserve(image: StagedImage, sizes: HeaderSizes): Steps<Reserved> {
   const { headers, view, sectionCount } = image;
   const { format, sectionHeaders } = headers;
@@ -192,7 +192,7 @@ function writeElfHeader({ headers, view }: StagedImage, sizes: HeaderSizes, tidi
   const { e_phoff, e_phentsize, e_phnum, e_shoff, e_shstrndx } = headers.format.elfHeader.fields;
   const copy = new HeaderCopies(headers.format.elfHeader, 1, headers.littleEndian);
   copy.set(0, view.entry(headers.elfHeader, 0));
-  // An e_ehsize beyond the format's own copies what follows in the image.
+  // A larger e_ehsize also copies what follows the header in the image.
   view.range('the ELF header', 0n, BigInt(sizes.elfHeader));
   copy.put(0, e_phoff, 0n);
   copy.put(0, e_phentsize, 0n);
@@ -204,7 +204,7 @@ function writeElfHeader({ headers, view }: StagedImage, sizes: HeaderSizes, tidi
 
 /**
  * Places packed headers of `packedSize` bytes into slots of `slotSize` bytes: a shorter slot cuts the header, a longer
- * one goes on with what follows it in the image, where headers are `slotSize` apart from `position` on.
+ * one continues with what follows it in the image, where headers begin at `position` and are `slotSize` apart.
  */
 function* placeSlots(
   packed: Uint8Array,

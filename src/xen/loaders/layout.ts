@@ -6,7 +6,7 @@ import type { Steps } from '../../elf/steps.ts';
 import { copyExtent, type Placed } from '../plan.ts';
 import type { Failure } from './failures.ts';
 
-/** The size word that opens the blob; `sh_offset`s count from behind it. */
+/** The size word that opens the blob; `sh_offset`s count from its end. */
 export const SIZE_WORD_BYTES = 4;
 
 const alignmentMask = (format: ElfFormat): bigint => (format.class === 'ELF64' ? 7n : 3n);
@@ -17,12 +17,12 @@ export function roundUp(value: bigint, format: ElfFormat): bigint {
   return (value + mask) & ~mask;
 }
 
-/** What a loader takes, and how its blobs are built: all that differs between loaders and is no step of the work. */
+/** What a loader accepts, and how its blobs are built: all differences between loaders that are not code. */
 export interface LoaderTraits {
-  /** The classes that it is known to load. */
+  /** The classes that it loads. */
   readonly classes: readonly ElfClass[];
   readonly bigEndian: boolean;
-  /** Whether it goes on after a reason was recorded. Those that do not are known for good images only. */
+  /** Whether it continues after a reason was recorded. Loaders that do not are modelled for valid images only. */
   readonly loadsBroken: boolean;
   /** Whether sections have the same index in the blob as in the image. */
   readonly keepsIndices: boolean;
@@ -51,7 +51,7 @@ export interface PlannedTable {
   readonly size: number;
   /** The `sh_offset` that the guest finds, which counts from the ELF header. */
   readonly shOffset: number;
-  /** Where the bytes come from, or null when the copy was skipped as it is not inside the image. */
+  /** Where the bytes lie in the image; null when the copy was skipped because they are not inside. */
   readonly fileOffset: number | null;
   /** The `sh_link` that the guest finds; of a SYMTAB the index of its string table. */
   readonly link: number;
@@ -71,7 +71,7 @@ export interface PlannedHeaders {
   };
 }
 
-/** What a table takes, however much that is. */
+/** The size that a table claims, however large. */
 export interface TableSize {
   readonly type: PlannedTable['type'];
   readonly size: bigint;
@@ -87,7 +87,7 @@ export interface Written {
   readonly tables: readonly PlannedTable[];
   /** The exact sizes of the first tables. */
   readonly firstSizes: readonly TableSize[];
-  /** To be called once `end` is known to be within the limit. In ascending order, without overlaps. */
+  /** In ascending order, without overlaps. Call it only when `end` is within the limit. */
   placed(): Iterable<Placed>;
 }
 
@@ -98,8 +98,8 @@ export function* placeTables(tables: readonly PlannedTable[]): Generator<Placed,
 }
 
 /**
- * Headers on their way into the blob, packed. What stays keeps the image's byte order, what is replaced is written
- * little-endian: that is what the reference does, whatever the image.
+ * Headers copied for the blob, packed. Fields that are kept have the image's byte order; replaced ones are little-endian
+ * for every image, as in the reference.
  */
 export class HeaderCopies {
   readonly bytes: Uint8Array;

@@ -71,7 +71,7 @@ function reserve({ headers, view }: StagedImage, symbolTable: SymbolTableRef, he
   return { ok: true, size: roundUp(roundUp(headerBytes + symtabSize, format) + strtabSize, format) };
 }
 
-/** All that is copied from the image is checked here, in the reference's order. */
+/** Checks all that is copied from the image, in the reference's order. */
 function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: readonly ElfHeaderField[]): Written {
   const { headers, view, recorder } = image;
   const { format, sectionHeaders } = headers;
@@ -112,7 +112,7 @@ function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: read
       what: `section ${link}`,
       offset: null,
       length: null,
-      detail: `Section ${symbolTable.index} (SYMTAB) links to section ${link}, which is no string table.`,
+      detail: `Section ${symbolTable.index} (SYMTAB) links to section ${link}, which is not a string table.`,
     }));
     return {
       end: roundUp(symtab.writtenEnd, format),
@@ -147,10 +147,10 @@ function write(image: StagedImage, symbolTable: SymbolTableRef, keptFields: read
   };
 }
 
-/** A table on its way into the blob. */
+/** A table copied into the blob. */
 interface CopiedTable extends TableSize {
   readonly table: PlannedTable;
-  /** Where it ends in the blob; a skipped or empty copy writes nothing. */
+  /** Where it ends in the blob. `writtenEnd` is 0 for a skipped or empty copy, which writes nothing. */
   readonly end: bigint;
   readonly writtenEnd: bigint;
 }

@@ -1,4 +1,4 @@
-/** What Xen's notes are called, and what they say of a kernel. Source: xen/include/public/elfnote.h, by number and name. */
+/** The names of Xen's notes, and what they say about a kernel. Source: xen/include/public/elfnote.h, by number and name. */
 import type { Recorded } from '../../elf/recorder.ts';
 import type { Region } from '../loaders/bsdsyms.ts';
 
@@ -49,13 +49,13 @@ export const isStringNote = (name: NoteName): name is StringNote =>
 /** PV, or HVM with a direct entry (PVH). */
 export type GuestKind = 'pv' | 'hvm';
 
-/** What Xen reads of a kernel. Addresses are null where the kernel leaves them unset. */
+/** What Xen reads about a kernel. Addresses are null where the kernel leaves them unset. */
 export interface GuestParameters {
   /** Whether Xen's ELF library accepts it. The domain builder checks more: `xen/builder.ts`. */
   readonly ok: boolean;
-  /** Why not, in the reference's words; null also when a note could not be parsed, as it is silent then. */
+  /** Why not, in the reference's words; null also when a note could not be parsed, which it does not report. */
   readonly error: string | null;
-  /** The first reason recorded against the image up to here. By itself it does not make `ok` false. */
+  /** The first reason recorded against the image so far. By itself it does not make `ok` false. */
   readonly broken: Recorded | null;
   /** Every note named `Xen` of a known type: its string or its number. */
   readonly notes: Readonly<Partial<Record<NoteName, string | bigint>>>;
@@ -127,14 +127,14 @@ export const blankDraft = (): Draft => ({
   bsdsyms: null,
 });
 
-/** One note named `Xen`, read: what it says, apart from where it stands. */
+/** The content of one note named `Xen`. */
 export type XenNote =
   | { readonly name: null }
   | { readonly name: Exclude<StringNote, 'FEATURES'>; readonly text: string }
   | { readonly name: 'FEATURES'; readonly text: string; readonly features: Features }
   | {
       readonly name: NumberNote;
-      /** The description as one number; 0 for `L1_MFN_VALID` and `PHYS32_RELOC`, which are no single value. */
+      /** The description as one number; 0 for `L1_MFN_VALID` and `PHYS32_RELOC`, which are not single values. */
       readonly value: bigint;
       /** The description as 32-bit words, as many as the note needs; 0 where it has none. */
       readonly words: readonly bigint[];
@@ -257,7 +257,7 @@ const FEATURE_BITS: ReadonlyMap<string, bigint> = new Map([
 ]);
 /** The bit of the feature `dom0`. */
 export const DOM0_FEATURE = 1n << 11n;
-/** Longer names are taken in pieces of this length. */
+/** Longer names are split into pieces of this length. */
 const FEATURE_NAME_LENGTH = 63;
 
 /** Reads `name|!name|…`; a leading `!` makes a feature required. Takes time in proportion to the text. */

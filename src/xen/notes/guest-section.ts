@@ -1,4 +1,4 @@
-/** `__xen_guest`: what PV kernels had before there were notes, a section that holds `NAME=value,NAME=value`. */
+/** `__xen_guest`: the section that PV kernels had before there were notes. It holds `NAME=value,NAME=value`. */
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { StagedImage } from '../../elf/headers.ts';
 import { asciiBytes, ImageReader, isSame } from '../../elf/image-reader.ts';
@@ -26,7 +26,7 @@ export function* readGuestSection(image: StagedImage, draft: Draft): ByteWalk<bo
     const name = yield* reader.string(`name of section ${index}`, names + view.number(sections, index, sh_name));
     if (!isSame(name, NAME_BYTES)) continue;
     const start = Number(BigInt.asIntN(64, view.bigint(sections, index, sh_offset)));
-    // The reference first prints the string, and records one that is too long there.
+    // The reference prints the string first, which records one that is too long.
     yield* reader.string(NAME, start);
     yield* parseSection(reader, start, draft);
     return true;
@@ -54,14 +54,14 @@ function* parseSection(reader: ImageReader, start: number, draft: Draft): ByteWa
 
 const BLOCKS_PER_TURN = 128;
 
-/** Longer names and values are taken in pieces of these lengths, as in the reference's buffers. */
+/** Longer names and values are split into pieces of these lengths, those of the reference's buffers. */
 const MAX_NAME_LENGTH = 31;
 const MAX_VALUE_LENGTH = 127;
 const NUL = 0;
 const COMMA = ','.charCodeAt(0);
 const EQUALS = '='.charCodeAt(0);
 
-/** Takes the section's bytes as they come, and applies every pair to the draft. */
+/** Parses the section's bytes as they arrive, and applies every pair to the draft. */
 class SectionParser {
   readonly #draft: Draft;
   #name = '';
@@ -75,7 +75,7 @@ class SectionParser {
     this.#draft = draft;
   }
 
-  /** The NUL was seen, or a feature that ends the section. */
+  /** Whether the NUL was seen, or a feature that ends the section. */
   get ended(): boolean {
     return this.#ended;
   }
@@ -84,7 +84,7 @@ class SectionParser {
     for (let at = 0; at < bytes.length && !this.#ended; at++) this.#take(bytes[at] ?? NUL);
   }
 
-  /** Ends the section, and completes what only its end decides. */
+  /** Ends the section, and completes what depends on all of it. */
   finish(): void {
     if (this.#begun) this.#apply();
     const draft = this.#draft;

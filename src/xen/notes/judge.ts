@@ -8,7 +8,7 @@ import { address, type Draft, type GuestKind, U64_MAX, wrap } from './guest-para
 /** Where a kernel describes itself. A chain of notes counts whatever is in it. */
 export type NoteSource = 'notes' | 'guest-section' | 'none';
 
-/** Completes the draft as far as the reference gets. */
+/** Completes the draft, up to the first error as in the reference. */
 export function judge(
   kind: GuestKind,
   draft: Draft,
@@ -65,7 +65,7 @@ function placeKernel(
   const kstart = (draft.virtKstart = wrap(kernel.pstart + virtOffset));
   draft.virtKend = wrap(kernel.pend + virtOffset);
   draft.virtEntry ??= address(view.bigint(headers.elfHeader, 0, headers.format.elfHeader.fields.e_entry));
-  // All ones mean "unset", but are compared as the number that they are.
+  // All ones mean "unset", but are compared as a number.
   const entry = draft.virtEntry ?? U64_MAX;
 
   if (draft.bsdSymtab) {

@@ -1,7 +1,6 @@
 /**
- * Xen's notes: what a kernel says of itself, and whether Xen's ELF library accepts it, as a PV and as an HVM (PVH)
- * guest. The walk asks for blocks of the image, see `reader.ts`; what it asks for and what it does are bounded by the
- * 65,536 notes and the section headers that it looks at.
+ * Xen's notes, and whether Xen's ELF library accepts a kernel as a PV and as an HVM (PVH) guest. The walk asks for
+ * blocks of the image, see `elf/image-reader.ts`. Its work is bounded by 65,536 notes and the section headers.
  */
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
@@ -27,7 +26,7 @@ import {
 import { readGuestSection } from './guest-section.ts';
 import { judge } from './judge.ts';
 
-/** Notes of all names that are looked at in one image. */
+/** How many notes, of any name, are read in one image. */
 export const MAX_NOTES = 65_536;
 
 /** What Xen makes of a kernel, for each kind of guest. */
@@ -37,9 +36,9 @@ export interface XenNotes extends Readonly<Record<GuestKind, GuestParameters>> {
 }
 
 /**
- * Reads the notes of an image whose segments were looked at, and judges it for both kinds of guests.
+ * Reads the notes of an image that passed stage `segments`, and judges it for both kinds of guests.
  *
- * Each kind of guest goes on by itself from what was recorded so far.
+ * Each kind of guest continues separately from what was recorded so far.
  * Source: docs/loader.md. Never throws.
  */
 export function* walkXenNotes(image: ElfImage, kernel: KernelRange): ByteWalk<XenNotes> {
@@ -70,11 +69,11 @@ const XEN_ALIGNMENT = 4;
 
 /**
  * Where the reference has the image in its address space. Chains are bounded by pointers, which wrap at 2^64: one
- * whose end wraps to in front of its start is empty. Only the order of magnitude matters.
+ * whose end wraps below its start is empty. Only the order of magnitude matters.
  */
 const IMAGE_ADDRESS = 2n ** 46n;
 
-/** What a chain of notes says, kept as 65,535 headers may lead to the same one. */
+/** The content of a chain of notes, kept because 65,535 headers may lead to the same one. */
 interface Chain {
   /** One for each note; null for those of another owner. */
   readonly notes: readonly (XenNote | null)[];
@@ -167,14 +166,14 @@ class Walk {
       chain.notes.push(note);
       chain.offsets.push(at);
       if (!this.#apply(note)) break;
-      // The chain ends where it leaves the image. The note there has been counted, and records what it lacks.
+      // The chain ends where it leaves the image. The note there has been counted, and its missing fields recorded.
       if (!reader.isInside(at)) break;
       at = header.end;
     }
     return chain;
   }
 
-  /** False, and recorded, when the image has more notes than are looked at. */
+  /** False, and recorded, when the image has more notes than are read. */
   #countNote(offset: number): boolean {
     if (this.#seen === MAX_NOTES) {
       this.#image.recorder.record('too-many-notes', () => ({
@@ -206,7 +205,7 @@ class Walk {
       if (text === null) return { name: null };
       return name === 'FEATURES' ? { name, text, features: this.#readFeatures(desc, text) } : { name, text };
     }
-    // These are no single value.
+    // These are not single values.
     const value = name === 'L1_MFN_VALID' || name === 'PHYS32_RELOC' ? 0n : yield* reader.number(what, desc, size);
     return { name, value, words: yield* reader.words(what, desc, size, WORDS_NEEDED[name] ?? 0), size };
   }

@@ -11,11 +11,9 @@ import { Exposition } from '../../support/prometheus.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';
 
 const directory = new TemporaryDirectory();
-const upload: UploadOptions = {
+const upload: Pick<UploadOptions, 'admission' | 'store'> = {
   store: { maxImageBytes: 1000, memory: new Budget(500), spool: await Spool.open(directory.path, 700) },
   admission: new Admission({ maxUploads: 1, maxQueuedUploads: 2, maxUploadsPerClient: 0, queueTimeoutMs: 60_000 }),
-  stallTimeoutMs: 1000,
-  unpack: true,
 };
 directory.remove();
 
@@ -25,6 +23,7 @@ const facts = (machine: string | null, size = 1): ImageFacts => ({
   size,
   identity: machine === null ? null : { class: 'ELF64', byteOrder: 'little-endian', type: 'EXEC', machine, entry: 0n },
   buildId: null,
+  container: null,
 });
 
 test('requests are counted by route, method and status, and timed by route', async () => {

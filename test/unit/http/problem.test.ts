@@ -28,7 +28,7 @@ describe('PROBLEM_KINDS', () => {
       expect([code, isProblemCode(code) && PROBLEM_KINDS[code].status]).toEqual([code, 422]);
     }
     const others = codes.filter((code) => PROBLEM_KINDS[code].status === 422 && !(code in BROKEN_KINDS));
-    expect(others).toEqual(['not-a-blob', 'check-failed']);
+    expect(others).toEqual(['not-a-blob', 'source-scattered', 'check-failed']);
   });
 
   test('knows its codes, and nothing that objects inherit', () => {
@@ -52,6 +52,14 @@ describe('toProblem', () => {
     'not-a-blob': 422,
     'spool-full': 503,
     'spool-unavailable': 503,
+    'source-invalid': 400,
+    'source-not-allowed': 403,
+    'source-changed': 409,
+    'source-scattered': 422,
+    'source-refused': 424,
+    'source-unavailable': 502,
+    'source-unusable': 502,
+    'source-timeout': 504,
   };
   test.each(Object.entries(imageErrors) as [ImageErrorCode, number][])(
     'answers a failure of an image: %s with %s',
@@ -119,7 +127,7 @@ describe('problemDocument', () => {
   const identity = { class: 'ELF32', byteOrder: 'big-endian', type: 'EXEC', machine: 'MIPS', entry: 0n } as const;
 
   test('tells of the image what is known', () => {
-    const subject = { broken: reason, image: { size: 9, identity, buildId: 'secret' } };
+    const subject = { broken: reason, image: { size: 9, identity, buildId: 'secret', container: null } };
     expect(problemDocument(new Problem('no-symbol-table', 'None.', { subject }), 'req-1')).toEqual({
       type: '/problems/no-symbol-table',
       title: BROKEN_KINDS['no-symbol-table'].title,
@@ -134,7 +142,7 @@ describe('problemDocument', () => {
   });
 
   test('tells the size of an image without a header', () => {
-    const subject = { broken: reason, image: { size: 9, identity: null, buildId: null } };
+    const subject = { broken: reason, image: { size: 9, identity: null, buildId: null, container: null } };
     expect(problemDocument(new Problem('not-elf', 'None.', { subject }), 'req-1').image).toEqual({ size: 9 });
   });
 });

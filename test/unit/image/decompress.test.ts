@@ -8,6 +8,7 @@ import type { ImageSink } from '../../../src/image/sink.ts';
 import { Spool } from '../../../src/image/spool.ts';
 import { type ImageStore, StoredSink } from '../../../src/image/store.ts';
 import type { ImageSource } from '../../../src/inspect/image-source.ts';
+import { bzImage, lz4Zeros } from '../../support/packed.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';
 import { eventually, Gate, gzipBomb, KIB, kernelOfSize, MIB, noise, outcome, pieces } from '../../support/uploads.ts';
 
@@ -99,7 +100,7 @@ describe('what is not compressed passes untouched', () => {
   test('uncopied', async () => {
     const appended: Uint8Array[] = [];
     const sink = new UnpackingSink({ ...emptySink(), append: (chunk) => void appended.push(chunk) });
-    const chunk = noise(100);
+    const chunk = noise(1000);
     await sink.append(chunk);
     await sink.append(chunk);
     expect(appended.map(({ buffer }) => buffer === chunk.buffer)).toEqual([true, true]);
@@ -146,26 +147,25 @@ describe('a chunk that is being unpacked', () => {
   });
 });
 
-describe('a compression that is not unpacked is named', () => {
+describe('what only begins like compressed data is damaged', () => {
   test.each([
     ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x04]],
     ['bzip2', [0x42, 0x5a, 0x68, 0x39, 0x31, 0x41]],
     ['lzma', [0x5d, 0x00, 0x00, 0x80, 0x00, 0xff]],
     ['lzo', [0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d]],
-    ['lz4', [0x04, 0x22, 0x4d, 0x18, 0x64, 0x40]],
-    ['lz4', [0x02, 0x21, 0x4c, 0x18, 0x00, 0x00]],
+    ['lz4', [0x02, 0x21, 0x4c, 0x18, 0x10, 0x00, 0x00, 0x00]],
   ])('%s', async (name, start) => {
     const packed = Buffer.concat([Buffer.from(start), noise(1000)]);
     for (const [bytes, length] of [[packed, packed.length] as const, [packed, 1] as const]) {
       expect(await failureOf(unpack(bytes, length))).toMatchObject({
-        code: 'compression-unsupported',
-        message: expect.stringMatching(new RegExp(`compressed with ${name},.*gzip or zstd`)),
+        code: 'compressed-data-corrupt',
+        message: expect.stringMatching(new RegExp(`compressed with ${name}, and the compressed data`)),
       });
     }
   });
 
   test('even when nothing follows', async () => {
-    expect(await failureOf(unpack(Buffer.from('BZh')))).toMatchObject({ code: 'compression-unsupported' });
+    expect(await failureOf(unpack(Buffer.from('BZh')))).toMatchObject({ code: 'compressed-data-corrupt' });
   });
 });
 
@@ -217,10 +217,77 @@ describe('compressed data that is damaged', () => {
   });
 });
 
+describe('a bzImage', () => {
+  const packed: readonly (readonly [string, string | null, Uint8Array])[] = [
+    ['gzip', 'gzip', bzImage(gzipSync(image), {})],
+    ['zstd', 'zstd', bzImage(zstdCompressSync(image), { sizeWord: image.length })],
+    ['an ELF file', null, bzImage(image, {})],
+    ['gzip, in gzip', 'gzip', gzipSync(bzImage(gzipSync(image), {}))],
+    ['zstd, in gzip', 'zstd', gzipSync(bzImage(zstdCompressSync(image), { sizeWord: image.length }))],
+    ['protocol 2.08', 'gzip', bzImage(gzipSync(image), { protocol: 0x0208 })],
+    ['no sector of set-up code, which are none', 'gzip', bzImage(gzipSync(image), { setupSects: 0 })],
+    [
+      'two members of gzip',
+      'gzip',
+      bzImage(
+        members((bytes) => gzipSync(bytes)),
+        { sizeWord: image.length },
+      ),
+    ],
+    [
+      'gzip and something else',
+      'gzip',
+      bzImage(Buffer.concat([gzipSync(image), noise(50)]), { sizeWord: image.length }),
+    ],
+  ];
+  test.each(packed)('of %s is unpacked', async (_name, compression, bytes) => {
+    for (const length of [bytes.length, 1000, 1]) {
+      const unpacked = await unpack(bytes, length);
+      expect([unpacked.compression, Buffer.compare(unpacked.bytes, image)]).toEqual([compression, 0]);
+    }
+  });
+
+  const zstd = zstdCompressSync(image);
+  const sizeWord = image.length;
+  test.each<[string, Uint8Array, string, string]>([
+    ['an old protocol', bzImage(zstd, { sizeWord, protocol: 0x0207 }), 'compression-unsupported', 'protocol 2.07'],
+    ['an empty payload', bzImage(new Uint8Array(), {}), 'compression-unsupported', 'without a payload'],
+    ['an unknown payload', bzImage(noise(100).fill(7), {}), 'compression-unsupported', 'neither an ELF kernel nor'],
+    [
+      'a payload of three bytes',
+      bzImage(Buffer.from('abc'), {}),
+      'compression-unsupported',
+      'neither an ELF kernel nor',
+    ],
+    [
+      'a size word too small',
+      bzImage(zstd, { sizeWord: sizeWord - 1 }),
+      'compressed-data-corrupt',
+      `says ${sizeWord - 1}`,
+    ],
+    [
+      'a size word too large',
+      bzImage(zstd, { sizeWord: sizeWord + 1 }),
+      'compressed-data-corrupt',
+      `to ${sizeWord} bytes`,
+    ],
+    ['no size word', bzImage(zstd, {}), 'compressed-data-corrupt', 'bzImage compressed with zstd'],
+    ['a file that is cut', bzImage(zstd, { sizeWord }).subarray(0, -1001), 'compressed-data-corrupt', 'cut short'],
+    ['a file that is cut early', bzImage(zstd, { sizeWord }).subarray(0, 700), 'compressed-data-corrupt', 'cut short'],
+    ['damaged data', bzImage(damaged(zstd, 5), { sizeWord }), 'compressed-data-corrupt', 'damaged'],
+  ])('with %s is refused', async (_name, bytes, code, words) => {
+    for (const length of [bytes.length, 100]) {
+      const failure = await failureOf(unpack(bytes, length));
+      expect(failure).toMatchObject({ code, message: expect.stringContaining(words) });
+    }
+  });
+});
+
 describe('the limit holds for what is unpacked', () => {
   test.each([
     ['gzip', gzipSync(Buffer.alloc(LIMIT))],
     ['zstd', zstdCompressSync(Buffer.alloc(LIMIT))],
+    ['lz4', lz4Zeros(LIMIT)],
   ])('%s of just as much is taken', async (_name, packed) => {
     expect((await unpack(packed)).bytes.length).toBe(LIMIT);
   });
@@ -230,6 +297,9 @@ describe('the limit holds for what is unpacked', () => {
     ['zstd of one byte more', zstdCompressSync(Buffer.alloc(LIMIT + 1))],
     ['gzip of 10 GiB', gzipBomb(10 * KIB)],
     ['zstd of 256 MiB', zstdCompressSync(Buffer.alloc(256 * MIB))],
+    ['lz4 of one byte more', lz4Zeros(LIMIT + 1)],
+    ['lz4 of 256 MiB', lz4Zeros(256 * MIB)],
+    ['a bzImage of 256 MiB', bzImage(lz4Zeros(256 * MIB), { sizeWord: 256 * MIB })],
   ])('%s is refused', async (_name, packed) => {
     const inner = new StoredSink(store);
     const sink = new UnpackingSink(inner);
@@ -261,6 +331,7 @@ async function letUnpack(): Promise<void> {
 describe.each([
   ['gzip', gzipSync(Buffer.alloc(64 * MIB))],
   ['zstd', zstdCompressSync(Buffer.alloc(64 * MIB))],
+  ['lz4', lz4Zeros(64 * MIB)],
 ])('a slow sink behind %s', (_name, packed) => {
   test('holds the stream back', async () => {
     const gate = new Gate();

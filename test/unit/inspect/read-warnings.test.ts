@@ -64,7 +64,7 @@ describe('the symbol end', () => {
     };
     expect(await misplaced(spec)).toBe(
       "FreeBSD and NetBSD look at the kernel's symbol end, which is at 0x102000, guest-physical 0x102000. The symbols begin at " +
-        '0x103100. Either the image goes on after that symbol, which the linker script has to place last, or the load ' +
+        '0x103100. Either the image continues after that symbol, which the linker script must place last, or the load ' +
         'address is not the one that the guest expects.',
     );
     // What matters is where the blob goes, whoever says so.

@@ -59,6 +59,8 @@ describe('toLayout', () => {
 
   test('has nothing to say of an image without a header', async () => {
     const image = await loaded({});
-    expect(() => toLayout({ ...image, image: { size: 3, identity: null, buildId: null } }, null)).toThrow('no layout');
+    expect(() =>
+      toLayout({ ...image, image: { size: 3, identity: null, buildId: null, container: null } }, null),
+    ).toThrow('no layout');
   });
 });

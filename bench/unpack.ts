@@ -1,0 +1,87 @@
+/**
+ * The decoders against the tools themselves: `npm run bench:unpack -- [file]`. xz, bzip2, lz4 and lzop have to be installed.
+ * One thread each; both read the packed file and drop what comes out.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Input } from '../src/image/unpack/decoder.ts';
+import { DECODERS, type DecodedFormat } from '../src/image/unpack/formats.ts';
+
+const MIB = 1024 * 1024;
+const ROUNDS = 3;
+const CHUNK_BYTES = 64 * 1024;
+
+interface Case {
+  readonly format: DecodedFormat;
+  /** At least this part of the speed of the tool. */
+  readonly goal: number;
+  readonly pack: readonly string[];
+  readonly unpack: readonly string[];
+}
+
+const CASES: readonly Case[] = [
+  { format: 'xz', goal: 0.3, pack: ['xz', '-T1', '-1'], unpack: ['xz', '-dc', '-T1'] },
+  {
+    format: 'xz',
+    goal: 0.3,
+    pack: ['xz', '-T1', '--x86', '--lzma2=preset=1', '--check=crc32'],
+    unpack: ['xz', '-dc', '-T1'],
+  },
+  { format: 'lzma', goal: 0.3, pack: ['xz', '--format=lzma', '-1'], unpack: ['xz', '-dc', '--format=lzma'] },
+  { format: 'bzip2', goal: 0.3, pack: ['bzip2', '-9'], unpack: ['bzip2', '-dc'] },
+  { format: 'lz4', goal: 0.5, pack: ['lz4', '-q', '-9'], unpack: ['lz4', '-dcq'] },
+  { format: 'lz4', goal: 0.5, pack: ['lz4', '-q', '-l', '-9'], unpack: ['lz4', '-dcq'] },
+  { format: 'lzo', goal: 0.3, pack: ['lzop', '-3'], unpack: ['lzop', '-dcq'] },
+];
+
+/** Milliseconds, the least of a few rounds. */
+function time(work: () => void): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < ROUNDS; round++) {
+    const started = performance.now();
+    work();
+    least = Math.min(least, performance.now() - started);
+  }
+  return least;
+}
+
+function decode(format: DecodedFormat, packed: Uint8Array): void {
+  const input = new Input();
+  let at = 0;
+  for (const event of DECODERS[format](input, { maxWindowBytes: 128 * MIB, ignoreTrailing: false })) {
+    if (event.kind !== 'input') continue;
+    if (at < packed.length) input.feed(packed.subarray(at, at + CHUNK_BYTES));
+    else input.finish();
+    at += CHUNK_BYTES;
+  }
+}
+
+const given = process.argv[2];
+const image = given === undefined ? readFileSync(process.execPath).subarray(0, 24 * MIB) : readFileSync(given);
+const directory = mkdtempSync(join(tmpdir(), 'bsdsyms-bench-'));
+try {
+  process.stdout.write('| packed with | tool | here | of the tool |\n|---|---|---|---|\n');
+  for (const { format, goal, pack, unpack } of CASES) {
+    const [packer = '', ...packArguments] = pack;
+    const packed = spawnSync(packer, [...packArguments, '-c'], {
+      input: image,
+      maxBuffer: 2 * image.length + MIB,
+    }).stdout;
+    const file = join(directory, 'packed');
+    writeFileSync(file, packed);
+    const [tool = '', ...toolArguments] = unpack;
+    const toolMs = time(() => {
+      spawnSync('sh', ['-c', `exec ${tool} ${toolArguments.join(' ')} <'${file}' >/dev/null`]);
+    });
+    const ownMs = time(() => decode(format, packed));
+    const rate = (ms: number): string => `${(image.length / 1e3 / ms).toFixed(0)} MB/s`;
+    const part = toolMs / ownMs;
+    process.stdout.write(
+      `| \`${pack.join(' ')}\` | ${rate(toolMs)} | ${rate(ownMs)} | ${part.toFixed(2)}${part < goal ? ' (!)' : ''} |\n`,
+    );
+  }
+} finally {
+  rmSync(directory, { recursive: true });
+}

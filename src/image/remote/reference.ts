@@ -1,0 +1,202 @@
+/** Images that a URL names: opened at their origin, gathered only when they have to be. */
+
+import { ImageError } from '../../inspect/image-error.ts';
+import type { ImageSource } from '../../inspect/image-source.ts';
+import { findCompression } from '../../inspect/signatures.ts';
+import { UnpackingSink } from '../decompress.ts';
+import type { GatheredImage } from '../gather.ts';
+import { type ImageStore, imageTooLarge, StoredSink } from '../store.ts';
+import { Origin, type OriginAnswer, type OriginOptions } from './origin.ts';
+import { assertPlain, otherRange, PAGE_BYTES, RemoteSource, readContentRange, requestRange } from './remote-source.ts';
+import { type RequestResult, resultOf } from './results.ts';
+import { SharedFile } from './shared-file.ts';
+import { parseSourceUrl } from './source-url.ts';
+import { type Validator, validatorOf, versionOf } from './validator.ts';
+
+export interface ReferenceOptions extends OriginOptions {
+  /** Where an image goes that has to be gathered, and how large any may be. */
+  readonly store: ImageStore;
+  /** False to take the file as it is, whatever it looks like. */
+  readonly unpack: boolean;
+}
+
+/** An image at its origin, of which the start has been read. */
+export interface Reference {
+  /** One text for each version of the image; null when its origin tells too little. */
+  readonly version: string | null;
+  /**
+   * The image. One that is compressed, or whose origin knows no ranges, is gathered first. Its source keeps the connection
+   * to the origin while it needs one, and ends with `close` at the latest.
+   *
+   * @throws ImageError
+   */
+  take(): Promise<GatheredImage>;
+  /** Gives up what is under way, and gives back what the image occupies. Idempotent. */
+  close(): Promise<void>;
+}
+
+/**
+ * Asks the origin for the start of an image.
+ *
+ * @throws ImageError
+ */
+export async function openReference(text: string, options: ReferenceOptions): Promise<Reference> {
+  const url = parseSourceUrl(text);
+  return url.protocol === 'file:' ? openFile(url, options) : openUrl(url, options);
+}
+
+async function openFile(url: URL, options: ReferenceOptions): Promise<Reference> {
+  const { authority, observer, store } = options;
+  const directory = authority.directoryOf(url);
+  const end = observer?.begin(url);
+  let bytes = 0;
+  let ended = false;
+  const finish = (result: RequestResult): void => {
+    if (!ended) end?.({ result, status: null, bytes });
+    ended = true;
+  };
+  const count = (read: number): void => {
+    bytes += read;
+  };
+  try {
+    const file = await SharedFile.open(url, directory, store.memory, count);
+    return {
+      version: file.version,
+      async take() {
+        try {
+          return await takeFile(file, options);
+        } catch (error) {
+          if (error instanceof ImageError) finish(resultOf(error.code));
+          throw error;
+        }
+      },
+      async close() {
+        finish('ok');
+        await file.close();
+      },
+    };
+  } catch (error) {
+    finish(error instanceof ImageError ? resultOf(error.code) : 'source-unavailable');
+    throw error;
+  }
+}
+
+async function takeFile(file: SharedFile, options: ReferenceOptions): Promise<GatheredImage> {
+  const { maxImageBytes } = options.store;
+  if (file.size > maxImageBytes) throw imageTooLarge(maxImageBytes, `The file has ${file.size} bytes`);
+  const start = await file.read(0, Math.min(file.size, PAGE_BYTES));
+  if (!options.unpack || findCompression(start) === null) return { source: file, compression: null };
+  return gather(file.stream(0, file.size), file.size, options);
+}
+
+async function openUrl(url: URL, options: ReferenceOptions): Promise<Reference> {
+  const origin = new Origin(options);
+  try {
+    // A GET, as presigned URLs are for GET only.
+    const answer = await origin.get(url, { Range: `bytes=0-${PAGE_BYTES - 1}` });
+    try {
+      return isWhole(answer) ? openWhole(origin, answer, options) : await openRanges(origin, answer, options);
+    } catch (error) {
+      answer.discard(error instanceof ImageError ? resultOf(error.code) : 'aborted');
+      throw error;
+    }
+  } catch (error) {
+    origin.close();
+    throw error;
+  }
+}
+
+/** Whether the origin sent the file instead of a range of it; nothing at all of an empty one. */
+function isWhole(answer: OriginAnswer): boolean {
+  const isEmpty = answer.status === 416 && answer.headers['content-range'] === 'bytes */0';
+  if (isEmpty) return true;
+  assertPlain(answer);
+  return answer.status === 200;
+}
+
+/** An origin that knows no ranges: its body is received as an upload is. */
+function openWhole(origin: Origin, answer: OriginAnswer, options: ReferenceOptions): Reference {
+  const { maxImageBytes } = options.store;
+  const isEmpty = answer.status === 416;
+  const length = answer.headers['content-length'];
+  const size = isEmpty ? 0 : length === undefined ? null : Number(length);
+  if (size !== null && size > maxImageBytes) throw imageTooLarge(maxImageBytes, `The origin announces ${size} bytes`);
+  let source: ImageSource | null = null;
+  return {
+    version: versionOf(validatorOf(answer.headers, size)),
+    async take() {
+      if (isEmpty) answer.discard('ok');
+      const image = await gather(isEmpty ? [] : answer.chunks(size), size ?? 0, options);
+      origin.close();
+      source = image.source;
+      return image;
+    },
+    async close() {
+      answer.discard('aborted');
+      origin.close();
+      await source?.close();
+    },
+  };
+}
+
+async function openRanges(origin: Origin, answer: OriginAnswer, options: ReferenceOptions): Promise<Reference> {
+  const { store, unpack } = options;
+  const range = readContentRange(answer);
+  const { size } = range;
+  if (range.start !== 0 || range.end !== Math.min(size, PAGE_BYTES)) throw otherRange(`0-${PAGE_BYTES - 1}`);
+  const validator: Validator = validatorOf(answer.headers, size);
+  const image = { url: answer.url, size, validator };
+  if (size > store.maxImageBytes) throw imageTooLarge(store.maxImageBytes, `The origin has ${size} bytes`);
+  const first = new Uint8Array(range.end);
+  let filled = 0;
+  for await (const chunk of answer.chunks(first.length)) {
+    first.set(chunk, filled);
+    filled += chunk.length;
+  }
+  let source: ImageSource | null = null;
+  return {
+    version: versionOf(validator),
+    async take() {
+      if (!unpack || findCompression(first) === null) {
+        source = new RemoteSource(origin, image, first, store.memory);
+        return { source, compression: null };
+      }
+      const gathered = await gather(wholeImage(), size, options);
+      origin.close();
+      source = gathered.source;
+      return gathered;
+    },
+    async close() {
+      origin.close();
+      await source?.close();
+    },
+  };
+
+  async function* wholeImage(): AsyncGenerator<Uint8Array, void> {
+    yield first;
+    if (size > first.length) yield* requestRange(origin, image, first.length, size);
+  }
+}
+
+/** Receives an image as an upload is received. @throws ImageError */
+async function gather(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  announcedBytes: number,
+  { store, unpack }: ReferenceOptions,
+): Promise<GatheredImage> {
+  const sink = new UnpackingSink(new StoredSink(store, announcedBytes), unpack, store.memory);
+  let received = 0;
+  try {
+    for await (const chunk of chunks) {
+      received += chunk.length;
+      // What unpacks to nothing, such as padding, may go on without end.
+      if (received > store.maxImageBytes) throw imageTooLarge(store.maxImageBytes, 'The image is larger');
+      await sink.append(chunk);
+    }
+    const source = await sink.finish();
+    return { source, compression: sink.compression };
+  } catch (error) {
+    await sink.discard();
+    throw error;
+  }
+}

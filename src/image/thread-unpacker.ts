@@ -1,0 +1,263 @@
+/** Unpacks streams in other threads, so that no request waits for it. A few threads serve all streams. */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import type { Budget } from './budget.ts';
+import type { DecodeFault, DecoderOptions } from './unpack/decoder.ts';
+import type { DecodedFormat } from './unpack/formats.ts';
+import { type Order, PIECE_BYTES, PIECES, type Report } from './unpack-orders.ts';
+
+/** One core is left to the event loop. */
+const MAX_THREADS = Math.max(1, Math.min(4, availableParallelism() - 1));
+/** How long a thread without work waits for more. */
+const IDLE_MS = 10_000;
+/** The decoders' own memory lies outside the heap, and is counted. */
+const MAX_HEAP_MIB = 128;
+
+/** Up to this much memory a stream always gets, even when the budget is used up, so that it need not fail for the usual. */
+const GRANTED_BYTES = 17 * 1024 * 1024;
+
+/** Why a stream is not unpacked. */
+export type ThreadFault =
+  | DecodeFault
+  /** The budget has no room for it. */
+  | { readonly kind: 'no-memory'; readonly neededBytes: number; readonly limitBytes: number };
+
+export interface ThreadUnpackOptions extends DecoderOptions {
+  readonly format: DecodedFormat;
+  /** What the decoder takes is counted here, as long as it lives. */
+  readonly memory: Budget;
+  /** Takes what was unpacked. After it, or the promise it returns, the piece is not needed any more. */
+  readonly take: (piece: Uint8Array) => void | Promise<void>;
+  /** The error to be thrown for a fault. */
+  readonly explain: (fault: ThreadFault) => Error;
+}
+
+/** A stream, as its thread sees it. */
+interface Listener {
+  onReport(report: Report): void;
+  onFailure(error: Error): void;
+}
+
+// The compiled file has another name.
+const THREAD_FILE = new URL(
+  import.meta.url.endsWith('.ts') ? './unpack-thread.ts' : './unpack-thread.js',
+  import.meta.url,
+);
+
+class Thread {
+  readonly #worker: Worker;
+  readonly #listeners = new Map<number, Listener>();
+  #idle: NodeJS.Timeout | undefined;
+
+  /** @param onExit called once, when the thread takes no more streams */
+  constructor(onExit: (thread: Thread) => void) {
+    this.#worker = new Worker(THREAD_FILE, { resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MIB }, execArgv: [] });
+    this.#worker.on('message', (report: Report) => this.#listeners.get(report.id)?.onReport(report));
+    const end = (error: Error): void => {
+      clearTimeout(this.#idle);
+      onExit(this);
+      const listeners = [...this.#listeners.values()];
+      this.#listeners.clear();
+      for (const listener of listeners) listener.onFailure(error);
+    };
+    this.#worker.on('error', end);
+    this.#worker.on('exit', () => end(new Error('the thread that unpacks has ended')));
+    this.#onExit = onExit;
+  }
+
+  readonly #onExit: (thread: Thread) => void;
+
+  get streams(): number {
+    return this.#listeners.size;
+  }
+
+  order(order: Order, transfer: readonly ArrayBuffer[] = []): void {
+    this.#worker.postMessage(order, [...transfer]);
+  }
+
+  attach(id: number, listener: Listener): void {
+    clearTimeout(this.#idle);
+    // A process does not end while a stream is unpacked.
+    this.#worker.ref();
+    this.#listeners.set(id, listener);
+  }
+
+  detach(id: number): void {
+    if (!this.#listeners.delete(id) || this.streams > 0) return;
+    this.#worker.unref();
+    this.#idle = setTimeout(() => {
+      this.#onExit(this);
+      void this.#worker.terminate();
+    }, IDLE_MS).unref();
+  }
+}
+
+/** The threads of this process. */
+const threads = new Set<Thread>();
+
+/** The thread with the fewest streams; a new one where all have some. */
+function pickThread(): Thread {
+  const [least] = [...threads].toSorted((a, b) => a.streams - b.streams);
+  if (least !== undefined && (least.streams === 0 || threads.size >= MAX_THREADS)) return least;
+  const thread = new Thread((ended) => threads.delete(ended));
+  threads.add(thread);
+  return thread;
+}
+
+let lastId = 0;
+
+/** One compressed stream. Exactly one of `finish` and `destroy` ends it. */
+export class ThreadUnpacker implements Listener {
+  readonly #options: ThreadUnpackOptions;
+  readonly #thread = pickThread();
+  readonly #id = ++lastId;
+  #heldBytes = 0;
+  #failure: Error | null = null;
+  /** Pieces that are being taken, one after the other. */
+  #taking: Promise<void> = Promise.resolve();
+  /** Settles when the thread needs more, is done, or has failed. */
+  #reached = Promise.withResolvers<void>();
+  #closed = false;
+  #unpackedBytes = 0;
+  #firstMemberBytes: number | null = null;
+  readonly #traits = new Set<string>();
+
+  constructor(options: ThreadUnpackOptions) {
+    this.#options = options;
+    const { format, maxWindowBytes, ignoreTrailing } = options;
+    this.#reached.promise.catch(() => {});
+    this.#thread.attach(this.#id, this);
+    this.#hold(PIECES * PIECE_BYTES);
+    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing } });
+  }
+
+  /** What the first member unpacked to; null before it has ended. */
+  get firstMemberBytes(): number | null {
+    return this.#firstMemberBytes;
+  }
+
+  /** What decoders noticed that other programs may stumble over. */
+  get traits(): ReadonlySet<string> {
+    return this.#traits;
+  }
+
+  /**
+   * Takes the next bytes. The promise must be awaited before more is appended; then the chunk is not needed any more.
+   *
+   * @throws what `explain` makes of a fault, and what `take` throws
+   */
+  async append(chunk: Uint8Array): Promise<void> {
+    if (chunk.length === 0) return;
+    // The thread gets a copy, which is handed over.
+    const bytes = Uint8Array.from(chunk);
+    await this.#reach();
+    this.#reached = Promise.withResolvers();
+    this.#reached.promise.catch(() => {});
+    this.#order({ id: this.#id, kind: 'input', bytes }, [bytes.buffer]);
+    await this.#reach();
+  }
+
+  /** Resolves when everything was unpacked and taken. @throws as `append` does */
+  async finish(): Promise<void> {
+    await this.#reach();
+    this.#reached = Promise.withResolvers();
+    this.#reached.promise.catch(() => {});
+    this.#order({ id: this.#id, kind: 'end' });
+    await this.#reach();
+    this.#close();
+  }
+
+  /** Gives up, and gives everything back as soon as the thread has let go of it. Idempotent, also after `finish`. */
+  destroy(): void {
+    this.#fail(new Error('the unpacking was given up'));
+  }
+
+  onFailure(error: Error): void {
+    this.#closed = true;
+    this.#fail(error);
+    this.#release();
+  }
+
+  onReport(report: Report): void {
+    const { explain, memory } = this.#options;
+    switch (report.kind) {
+      case 'needs-input':
+      case 'done':
+        this.#reached.resolve();
+        break;
+      case 'memory':
+        if (this.#hold(PIECES * PIECE_BYTES + report.bytes)) this.#order({ id: this.#id, kind: 'granted' });
+        else this.#fail(explain({ kind: 'no-memory', neededBytes: report.bytes, limitBytes: memory.limit }));
+        break;
+      case 'piece':
+        this.#unpackedBytes += report.length;
+        this.#taking = this.#take(report.buffer, report.length, this.#taking);
+        break;
+      case 'member':
+        this.#firstMemberBytes ??= this.#unpackedBytes;
+        break;
+      case 'trait':
+        this.#traits.add(report.trait);
+        break;
+      case 'failed':
+        this.#fail(explain(report.fault));
+        break;
+      case 'broken':
+        this.#fail(report.error instanceof Error ? report.error : new Error('unpacking failed'));
+        break;
+      case 'closed':
+        this.#thread.detach(this.#id);
+        this.#release();
+        break;
+    }
+  }
+
+  async #take(buffer: ArrayBuffer, length: number, before: Promise<void>): Promise<void> {
+    await before;
+    if (this.#failure !== null) return;
+    try {
+      await this.#options.take(new Uint8Array(buffer, 0, length));
+      this.#order({ id: this.#id, kind: 'taken', buffer }, [buffer]);
+    } catch (error) {
+      this.#fail(error as Error);
+    }
+  }
+
+  async #reach(): Promise<void> {
+    await this.#reached.promise;
+    await this.#taking;
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    this.#reached.reject(this.#failure);
+    this.#close();
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#order({ id: this.#id, kind: 'close' });
+    this.#closed = true;
+  }
+
+  #order(order: Order, transfer: readonly ArrayBuffer[] = []): void {
+    if (!this.#closed) this.#thread.order(order, transfer);
+  }
+
+  /** @returns whether there is room for so many bytes in all */
+  #hold(bytes: number): boolean {
+    const more = bytes - this.#heldBytes;
+    if (more <= 0) return true;
+    const { memory } = this.#options;
+    if (bytes <= GRANTED_BYTES + PIECES * PIECE_BYTES) memory.overdraw(more);
+    else if (!memory.take(more)) return false;
+    this.#heldBytes = bytes;
+    return true;
+  }
+
+  #release(): void {
+    this.#options.memory.give(this.#heldBytes);
+    this.#heldBytes = 0;
+  }
+}

@@ -1,0 +1,48 @@
+/** Copying within what was unpacked, as all formats of the family of LZ77 do. */
+
+/** Copies go on in steps of this size, so up to 3 bytes more than were asked for are written. */
+export const COPY_SLACK_BYTES = 8;
+/** Longer copies are worth a call. */
+const MIN_CALLED_BYTES = 64;
+
+/** Copies bytes from another buffer. Both have `COPY_SLACK_BYTES` after the end of the range. */
+export function copyLiterals(
+  target: Uint8Array,
+  targetView: DataView,
+  at: number,
+  source: Uint8Array,
+  sourceView: DataView,
+  from: number,
+  length: number,
+): void {
+  if (length >= MIN_CALLED_BYTES) {
+    target.set(source.subarray(from, from + length), at);
+    return;
+  }
+  const end = at + length;
+  for (let to = at, read = from; to < end; to += 4, read += 4) {
+    targetView.setInt32(to, sourceView.getInt32(read, true), true);
+  }
+}
+
+/** Repeats what lies `distance` bytes before. The buffer has `COPY_SLACK_BYTES` after the end of the range. */
+export function copyMatch(bytes: Uint8Array, view: DataView, at: number, distance: number, length: number): void {
+  const end = at + length;
+  if (length < MIN_CALLED_BYTES && distance >= 4) {
+    for (let to = at, from = at - distance; to < end; to += 4, from += 4) {
+      view.setInt32(to, view.getInt32(from, true), true);
+    }
+    return;
+  }
+  if (length < MIN_CALLED_BYTES) {
+    for (let to = at; to < end; to++) bytes[to] = bytes[to - distance] as number;
+    return;
+  }
+  // What repeats itself doubles with every copy.
+  const from = at - distance;
+  for (let to = at; to < end; ) {
+    const part = Math.min(to - from, end - to);
+    bytes.copyWithin(to, from, from + part);
+    to += part;
+  }
+}

@@ -1,0 +1,163 @@
+/** The decoders of xz, lzma, bzip2, lz4 and lzop, on files that the tools themselves made. */
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { DecodeError, type DecoderOptions, Input } from '../../../src/image/unpack/decoder.ts';
+import { DECODERS, type DecodedFormat } from '../../../src/image/unpack/formats.ts';
+import { Sha256 } from '../../../src/image/unpack/sha256.ts';
+import { readCompressedVectors } from '../../support/vectors.ts';
+
+const MIB = 1024 * 1024;
+const OPTIONS: DecoderOptions = { maxWindowBytes: 128 * MIB, ignoreTrailing: false };
+
+interface Decoded {
+  readonly bytes: Buffer;
+  readonly members: number;
+  /** The most that was asked for. */
+  readonly memoryBytes: number;
+}
+
+/** @throws DecodeError */
+function decode(format: DecodedFormat, packed: Uint8Array, pieceBytes = packed.length, options = OPTIONS): Decoded {
+  const input = new Input();
+  const pieces: Buffer[] = [];
+  let members = 0;
+  let memoryBytes = 0;
+  let at = 0;
+  for (const event of DECODERS[format](input, options)) {
+    switch (event.kind) {
+      case 'input':
+        // A copy whose memory ends with it, and is overwritten as soon as it may be.
+        if (at < packed.length) input.feed(packed.slice(at, at + Math.max(1, pieceBytes)));
+        else input.finish();
+        at += Math.max(1, pieceBytes);
+        break;
+      case 'piece':
+        pieces.push(Buffer.from(event.bytes));
+        break;
+      case 'member':
+        members += 1;
+        break;
+      case 'memory':
+        memoryBytes = Math.max(memoryBytes, event.bytes);
+        break;
+      case 'trait':
+        break;
+    }
+  }
+  return { bytes: Buffer.concat(pieces), members, memoryBytes };
+}
+
+function faultOf(work: () => unknown): unknown {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof DecodeError) return error.fault.kind;
+    throw error;
+  }
+  return 'none';
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+const vectors = readCompressedVectors();
+const bytesOf = ({ file }: { readonly file: string }): Buffer => Buffer.from(file, 'base64');
+
+test('there are files of every format', () => {
+  expect(new Set(vectors.map(({ format }) => format))).toEqual(new Set(Object.keys(DECODERS)));
+  expect(vectors.length).toBeGreaterThan(60);
+});
+
+describe.each(vectors)('$name', (vector) => {
+  const { format, expect: expected } = vector;
+  const packed = bytesOf(vector);
+
+  test.each([packed.length, 1000, 7, 1])('is unpacked from pieces of %i bytes', (pieceBytes) => {
+    const { bytes, members } = decode(format, packed, pieceBytes);
+    expect([bytes.length, sha256(bytes), members]).toEqual([expected.length, expected.sha256, 1]);
+  });
+
+  test('is refused when it is cut, wherever that is', () => {
+    const faults = new Set<unknown>();
+    for (let length = 0; length < packed.length; length += length < 100 ? 1 : 37) {
+      // A legacy file of lz4 has no end of its own; nothing at all is a file of nothing.
+      const fault = faultOf(() => decode(format, packed.subarray(0, length), 500));
+      if (length > 0 && !(vector.name.includes('-l') && fault === 'none')) faults.add(fault);
+    }
+    faults.delete('damaged');
+    expect([...faults]).toEqual(['cut']);
+  });
+
+  test('never breaks when a byte is turned', () => {
+    const results = new Set<unknown>();
+    for (let at = 0; at < packed.length; at += at < 64 ? 1 : 61) {
+      const damaged = Buffer.from(packed);
+      damaged[at] = (damaged[at] ?? 0) ^ 0x55;
+      results.add(faultOf(() => decode(format, damaged, 700)));
+    }
+    expect(results.has('damaged') || results.has('checksum')).toBe(true);
+  });
+});
+
+const oneOf = (format: DecodedFormat, name = ''): Buffer => {
+  const vector = vectors.find((each) => each.format === format && each.name.includes(name));
+  if (vector === undefined) throw new Error(`there is no ${format}`);
+  return bytesOf(vector);
+};
+const FORMATS = Object.keys(DECODERS) as DecodedFormat[];
+
+describe('what follows a member', () => {
+  test.each(FORMATS.filter((format) => format !== 'lzma'))('%s: another member', (format) => {
+    const packed = oneOf(format);
+    const { bytes } = decode(format, packed);
+    const twice = decode(format, Buffer.concat([packed, packed]), 333);
+    expect([twice.members, Buffer.compare(twice.bytes, Buffer.concat([bytes, bytes]))]).toEqual([2, 0]);
+  });
+
+  test.each(FORMATS.filter((format) => format !== 'lz4'))('%s: something else', (format) => {
+    const packed = Buffer.concat([oneOf(format), Buffer.from('something else')]);
+    expect(faultOf(() => decode(format, packed))).toBe('trailing-data');
+    const { members } = decode(format, packed, 100, { ...OPTIONS, ignoreTrailing: true });
+    expect(members).toBe(1);
+  });
+
+  test.each(['bzip2', 'lzo', 'xz'] as const)('%s: zeros', (format) => {
+    const packed = oneOf(format);
+    expect(decode(format, Buffer.concat([packed, Buffer.alloc(4096)]), 1000).members).toBe(1);
+    const more = Buffer.concat([packed, Buffer.alloc(4096), Buffer.from('x')]);
+    expect(faultOf(() => decode(format, more, 1000))).toBe('trailing-data');
+  });
+
+  test('xz: zeros that are no multiple of four', () => {
+    const packed = Buffer.concat([oneOf('xz'), Buffer.alloc(6)]);
+    expect(faultOf(() => decode('xz', packed))).toBe('trailing-data');
+  });
+});
+
+describe('memory', () => {
+  test.each(FORMATS)('%s asks before it takes it', (format) => {
+    expect(decode(format, oneOf(format)).memoryBytes).toBeGreaterThan(0);
+  });
+
+  test('of a dictionary is no larger than what the header allows', () => {
+    const big = oneOf('xz', '-6');
+    expect(decode('xz', big).memoryBytes).toBeGreaterThan(8 * MIB);
+    expect(faultOf(() => decode('xz', big, 100, { ...OPTIONS, maxWindowBytes: 4 * MIB }))).toBe('window-too-large');
+    const old = oneOf('lzma', '-6');
+    expect(faultOf(() => decode('lzma', old, 100, { ...OPTIONS, maxWindowBytes: 4 * MIB }))).toBe('window-too-large');
+  });
+
+  test('of a generator that is given up is let go', () => {
+    const decoding = DECODERS.lz4(new Input(), OPTIONS);
+    expect(decoding.next().value).toEqual({ kind: 'input' });
+    expect(decoding.return()).toEqual({ done: true, value: undefined });
+  });
+});
+
+test('SHA-256 is that of the system', () => {
+  for (const length of [0, 1, 55, 56, 63, 64, 65, 119, 128, 1000]) {
+    const bytes = Buffer.from(Array.from({ length }, (_, index) => (index * 7) & 0xff));
+    const hash = new Sha256();
+    hash.update(bytes.subarray(0, length / 3));
+    hash.update(bytes.subarray(length / 3));
+    expect(Buffer.from(hash.digest()).toString('hex')).toBe(sha256(bytes));
+  }
+});
