@@ -13,6 +13,14 @@ export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { MemorySource } from './image/memory.ts';
 export { openImageFile, openImageStream, openImageUrl, type UrlLimits } from './image/open.ts';
 export type { SourceLimits } from './image/remote/origin.ts';
+export {
+  type CheckedImage,
+  type CheckRequest,
+  checkImage,
+  REQUIREMENTS,
+  type Requirement,
+  type RequirementName,
+} from './inspect/check.ts';
 export { ImageError, type ImageErrorCode, type SourceErrorCode } from './inspect/image-error.ts';
 export type { Compression, ImageSource } from './inspect/image-source.ts';
 export {
@@ -46,6 +54,7 @@ export {
   type TableSymbol,
 } from './inspect/symbol-table.ts';
 export { type VerifiedBlob, verifyBlob } from './inspect/verify.ts';
+export { toCheckReport, writeCheckText, writeJunit } from './report/check.ts';
 export { toFlatLayout, toKernelReport } from './report/kernel.ts';
 export { toLayout } from './report/layout.ts';
 export {
@@ -56,7 +65,7 @@ export {
   type ProblemSubject,
   toProblemDocument,
 } from './report/problem.ts';
-export type { FlatLayout, GuestReport, KernelReport, Layout, VerifyReport } from './report/schemas.ts';
+export type { CheckReport, FlatLayout, GuestReport, KernelReport, Layout, VerifyReport } from './report/schemas.ts';
 export { toVerifyReport } from './report/verify.ts';
 export { BROKEN_KINDS, type Broken, type BrokenCode, type BrokenKind } from './xen/broken.ts';
 export {

@@ -3,6 +3,7 @@
  * them as text; each is parsed here, once.
  */
 import { SYMBOL_BINDS, SYMBOL_TYPES, symbolBindNumbers, symbolTypeNumbers } from './elf/symbols.ts';
+import { REQUIREMENTS } from './inspect/check.ts';
 import { ON_BROKEN, SYMBOLS_CHOICES } from './inspect/load.ts';
 import { DEFAULT_PAGE_SYMBOLS, findConflict, MAX_PAGE_SYMBOLS, type SymbolQuery } from './report/symbols.ts';
 import { DEFAULT_LOADER, LOADERS, type Loader } from './xen/loaders/bsdsyms.ts';
@@ -203,6 +204,19 @@ export const LOAD_PARAMETERS = {
 export const LAYOUT_PARAMETERS = {
   ...LOAD_PARAMETERS,
   compareWith: choice(LOADERS, 'Another loader: the layout says what it does differently.', adviseLoader),
+} as const satisfies Parameters;
+
+/** For the verdict on a kernel. */
+export const CHECK_PARAMETERS = {
+  ...LOAD_PARAMETERS,
+  require: repeatable(
+    choice(
+      REQUIREMENTS,
+      'What is required of the kernel: that its symbols load and nothing is recorded against the image (symbols), that it asks ' +
+        'for them (symbols-requested), that Xen would start it (pv, pvh), that a guest finds them (freebsd, netbsd, xtf), ' +
+        'that there is no warning. Default: symbols, symbols-requested, and the guest that GUEST_OS names.',
+    ),
+  ),
 } as const satisfies Parameters;
 
 /** For what Xen makes of a kernel: none. */

@@ -1,7 +1,7 @@
 /** The command line: which subcommand, of which file, with which parameters. */
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { ParameterReader, type Parameters, type ParameterValues, quote, suggestName } from '../parameters.ts';
-import { type Format, SUBCOMMANDS, type Subcommand } from './subcommands.ts';
+import { type Format, REPORTS, type ReportName, SUBCOMMANDS, type Subcommand } from './subcommands.ts';
 
 /** A command line that cannot be understood; the message is one line. */
 export class UsageError extends Error {
@@ -24,6 +24,8 @@ export interface ImageInvocation {
   readonly format: Format;
   /** Where the output goes; null for standard output. */
   readonly outputPath: string | null;
+  /** Where else something goes. */
+  readonly reportPaths: Readonly<Partial<Record<ReportName, string>>>;
 }
 
 /** An option that is not a parameter. */
@@ -44,12 +46,14 @@ const FORMATS: Readonly<Record<Format, Option>> = {
   bytes: { description: 'Writes bytes.' },
   json: { description: 'Writes JSON.' },
   ndjson: { description: 'Writes a line of JSON for each result.' },
+  text: { description: 'Writes lines of text for people.' },
 };
 const HELP: Option = { short: 'h', description: 'Shows this help.' };
 
 /** The options of a subcommand besides its parameters, by name. */
-export const optionsOf = ({ formats: [, ...others] }: Subcommand): Readonly<Record<string, Option>> => ({
+export const optionsOf = ({ formats: [, ...others], reports = [] }: Subcommand): Readonly<Record<string, Option>> => ({
   ...Object.fromEntries(others.map((format) => [format, FORMATS[format]])),
+  ...Object.fromEntries(reports.map((name) => [name, { value: 'FILE', description: REPORTS[name] }])),
   output: OUTPUT,
   help: HELP,
 });
@@ -126,6 +130,12 @@ function parseSubcommand(name: string, subcommand: Subcommand, args: readonly st
     parameters: parameters.values,
     format: subcommand.formats.find((format) => given.has(format)) ?? subcommand.formats[0],
     outputPath: given.get('output') ?? null,
+    reportPaths: Object.fromEntries(
+      (subcommand.reports ?? []).flatMap((report) => {
+        const path = given.get(report);
+        return path === undefined ? [] : [[report, path] as const];
+      }),
+    ),
   };
 }
 

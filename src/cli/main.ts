@@ -12,7 +12,7 @@ import type { ImageSource } from '../inspect/image-source.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
 import { findSubcommand, type ImageInvocation, parseCommandLine, UsageError } from './arguments.ts';
 import { identify, isSame, OutputError, type Piece, writeToFile, writeToStream } from './output.ts';
-import { LIMITS, type Limits, type Result } from './subcommands.ts';
+import { LIMITS, type Limits, type ReportName, type Result } from './subcommands.ts';
 
 /** Done; the image is refused; anything else. */
 export type ExitStatus = 0 | 1 | 2;
@@ -61,14 +61,18 @@ export async function runCommand(args: readonly string[], stdio: Stdio): Promise
 }
 
 async function runSubcommand(
-  { name, subcommand, file, parameters, format, outputPath }: ImageInvocation,
+  { name, subcommand, file, parameters, format, outputPath, reportPaths }: ImageInvocation,
   stdio: Stdio,
   say: (line: string) => void,
 ): Promise<ExitStatus> {
   const { stdin, stdout, env } = stdio;
   const output = await identify(outputPath ?? stdout);
-  if (output?.isFile() === true && isSame(output, await identify(file === STANDARD_INPUT ? stdin : file))) {
-    throw new UsageError('The output is the file that is read. Give it another name.');
+  const input = await identify(file === STANDARD_INPUT ? stdin : file);
+  for (const path of [outputPath ?? stdout, ...Object.values(reportPaths)]) {
+    const target = await identify(path);
+    if (target?.isFile() === true && isSame(target, input)) {
+      throw new UsageError('The output is the file that is read. Give it another name.');
+    }
   }
   // Such as /dev/stdout, which must not be replaced by a file.
   const toStandardOutput = outputPath === null || isSame(output, await identify(stdout));
@@ -103,8 +107,15 @@ async function runSubcommand(
     const result = await subcommand.run({ ...opened, parameters, limits, format });
     if (!result.ok) return await refuse(result.broken.code, result.broken.detail, result);
     for (const line of remarks(result)) say(line);
+    for (const [report, path] of Object.entries(reportPaths) as [ReportName, string][]) {
+      const text = result.reports?.[report]?.();
+      if (text !== undefined) await writeToFile(path, [text]);
+    }
     await write(result.output);
-    return 0;
+    const { failure = null } = result;
+    if (failure === null) return 0;
+    say(`${failure.code}: ${failure.detail}`);
+    return 1;
   } catch (error) {
     if (error instanceof ImageError && isFaultOfImage(error)) return await refuse(error.code, error.message, null);
     if (error instanceof FileError || isSystemError(error)) throw new InputError(file, error);

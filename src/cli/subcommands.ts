@@ -1,5 +1,6 @@
 /** The subcommands, one for each route of the service that takes a file. */
 import type { Config } from '../config.ts';
+import { checkImage } from '../inspect/check.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { flattenImage, inspectKernel, loadImage, openSymbols, type RefusedImage } from '../inspect/load.ts';
@@ -7,6 +8,7 @@ import { findBlobRejection } from '../inspect/recognise-elf.ts';
 import { streamExtents } from '../inspect/stream-extents.ts';
 import { verifyBlob } from '../inspect/verify.ts';
 import {
+  CHECK_PARAMETERS,
   FLAT_PARAMETERS,
   findSymbolConflict,
   KERNEL_PARAMETERS,
@@ -18,8 +20,10 @@ import {
   toSymbolQuery,
   VERIFY_PARAMETERS,
 } from '../parameters.ts';
+import { summarizeCheck, toCheckReport, toFailedCheck, writeCheckText, writeJunit } from '../report/check.ts';
 import { toFlatLayout, toKernelReport } from '../report/kernel.ts';
 import { toLayout } from '../report/layout.ts';
+import type { ImageProblemCode } from '../report/problem.ts';
 import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../report/symbols.ts';
 import { toVerifyReport } from '../report/verify.ts';
 import { type Broken, reportRecorded } from '../xen/broken.ts';
@@ -43,7 +47,13 @@ export const LIMITS = [
 export type Limits = Pick<Config, (typeof LIMITS)[number]>;
 
 /** The formats of output. Bytes are never written to a terminal. */
-export type Format = 'bytes' | 'json' | 'ndjson';
+export type Format = 'bytes' | 'json' | 'ndjson' | 'text';
+
+/** What is written to a file of its own besides. */
+export const REPORTS = {
+  junit: 'Writes the requirements to this file as JUnit XML, which CI systems show as tests.',
+} as const;
+export type ReportName = keyof typeof REPORTS;
 
 /** One run of a subcommand. */
 export interface Run<P extends Parameters = Parameters> {
@@ -61,6 +71,10 @@ export interface Result {
   /** For standard error; JSON contains it. */
   readonly broken?: Broken | null;
   readonly warnings?: readonly Warning[];
+  /** Why the status is 1 although everything is written. */
+  readonly failure?: { readonly code: ImageProblemCode; readonly detail: string } | null;
+  /** What can be written to a file of its own. */
+  readonly reports?: Readonly<Partial<Record<ReportName, () => string>>>;
 }
 
 export interface Subcommand<P extends Parameters = Parameters> {
@@ -72,6 +86,7 @@ export interface Subcommand<P extends Parameters = Parameters> {
   readonly unpack?: boolean;
   /** The first is the default; each of the others has a switch. */
   readonly formats: readonly [Format, ...Format[]];
+  readonly reports?: readonly ReportName[];
   /** @throws ImageError for a file of the wrong kind, and what the source throws when it cannot be read */
   run(run: Run<P>): Promise<Result | RefusedImage>;
 }
@@ -152,4 +167,30 @@ const verify: Subcommand<typeof VERIFY_PARAMETERS> = {
   },
 };
 
-export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = { blob, layout, kernel, image, symbols, verify };
+const check: Subcommand<typeof CHECK_PARAMETERS> = {
+  summary: 'Holds a kernel against what is required of it, and ends with 1 when it does not meet that.',
+  parameters: CHECK_PARAMETERS,
+  formats: ['json', 'text'],
+  reports: ['junit'],
+  async run({ source, compression, parameters, limits, format }) {
+    const checked = await checkImage(source, { ...parameters, maxBlobBytes: limits.maxBlobBytes });
+    if (!checked.ok) return checked;
+    const report = checked.met ? toCheckReport : toFailedCheck;
+    return {
+      ok: true,
+      output: [format === 'text' ? writeCheckText(checked) : JSON.stringify(report(checked, compression))],
+      failure: checked.met ? null : { code: 'check-failed', detail: summarizeCheck(checked) },
+      reports: { junit: () => writeJunit(checked) },
+    };
+  },
+};
+
+export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
+  blob,
+  layout,
+  kernel,
+  image,
+  symbols,
+  verify,
+  check,
+};

@@ -31,6 +31,7 @@ import { Problem, sendProblem, toProblem } from './problem.ts';
 import { openReferences } from './reference.ts';
 import { Refusals } from './refusals.ts';
 import { symbolRoutes } from './routes/bsdsyms.ts';
+import { checkRoute } from './routes/check.ts';
 import { kernelRoutes } from './routes/kernel.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { problemRoutes } from './routes/problems.ts';
@@ -155,7 +156,10 @@ export async function buildApp(
       info: {
         title: 'bsdsyms',
         version: version ?? '',
-        description: description ?? '',
+        description:
+          `${description ?? ''}. Every answer has an X-Request-Id, which the log has too and a problem has as \`instance\`. A request ` +
+          'may bring its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
+          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],
@@ -179,8 +183,9 @@ export async function buildApp(
   kernelRoutes(server, services);
   lookupRoutes(server, services);
   verifyRoute(server, services);
+  checkRoute(server, services);
   problemRoutes(server);
-  serviceRoutes(server, lifecycle);
+  serviceRoutes(server, lifecycle, config, version ?? '');
   metricsRoute(
     server,
     shared?.collectMetrics ?? (() => metrics.registry.metrics()),

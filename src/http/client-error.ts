@@ -39,7 +39,7 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
   }
   const code = CODES[error.code ?? ''] ?? 'bad-request';
   // Nearly always the peer is gone then; should it only have stopped sending, it can still read the answer.
-  state.status = PROBLEM_KINDS[code === 'body-truncated' ? 'client-gone' : code].status;
+  state.code = code === 'body-truncated' ? 'client-gone' : code;
   // A request that is under way holds its slot until the connection is closed, so do not delay that.
   const lingers = !connection.busy && !socket.readableEnded;
   writeProblem(socket, new Problem(code, PROBLEM_KINDS[code].explanation), lingers);

@@ -15,6 +15,9 @@ const CODINGS: ReadonlyMap<string, PackedFormat> = new Map([
   ['zstd', 'zstd'],
 ]);
 
+/** Those that are undone, without the other names that they have. */
+export const CONTENT_CODINGS: readonly string[] = [...CODINGS.keys()].filter((coding) => coding !== 'x-gzip');
+
 /** Nobody applies more than one; each costs a window of memory. */
 const MAX_CODINGS = 2;
 /** RFC 9659: content that is coded with zstd needs no larger one. */
@@ -42,7 +45,7 @@ export function contentCodings(contentEncoding: string | undefined): readonly Pa
 }
 
 function unsupported(what: string): Problem {
-  const known = [...CODINGS.keys()].filter((coding) => coding !== 'x-gzip').join(', ');
+  const known = CONTENT_CODINGS.join(', ');
   return new Problem('coding-unsupported', `${what} Supported are ${known}, or none at all.`, {
     headers: { 'Accept-Encoding': known },
   });

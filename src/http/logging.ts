@@ -11,7 +11,7 @@ import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import { whenOver } from './exchange.ts';
 import type { Metrics } from './metrics.ts';
-import { PROBLEM_KINDS } from './problem.ts';
+import { findAnsweredProblem, PROBLEM_KINDS, type ProblemCode } from './problem.ts';
 import { sourceFields } from './reference.ts';
 import type { Refusals } from './refusals.ts';
 
@@ -21,8 +21,8 @@ export interface ConnectionState {
   exchange: { readonly request: IncomingMessage; readonly response: ServerResponse } | null;
   /** The id of the request that is not answered yet. */
   requestId: string | null;
-  /** The status of an answer that was written below the routes. */
-  status: number | null;
+  /** The problem of an answer that was written below the routes. */
+  code: ProblemCode | null;
   bytesRead: number;
   bytesWritten: number;
 }
@@ -32,7 +32,7 @@ const connections = new WeakMap<Socket, ConnectionState>();
 export function connectionState(socket: Socket): ConnectionState {
   let state = connections.get(socket);
   if (state === undefined) {
-    state = { exchange: null, requestId: null, status: null, bytesRead: 0, bytesWritten: 0 };
+    state = { exchange: null, requestId: null, code: null, bytesRead: 0, bytesWritten: 0 };
     connections.set(socket, state);
   }
   return state;
@@ -58,13 +58,15 @@ export function observeRequest(
     const { method } = request;
     const route = request.routeOptions.url ?? null;
     const finished = reply.raw.writableFinished;
-    const status = finished ? reply.statusCode : (state.status ?? PROBLEM_KINDS['client-gone'].status);
+    const code = finished ? findAnsweredProblem(request) : (state.code ?? 'client-gone');
+    const status = finished || code === null ? reply.statusCode : PROBLEM_KINDS[code].status;
     const elapsedMs = performance.now() - started;
     request.log.info(
       {
         method,
         route,
         status,
+        ...(code === null ? {} : { code }),
         bytesIn: bytesRead - state.bytesRead,
         bytesOut: bytesWritten - state.bytesWritten,
         durationMs: Math.round(elapsedMs * 1000) / 1000,
@@ -74,7 +76,7 @@ export function observeRequest(
     );
     metrics.request(route, method, status, elapsedMs / 1000);
     refusals.ended(request, status);
-    Object.assign(state, { requestId: null, status: null, bytesRead, bytesWritten });
+    Object.assign(state, { requestId: null, code: null, bytesRead, bytesWritten });
   });
 }
 

@@ -16,6 +16,10 @@ export function negotiate<const T extends string>(request: FastifyRequest, offer
   return type;
 }
 
+/** Whether JSON is preferred to text; a caller that wants neither gets text. */
+export const prefersJson = (request: FastifyRequest): boolean =>
+  accepts(request.raw).type(['text/plain', 'application/json']) === 'application/json';
+
 /** Whether Want-Repr-Digest (RFC 9530) asks for SHA-256. A header that cannot be parsed asks for nothing. */
 export function wantsSha256(request: FastifyRequest): boolean {
   const header = request.headers['want-repr-digest'];

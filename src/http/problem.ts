@@ -16,18 +16,27 @@ const HTTP_PROBLEM_KINDS = {
   'bad-request': {
     status: 400,
     title: 'The request cannot be understood',
-    explanation: 'The request is not valid HTTP. Clients such as curl never cause this; look at what is in between.',
+    explanation:
+      'The request is not valid HTTP, or one of its header fields cannot be used; the detail says which. Where it says nothing, ' +
+      'look at what is between client and service.',
   },
   'body-truncated': {
     status: 400,
     title: 'The body ended too early',
     explanation: 'The connection ended before the announced body was complete. Send the request again.',
   },
+  'digest-mismatch': {
+    status: 400,
+    title: 'The body does not have the digest that was sent with it',
+    explanation:
+      'The request has a Content-Digest or Repr-Digest (RFC 9530), and what arrived has another one: it was cut short or damaged, ' +
+      'or the digest is that of another file. Both are compared with the body as it is sent, the boundaries of a form included.',
+  },
   'no-image': {
     status: 400,
     title: 'There is no image in the request',
     explanation:
-      'Send the image as the raw body (curl --data-binary @vmlinux, or -X POST -T vmlinux) or as the file part `image` of a ' +
+      'Send the image as the raw body (curl -T vmlinux, or --data-binary @vmlinux) or as the file part `image` of a ' +
       'form (curl -F image=@vmlinux).',
   },
   'image-repeated': {
@@ -259,15 +268,33 @@ export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   });
 }
 
-/** Answers with the problem, as `code: detail` for callers that prefer plain text. */
-export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export const TEXT_TYPE = 'text/plain; charset=utf-8';
+
+/** What requests were answered with, for the log. */
+const answeredWith = new WeakMap<FastifyRequest['raw'], ProblemCode>();
+
+/** The code of the problem that a request is answered with; null for any other answer. */
+export const findAnsweredProblem = (request: FastifyRequest): ProblemCode | null =>
+  answeredWith.get(request.raw) ?? null;
+
+/** Status, header fields and log of an answer that is a problem, whatever its representation. */
+export function prepareProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   if (problem.status >= 500 && problem.cause !== undefined) request.log.error({ err: problem.cause }, problem.code);
+  answeredWith.set(request.raw, problem.code);
   // The body that the client holds back will not be read; the connection could not be used again.
   if (isWaiting(request)) reply.header('connection', 'close');
   reply.code(problem.status).headers(problem.headers).header('cache-control', 'no-store');
+}
+
+/** A problem on one line, which ends with the request id: the log of a build often has nothing else. */
+export const writeProblemLine = (problem: Problem, requestId: string): string =>
+  `${problem.code}: ${problem.message} X-Request-Id: ${requestId}\n`;
+
+/** Answers with the problem, on one line for callers that prefer plain text. */
+export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  prepareProblem(problem, request, reply);
   const type = accepts(request.raw).type([PROBLEM_MEDIA_TYPE, 'application/json', 'text/plain']);
-  if (type === 'text/plain')
-    return reply.type('text/plain; charset=utf-8').send(`${problem.code}: ${problem.message}\n`);
+  if (type === 'text/plain') return reply.type(TEXT_TYPE).send(writeProblemLine(problem, request.id));
   // As bytes: to a string Fastify would add a charset, which this media type does not have.
   return reply.type(PROBLEM_MEDIA_TYPE).send(Buffer.from(JSON.stringify(problemDocument(problem, request.id))));
 }

@@ -6,9 +6,12 @@ import {
   BrokenReason,
   Bsdsyms,
   BuilderReport,
+  Bytes,
+  CheckReport,
   ComparisonSchema,
   component,
   enumeration,
+  FailedCheck,
   FlatLayout,
   Guest,
   GuestVerdictSchema,
@@ -25,6 +28,7 @@ import {
   VerifyReport,
   WarningSchema,
 } from '../report/schemas.ts';
+import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE } from './problem.ts';
 
 export const JSON_TYPE = 'application/json';
@@ -89,6 +93,8 @@ export const COMPONENTS = [
   GuestVerdictSchema,
   GuestVerdictsSchema,
   VerifyReport,
+  CheckReport,
+  FailedCheck,
   ProblemSchema,
 ];
 
@@ -97,13 +103,61 @@ export const kernelReportResponse = ref(KernelReport);
 export const flatLayoutResponse = ref(FlatLayout);
 export const symbolsResponse = ref(SymbolsReport);
 export const verifyResponse = ref(VerifyReport);
+export const checkResponse = ref(CheckReport);
+/** A problem about the image, or a check that failed. */
+export const failedCheckResponse = Type.Union([ref(ProblemSchema), ref(FailedCheck)]);
 export const binary = Type.Unsafe<string>({ type: 'string', format: 'binary' });
+
+const ProblemTitle = {
+  code: enumeration(Object.keys(PROBLEM_KINDS), { description: 'Stable.' }),
+  status: Type.Integer({ minimum: 400, maximum: 599 }),
+  title: Type.String(),
+};
+export const problemListResponse = Type.Object({ problems: Type.Array(Type.Object(ProblemTitle)) });
+export const explanationResponse = Type.Object({
+  ...ProblemTitle,
+  reason: Nullable(Type.String({ description: "Xen's own words, where it has some." })),
+  explanation: Type.String({ description: 'What it means and what to do.' }),
+  parameters: Type.Optional(
+    Type.Array(
+      Type.Object({
+        route: Type.String(),
+        name: Type.String(),
+        meaning: Type.String(),
+        values: Nullable(Type.Array(Type.String(), { description: 'Those that are accepted.' })),
+        default: Nullable(Type.String()),
+        repeatable: Type.Boolean(),
+      }),
+      { description: 'Of codes about parameters: what each parameter means.' },
+    ),
+  ),
+});
+
+export const versionResponse = Type.Object({
+  name: Type.Literal('bsdsyms'),
+  version: Type.String(),
+  node: Type.String({ description: 'The version of Node.js.' }),
+  loaders: Type.Array(enumeration(LOADERS)),
+  limits: Type.Object({
+    maxImageBytes: Bytes('BSDSYMS_MAX_IMAGE_BYTES.'),
+    maxBlobBytes: Bytes('BSDSYMS_MAX_BLOB_BYTES.'),
+    maxFlatBytes: Bytes('BSDSYMS_MAX_FLAT_BYTES.'),
+    maxUploads: Type.Integer({ minimum: 1, description: 'BSDSYMS_MAX_UPLOADS.' }),
+    uploadTimeoutMs: Type.Integer({ minimum: 1, description: 'BSDSYMS_UPLOAD_TIMEOUT_MS.' }),
+    rateLimitPerMinute: Type.Integer({ minimum: 0, description: 'BSDSYMS_RATE_LIMIT_PER_MINUTE; 0 for none.' }),
+  }),
+  compressions: Type.Array(Type.String(), {
+    description: 'Of images, which are unpacked whatever the header fields say.',
+  }),
+  contentCodings: Type.Array(Type.String(), { description: 'Values of Content-Encoding that are undone.' }),
+  references: Type.Boolean({ description: 'Whether an image may be named by its URL instead of being sent.' }),
+});
 
 /** An answer in problem details, or on one line of plain text. */
 export const problemResponse = (description: string) => ({
   description,
   content: {
     [PROBLEM_MEDIA_TYPE]: { schema: ref(ProblemSchema) },
-    'text/plain': { schema: Type.String({ description: '`code: detail`' }) },
+    'text/plain': { schema: Type.String({ description: '`code: detail X-Request-Id: id`' }) },
   },
 });

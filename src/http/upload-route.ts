@@ -5,6 +5,8 @@ import type {
   FastifyRequest,
   onRequestAsyncHookHandler,
   onRequestHookHandler,
+  RouteHandlerMethod,
+  RouteShorthandOptions,
 } from 'fastify';
 import { Type } from 'typebox';
 import type { Config } from '../config.ts';
@@ -61,6 +63,8 @@ export interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** The schema of the 200. */
   readonly ok: object;
+  /** The schema of the 422, where it is not that of a problem alone. */
+  readonly refused?: object;
   /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
   /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
@@ -121,7 +125,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
         metrics.source(result, bytes);
         // An answer that has begun is cut off, and the client is not to blame.
         if (reply.raw.headersSent && result.startsWith('source-') && isProblemCode(result)) {
-          connectionState(request.raw.socket).status = PROBLEM_KINDS[result].status;
+          connectionState(request.raw.socket).code = result;
         }
       },
     );
@@ -171,13 +175,15 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   const failures = {
     400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
     401: problemResponse('The service wants a bearer token.'),
-    ...(mediaTypes.length > 1 ? { 406: problemResponse('None of the types is acceptable.') } : {}),
+    ...(mediaTypes.length > 1 ? { 406: unacceptable(mediaTypes) } : {}),
     408: problemResponse('The request came too slowly.'),
     413: problemResponse('The image is too large.'),
     415: problemResponse('The content type, coding or compression is not supported.'),
-    422: problemResponse(
-      unpack ? 'The image is broken, or has not what is asked for.' : 'The file is not of the kind that is taken.',
-    ),
+    422:
+      route.refused ??
+      problemResponse(
+        unpack ? 'The image is broken, or has not what is asked for.' : 'The file is not of the kind that is taken.',
+      ),
     429: problemResponse('Too many uploads from this address.'),
     500: problemResponse('A defect of the service.'),
     503: problemResponse('There is no room for another upload, or the service is shutting down.'),
@@ -221,14 +227,15 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     }
   };
 
-  app.post(
+  takeUploads(
+    app,
     route.url,
     {
       ...options,
       schema: {
         ...documented,
         operationId: route.operationId,
-        description: route.description,
+        description: `${route.description} PUT is taken as POST.`,
         body: {
           content: {
             'multipart/form-data': {
@@ -268,6 +275,24 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     },
     handler,
   );
+}
+
+/** A caller that takes text is never refused by a route that answers in text. */
+function unacceptable(mediaTypes: readonly string[]): object {
+  const { description, content } = problemResponse('None of the types is acceptable.');
+  const types = Object.entries(content).filter(([type]) => !mediaTypes.includes(type));
+  return { description, content: Object.fromEntries(types) };
+}
+
+/** Takes POST, and PUT, which `curl -T` sends, as the same. The document does not say everything twice. */
+function takeUploads(
+  app: FastifyInstance,
+  url: string,
+  options: RouteShorthandOptions,
+  handler: RouteHandlerMethod,
+): void {
+  app.post(url, options, handler);
+  app.put(url, { ...options, schema: { ...options.schema, hide: true } }, handler);
 }
 
 const ENTITY_TAG = {

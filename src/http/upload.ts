@@ -13,6 +13,7 @@ import { type Parameters, quote, suggestName } from '../parameters.ts';
 import type { AdmissionControl } from './admission.ts';
 import { clientKey } from './client-address.ts';
 import { contentCodings, decodeBody } from './coding.ts';
+import { BodyDigests } from './digest.ts';
 import { continueUpload } from './expectation.ts';
 import { type FormPart, MAX_FIELD_BYTES, readForm } from './form.ts';
 import type { ParameterCollector } from './parameters.ts';
@@ -65,12 +66,14 @@ interface Announced {
   readonly bodyBytes: number;
   /** What the body may have at most, once its content codings are undone. */
   readonly maxBodyBytes: number;
+  /** What the body is compared with, if anything. */
+  readonly digests: BodyDigests | null;
 }
 
 /**
  * Refuses, before a byte of the body is read, what the header fields already show to be unusable.
  *
- * @throws Problem media-type-unsupported, coding-unsupported or image-too-large
+ * @throws Problem media-type-unsupported, coding-unsupported, image-too-large or bad-request
  */
 function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announced {
   const mediaType = mediaTypeOf(request);
@@ -78,8 +81,12 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
     throw new Problem(
       'media-type-unsupported',
       `${mediaType} is not taken. Send a form (multipart/form-data, curl -F image=@vmlinux) or the image itself ` +
-        '(application/octet-stream or no content type, curl -X POST -T vmlinux).',
+        '(application/octet-stream or no content type, curl -T vmlinux).',
     );
+  }
+  // RFC 9110, section 14.5: a part of an image would pass for all of it.
+  if (request.headers['content-range'] !== undefined) {
+    throw new Problem('bad-request', 'The request has a Content-Range. Send the whole image (curl without -C).');
   }
   const codings = contentCodings(request.headers['content-encoding']);
   const maxBodyBytes = store.maxImageBytes + (request.isMultipart() ? MAX_FORM_OVERHEAD_BYTES : 0);
@@ -87,7 +94,7 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
   if (bodyBytes > maxBodyBytes) {
     throw imageTooLarge(store.maxImageBytes, `The body is announced with ${bodyBytes} bytes`);
   }
-  return { codings, bodyBytes, maxBodyBytes };
+  return { codings, bodyBytes, maxBodyBytes, digests: BodyDigests.of(request.headers) };
 }
 
 /**
@@ -105,7 +112,7 @@ export async function receiveImage(
   options: UploadOptions,
   scope: Scope,
 ): Promise<Upload | null> {
-  const { codings, bodyBytes, maxBodyBytes } = checkHeaders(request, options);
+  const { codings, bodyBytes, maxBodyBytes, digests } = checkHeaders(request, options);
   const { admission, store, unpack, stallTimeoutMs } = options;
   const isForm = request.isMultipart() && request.method !== 'GET';
   if (!isForm && urlOf(parameters) !== null) refuseBody(request.raw);
@@ -128,6 +135,7 @@ export async function receiveImage(
   if (body !== request.raw) scope.own(() => void body.destroy());
   const watch = watchBody(request.raw, body, stallTimeoutMs, maxBodyBytes, store.maxImageBytes);
   scope.own(() => watch.stop());
+  if (digests !== null) request.raw.on('data', (chunk: Buffer) => digests.update(chunk));
   try {
     const receive: Promise<boolean> = isForm
       ? receiveForm(request, body, sink, parameters)
@@ -135,6 +143,10 @@ export async function receiveImage(
     if (!(await Promise.race([receive, watch.failed]))) {
       await sink.discard();
       return null;
+    }
+    if (digests !== null) {
+      await Promise.race([bodyEnd(request.raw), watch.failed]);
+      digests.verify(isForm);
     }
     const source = await sink.finish();
     scope.own(() => source.close());
@@ -147,6 +159,17 @@ export async function receiveImage(
   } finally {
     watch.stop();
   }
+}
+
+/** A form may be complete before the body is. */
+async function bodyEnd(request: IncomingMessage): Promise<void> {
+  if (request.readableEnded) return;
+  request.resume();
+  await consume(
+    request,
+    () => {},
+    (error) => toBodyProblem(error, request),
+  );
 }
 
 /** Says what may have damaged compressed data. */
@@ -210,7 +233,7 @@ async function receiveBody(request: IncomingMessage, body: Readable, sink: Unpac
   if (empty) {
     throw new Problem(
       'no-image',
-      'The body is empty. Send the image as the body (curl -X POST -T vmlinux) or as a form (curl -F image=@vmlinux).',
+      'The body is empty. Send the image as the body (curl -T vmlinux) or as a form (curl -F image=@vmlinux).',
     );
   }
   return true;

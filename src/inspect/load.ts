@@ -141,12 +141,27 @@ export async function openImage(source: ImageSource): Promise<OpenedImage | Refu
  * @throws only what the source throws when it cannot be read
  */
 export async function loadImage(source: ImageSource, request: LoadRequest = {}): Promise<LoadedImage | RefusedImage> {
-  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULT_MAX_BLOB_BYTES } = request;
   const opened = await openImage(source);
   if (!opened.ok) return { ...opened, loadAddress: request.loadAddress ?? null };
+  const notes = await readXenNotes(source, opened.elf, opened.kernel);
+  return loadOpened(source, opened, notes, () => containerWarnings(source, opened.elf, notes), request);
+}
+
+/**
+ * As `loadImage`, for an image that was opened and whose notes were read.
+ *
+ * @param warnOfContainer what the container of the image changes; asked only when the image is loaded
+ */
+export async function loadOpened(
+  source: ImageSource,
+  opened: OpenedImage,
+  notes: XenNotes,
+  warnOfContainer: () => Promise<readonly Warning[]>,
+  request: LoadRequest,
+): Promise<LoadedImage | RefusedImage> {
+  const { loader = DEFAULT_LOADER, onBroken = 'reject', maxBlobBytes = DEFAULT_MAX_BLOB_BYTES } = request;
   const { image, elf, kernel } = opened;
   const loadAddress = request.loadAddress ?? kernel.pend;
-  const notes = await readXenNotes(source, elf, kernel);
   const loaded = await runInSteps(loadSymbolsInSteps(elf, { loader, loadAddress, maxBlobBytes }));
   if (!loaded.ok) return refuse(source, opened, loaded.broken, loadAddress);
 
@@ -158,7 +173,7 @@ export async function loadImage(source: ImageSource, request: LoadRequest = {}):
   const warnings = [
     ...planWarnings(elf, plan),
     ...kernelWarnings(elf, kernel, notes),
-    ...(await containerWarnings(source, elf, notes)),
+    ...(await warnOfContainer()),
     ...tables.warnings,
   ];
   const other = request.compareWith ?? null;

@@ -6,8 +6,8 @@ import type { FlattenedImage, InspectedKernel } from '../inspect/load.ts';
 import { BROKEN_KINDS, reportRecorded } from '../xen/broken.ts';
 import { MAX_LISTED } from '../xen/listed.ts';
 import type { GuestParameters, NoteName } from '../xen/notes/guest-parameters.ts';
-import type { KernelRange, Segment } from '../xen/segments.ts';
-import { describeBroken, describeImage } from './layout.ts';
+import type { Segment } from '../xen/segments.ts';
+import { describeBroken, describeImage, describeKernel } from './layout.ts';
 import type { FlatLayout, GuestReport, KernelReport } from './schemas.ts';
 
 /** The JSON of `POST /kernel`. @param compression how the image was compressed */
@@ -52,12 +52,6 @@ export function toFlatLayout(flattened: FlattenedImage, compression: Compression
     broken: describeBroken(broken),
   };
 }
-
-const describeKernel = ({ pstart, pend, align }: KernelRange): KernelReport['kernel'] => ({
-  pstart: hex(pstart),
-  pend: hex(pend),
-  align: hex(align),
-});
 
 const describeSegment = (segment: Segment): KernelReport['segments'][number] => ({
   index: segment.index,

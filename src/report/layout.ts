@@ -8,6 +8,7 @@ import type { Comparison } from '../xen/compare.ts';
 import { MAX_LISTED } from '../xen/listed.ts';
 import { SIZE_WORD_BYTES, type SymbolPlan } from '../xen/loaders/bsdsyms.ts';
 import type { PlannedTable } from '../xen/loaders/layout.ts';
+import type { KernelRange } from '../xen/segments.ts';
 import { describeGuests } from './guests.ts';
 import type { Layout } from './schemas.ts';
 
@@ -16,31 +17,42 @@ export function toLayout(
   { image, kernel, plan, broken, warnings, comparison, guests }: LoadedImage,
   compression: Compression | null,
 ): Layout {
-  const { symbol } = image.identity?.class === 'ELF64' ? ELF64 : ELF32;
-  const tables = plan.tables.slice(0, MAX_LISTED);
-  const unlistedSections = plan.tables.length - tables.length;
   return {
     image: describeImage(image, compression),
-    kernel: { pstart: hex(kernel.pstart), pend: hex(kernel.pend), align: hex(kernel.align) },
-    bsdsyms: {
-      loader: plan.loader,
-      loadAddress: hex(plan.loadAddress),
-      pstart: hex(plan.pstart),
-      pend: hex(plan.pend),
-      size: plan.size,
-      sizeWord: plan.sizeWord,
-      xenReservedEnd: hex(plan.xenReservedEnd),
-      elfHeader:
-        plan.headers === null
-          ? null
-          : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.headers.elfHeaderSize },
-      sections: [{ index: 0, type: 'NULL' }, ...tables.map((table) => describeTable(plan, table, symbol.size))],
-      ...(unlistedSections > 0 ? { unlistedSections } : {}),
-    },
+    kernel: describeKernel(kernel),
+    bsdsyms: describeSymbols(image, plan),
     broken: describeBroken(broken),
     warnings: [...warnings],
     ...(comparison === null ? {} : { comparison: describeComparison(comparison) }),
     ...(guests === null ? {} : { guests: describeGuests(guests) }),
+  };
+}
+
+export const describeKernel = ({ pstart, pend, align }: KernelRange): Layout['kernel'] => ({
+  pstart: hex(pstart),
+  pend: hex(pend),
+  align: hex(align),
+});
+
+/** Where the symbols lie and what they consist of. */
+export function describeSymbols({ identity }: ImageFacts, plan: SymbolPlan): Layout['bsdsyms'] {
+  const { symbol } = identity?.class === 'ELF64' ? ELF64 : ELF32;
+  const tables = plan.tables.slice(0, MAX_LISTED);
+  const unlistedSections = plan.tables.length - tables.length;
+  return {
+    loader: plan.loader,
+    loadAddress: hex(plan.loadAddress),
+    pstart: hex(plan.pstart),
+    pend: hex(plan.pend),
+    size: plan.size,
+    sizeWord: plan.sizeWord,
+    xenReservedEnd: hex(plan.xenReservedEnd),
+    elfHeader:
+      plan.headers === null
+        ? null
+        : { address: addressOf(plan, SIZE_WORD_BYTES), offset: SIZE_WORD_BYTES, size: plan.headers.elfHeaderSize },
+    sections: [{ index: 0, type: 'NULL' }, ...tables.map((table) => describeTable(plan, table, symbol.size))],
+    ...(unlistedSections > 0 ? { unlistedSections } : {}),
   };
 }
 

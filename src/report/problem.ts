@@ -13,7 +13,7 @@ export interface ProblemKind {
 }
 
 /** Problems with an image, before or in the loader. Stable for ever. */
-export type ImageProblemCode = ImageErrorCode | BrokenCode;
+export type ImageProblemCode = ImageErrorCode | BrokenCode | 'check-failed';
 
 const IMAGE_ERROR_KINDS = {
   'compressed-data-corrupt': {
@@ -128,6 +128,15 @@ const IMAGE_ERROR_KINDS = {
   },
 } as const satisfies Record<ImageErrorCode, ProblemKind>;
 
+const CHECK_FAILED: ProblemKind = {
+  status: 422,
+  title: 'The kernel does not meet what is required of it',
+  explanation:
+    'POST /check held the kernel against the parameter require, or against its default: that its symbols load, that it asks ' +
+    'for them, and that the guest which its GUEST_OS names finds them. `requirements` in the answer says of each whether it is ' +
+    'met, with the code that says why not. Correct the build of the kernel, or require what it is meant to do.',
+};
+
 const brokenKinds = Object.entries(BROKEN_KINDS).map(([code, { title, explanation }]) => [
   code,
   { status: 422, title, explanation },
@@ -136,6 +145,7 @@ const brokenKinds = Object.entries(BROKEN_KINDS).map(([code, { title, explanatio
 /** All codes that are about an image. */
 export const IMAGE_PROBLEM_KINDS: Readonly<Record<ImageProblemCode, ProblemKind>> = {
   ...IMAGE_ERROR_KINDS,
+  'check-failed': CHECK_FAILED,
   ...(Object.fromEntries(brokenKinds) as Record<BrokenCode, ProblemKind>),
 };
 

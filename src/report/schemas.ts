@@ -1,6 +1,7 @@
 /** The schemas of JSON reports: types, serialisation and openapi.yaml all come from here. */
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
+import { REQUIREMENTS } from '../inspect/check.ts';
 import { COMPRESSIONS } from '../inspect/image-source.ts';
 import { BUILDER_REFUSALS, type BuilderRefusalCode, CONTAINERS } from '../xen/builder.ts';
 import { GUEST_OUTCOMES, GUEST_REASONS, GUEST_WARNINGS } from '../xen/guests/verdict.ts';
@@ -479,3 +480,52 @@ export const VerifyReport = component(
 );
 /** The JSON of what guests make of a blob. */
 export type VerifyReport = Type.Static<typeof VerifyReport>;
+
+const CheckMembers = {
+  requirements: Type.Array(
+    Type.Object({
+      name: enumeration(REQUIREMENTS),
+      met: Type.Boolean(),
+      code: Nullable(
+        Type.String({
+          description:
+            'Stable: of a problem, a warning, the builder or a guest, whichever says why not. Null when it is met.',
+        }),
+      ),
+      detail: Type.String({ description: 'What was found.' }),
+    }),
+    { description: 'Everything that was required, in the order of the parameter.' },
+  ),
+  image: ref(Image),
+  kernel: ref(Kernel),
+  bsdsyms: Nullable(ref(Bsdsyms)),
+  broken: Nullable(ref(BrokenReason)),
+  warnings: Type.Array(ref(WarningSchema)),
+};
+
+export const CheckReport = component(
+  'Check',
+  Type.Object(CheckMembers, {
+    description:
+      'A kernel held against what is required of it. `bsdsyms` is null when the symbols do not load; `broken` says why, or what ' +
+      'was recorded.',
+  }),
+);
+/** The JSON of `POST /check`. */
+export type CheckReport = Type.Static<typeof CheckReport>;
+
+export const FailedCheck = component(
+  'FailedCheck',
+  Type.Object(
+    {
+      type: Type.String({ description: 'URI reference of an explanation for people.' }),
+      title: Type.String(),
+      status: Type.Literal(422),
+      detail: Type.String({ description: 'What is not met.' }),
+      code: Type.Literal('check-failed'),
+      instance: Type.String({ description: 'The request id.' }),
+      ...CheckMembers,
+    },
+    { description: 'RFC 9457 problem details of a kernel that does not meet what is required of it.' },
+  ),
+);

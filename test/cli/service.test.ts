@@ -1,4 +1,5 @@
 /** The command answers as the service does: the same bytes, the same codes, the same words. */
+import { readFileSync } from 'node:fs';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
@@ -62,6 +63,13 @@ const ASKED: Readonly<Record<string, readonly Asked[]>> = {
     { args: ['--ndjson'], path: `/symbols?${query}`, accept: NDJSON_TYPE },
   ]),
   verify: ['', 'address=0x400001'].map((query) => ({ args: [], path: `/verify?${query}`, accept: JSON_TYPE })),
+  check: [...PARAMETERS, 'require=pv&require=symbols&onBroken=load', 'require=freebsd&require=no-warnings'].map(
+    (query) => ({
+      args: [],
+      path: `/check?${query}`,
+      accept: JSON_TYPE,
+    }),
+  ),
 };
 
 let service: Service;
@@ -123,6 +131,37 @@ describe.each(Object.entries(IMAGES))('%s', (image, bytes) => {
     const fromFile = await run([...command, paths.get(image) ?? '']);
     expect(got(fromFile)).toEqual(expected(await post(service, path, bytes, { accept }), accept));
     expect(await run([...command, '-'], { stdin: bytes })).toEqual(fromFile);
+  });
+});
+
+describe.each(['a kernel', 'a kernel without notes', 'a stripped kernel'])('check of %s', (image) => {
+  const bytes = IMAGES[image] ?? '';
+
+  test('writes the lines of the service', async () => {
+    const answer = await post(service, '/check', bytes, { accept: 'text/plain' });
+    const ran = await run(['check', '--text', paths.get(image) ?? '']);
+    // The service ends with what the command says on standard error.
+    const lines = answer.text.replace(/^check-failed: .*\n$/m, '');
+    expect([ran.status, ran.stdout.toString()]).toEqual([answer.status === 200 ? 0 : 1, lines]);
+    const said = ran.stderr.replace(/^bsdsyms: /, '').trimEnd();
+    expect(answer.text.slice(lines.length).replace(/ X-Request-Id: .*\n$/, '')).toBe(said);
+  });
+
+  test('writes the JUnit XML of the service, also when it fails', async () => {
+    const answer = await post(service, '/check', bytes, { accept: 'application/xml' });
+    const report = directory.file('junit.xml');
+    const output = directory.file('check.json');
+    const ran = await run(['check', '--junit', report, '-o', output, paths.get(image) ?? '']);
+    expect([ran.status, ran.stdout.length]).toEqual([answer.status === 200 ? 0 : 1, 0]);
+    expect(readFileSync(report, 'utf8')).toBe(answer.text);
+    expect(JSON.parse(readFileSync(output, 'utf8'))).toHaveProperty('requirements');
+  });
+
+  test('never writes over the kernel', async () => {
+    const file = paths.get(image) ?? '';
+    const ran = await run(['check', '--junit', file, file]);
+    expect([ran.status, ran.stderr]).toEqual([2, expect.stringContaining('The output is the file that is read')]);
+    expect(readFileSync(file).equals(Buffer.from(bytes))).toBe(true);
   });
 });
 

@@ -10,7 +10,7 @@ import { isProblemCode, PROBLEM_KINDS } from '../../src/http/problem.ts';
 import { MemorySource } from '../../src/image/memory.ts';
 import { RemoteSource } from '../../src/image/remote/remote-source.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import { kernel } from '../support/elf-builder.ts';
+import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
 import {
   type Answer,
   imageForm,
@@ -55,7 +55,7 @@ const uploads = operations.filter(isUpload);
 /** The routes that take an image by reference with GET. */
 const isByUrl = ({ operation }: { readonly operation: Operation }): boolean => operation.operationId.endsWith('ByUrl');
 
-const image = kernel({ symbols: 9 }).bytes;
+const image = kernel({ symbols: 9, notes: ASKING_NOTES }).bytes;
 /** Has warnings, and a reason against it that does not stop Xen. */
 const oddImage = kernel({
   class: 'ELF32',
@@ -65,11 +65,13 @@ const oddImage = kernel({
 }).bytes;
 /** Has a reason against it that leaves its tables to be read. */
 const oddlyReadable = kernel({ header: { e_phoff: 2n ** 64n - 56n } }).bytes;
+/** Meets what is required, with a warning. */
+const warnedImage = kernel({ memsz: 0x2001, notes: ASKING_NOTES }).bytes;
 const { blob } = await mustLoad(image);
 /** What a route takes, and something odd that it takes as well. */
 const goodFor = (path: string): Uint8Array => (path === '/verify' ? blob : image);
 const oddFor = (path: string): Uint8Array =>
-  path === '/verify' ? Buffer.from('no blob') : path === '/symbols' ? oddlyReadable : oddImage;
+  ({ '/verify': Buffer.from('no blob'), '/symbols': oddlyReadable, '/check': warnedImage })[path] ?? oddImage;
 /** A file of the wrong kind. */
 const badFor = (path: string): Uint8Array | string => (path === '/verify' ? image : 'no image');
 const TOKEN = 'a-token-of-these-tests';
@@ -228,7 +230,7 @@ const UPLOAD_PRODUCERS: Readonly<Record<string, Producer>> = {
     withAccepts((accept) => post(service('guarded'), path, image, { ...jsonOr(accept), authorization: 'Bearer x' })),
   406: async (path) => [
     await post(service('plain'), path, image, { accept: 'image/png' }),
-    await post(service('plain'), path, image, { accept: 'text/plain' }),
+    await post(service('plain'), path, image, { accept: path === '/check' ? 'text/html' : 'text/plain' }),
   ],
   408: async (path) => [
     await stall('impatient', path, '*/*'),
@@ -239,7 +241,14 @@ const UPLOAD_PRODUCERS: Readonly<Record<string, Producer>> = {
     withAccepts((accept) => post(service('limited'), path, new Uint8Array(MAX_IMAGE_BYTES + 1), jsonOr(accept))),
   415: (path) =>
     withAccepts((accept) => post(service('plain'), path, image, { ...jsonOr(accept), 'content-type': 'text/html' })),
-  422: async (path) => [
+  422: async (path, operation) => [
+    ...(path === '/check'
+      ? await Promise.all(
+          Object.keys(operation.responses[422]?.content ?? {}).map((accept) =>
+            post(service('plain'), path, oddImage, { accept: accept.replace('problem+', '') }),
+          ),
+        )
+      : []),
     ...(await withAccepts((accept) => post(service('plain'), path, badFor(path), jsonOr(accept)))),
     await postForm(service('plain'), path, imageForm(image.subarray(0, -100))),
   ],
@@ -365,6 +374,7 @@ const GET_PRODUCERS: Readonly<Record<string, Readonly<Record<string, () => Promi
   },
   '/healthz': { 200: async () => [...(await get('plain', '/healthz')), ...(await get('draining', '/healthz'))] },
   '/readyz': { 200: () => get('plain', '/readyz'), 503: () => get('draining', '/readyz') },
+  '/version': { 200: () => get('plain', '/version') },
   '/openapi.yaml': { 200: () => get('plain', '/openapi.yaml') },
   '/openapi.json': { 200: () => get('plain', '/openapi.json') },
   '/metrics': {
@@ -529,7 +539,55 @@ describe('the document', () => {
   });
 });
 
+describe('/version', () => {
+  test('says what runs, and within which limits', async () => {
+    const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+      version: string;
+    };
+    const about = JSON.parse((await send(service('limited'), '/version')).text) as Record<string, unknown>;
+    expect(about).toMatchObject({
+      name: 'bsdsyms',
+      version: manifest.version,
+      node: process.versions.node,
+      loaders: ['xen-4.8', 'xen-4.7', 'xen-4.6', 'libxc-4.6'],
+      limits: { maxImageBytes: MAX_IMAGE_BYTES },
+      compressions: ['gzip', 'zstd', 'xz', 'lzma', 'bzip2', 'lz4', 'lzo'],
+      contentCodings: ['gzip', 'deflate', 'br', 'zstd'],
+    });
+  });
+});
+
 describe('/problems', () => {
+  test('is the same as JSON', async () => {
+    const headers = { accept: 'application/json' };
+    const { problems } = JSON.parse((await send(service('plain'), '/problems', { headers })).text) as {
+      readonly problems: readonly { readonly code: string; readonly status: number; readonly title: string }[];
+    };
+    expect(Object.fromEntries(problems.map(({ code, status, title }) => [code, [status, title]]))).toEqual(
+      Object.fromEntries(Object.entries(PROBLEM_KINDS).map(([code, { status, title }]) => [code, [status, title]])),
+    );
+    for (const [code, kind] of Object.entries(PROBLEM_KINDS)) {
+      const page = await send(service('plain'), `/problems/${code}`, { headers });
+      expect(JSON.parse(page.text)).toMatchObject({ code, ...kind });
+    }
+  });
+
+  test('says what every parameter means', async () => {
+    const page = await send(service('plain'), '/problems/parameter-invalid', {
+      headers: { accept: 'application/json' },
+    });
+    const { parameters } = JSON.parse(page.text) as {
+      readonly parameters: readonly { readonly route: string; readonly name: string; readonly meaning: string }[];
+    };
+    const explained = new Set(parameters.map(({ route, name }) => `${route} ${name}`));
+    const documented = uploads
+      .filter(({ method }) => method === 'POST')
+      .flatMap(({ path, operation }) => (operation.parameters ?? []).map(({ name }) => `${path} ${name}`));
+    expect([...explained].toSorted()).toEqual(documented.toSorted());
+    const plain = await send(service('plain'), '/problems/parameter-invalid');
+    for (const { meaning } of parameters) expect(plain.text).toContain(meaning);
+  });
+
   test('lists every code with its status and title', async () => {
     const { text: list } = await send(service('plain'), '/problems');
     for (const [code, { status, title }] of Object.entries(PROBLEM_KINDS)) {

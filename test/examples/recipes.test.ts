@@ -1,55 +1,187 @@
-/** The recipes do what they say: a good kernel leaves its blob, a broken one fails the build and shows the reason. */
+/** The recipes do what they promise: a good kernel passes, a broken one fails the build and shows why. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { kernel } from '../support/elf-builder.ts';
+import { ASKING_NOTES, kernel, xenString } from '../support/elf-builder.ts';
 import { post, type Service, startService } from '../support/http.ts';
 import { hasProgram } from '../support/temporary.ts';
+import { parseXml } from '../support/xml.ts';
 
-const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const EXAMPLES = join(ROOT, 'examples');
 const TOKEN = 'a-token';
 const hasCurl = hasProgram('curl', '--version');
 
-const good = kernel().bytes;
+const notes = [...ASKING_NOTES, xenString(6, 'NetBSD')];
+const good = kernel({ notes }).bytes;
 /** Long enough that curl asks whether it may send it. */
-const large = kernel({ symbols: 60_000 }).bytes;
-const stripped = kernel({ symtab: { type: 1 } }).bytes;
-const REASON = /no-symbol-table: None of the \d+ sections is a symbol table/;
+const large = kernel({ notes, symbols: 60_000 }).bytes;
+/** What no build may pass with, what the output says of it, and how many tests a report has and failed. */
+const BROKEN: readonly (readonly [string, Uint8Array | string, string, readonly string[] | null])[] = [
+  ['a stripped kernel', kernel({ notes, symtab: { type: 1 } }).bytes, 'no-symbol-table: None of the', ['3', '2']],
+  ['a user-space program or a kernel without Xen notes', kernel().bytes, 'no-xen-notes: ', ['2', '1']],
+  [
+    'a kernel that does not ask for its symbols',
+    kernel({ notes: notes.slice(0, 2) }).bytes,
+    'symbols-not-requested: ',
+    ['2', '1'],
+  ],
+  [
+    'a kernel that looks for its symbols elsewhere',
+    kernel({ notes, symbols: [{ name: 'end', value: 0x10_1000n }] }).bytes,
+    'end-symbol-elsewhere: ',
+    ['3', '1'],
+  ],
+  ['what is no kernel', 'a path instead of a file', 'not-elf: ', null],
+];
 
-const read = (name: string): string => readFileSync(join(EXAMPLES, name), 'utf8');
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 
-interface Workflow {
-  readonly jobs: Readonly<
-    Record<string, { readonly steps: readonly { readonly name?: string; readonly run?: string }[] }>
+interface Recipe {
+  /** What the system runs. */
+  readonly script: string;
+  /** What it sets for that, beside the variables of the job. */
+  readonly env: Readonly<Record<string, string>>;
+  /** As the log of the service has it. */
+  readonly requestId: string;
+  readonly makesBlob: boolean;
+  readonly writesJunit: boolean;
+}
+
+interface Step {
+  readonly name?: string;
+  readonly uses?: string;
+  readonly run?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly with?: Readonly<Record<string, string>>;
+}
+interface Inputs {
+  readonly [name: string]: { readonly default?: string } | null;
+}
+
+/** `${{ a.b }}` as GitHub replaces it. */
+const evaluate = (text: string, values: Readonly<Record<string, string>>): string =>
+  text.replaceAll(/\$\{\{ ([\w.]+) \}\}/g, (_, name: string) => {
+    const value = values[name];
+    if (value === undefined) throw new Error(`${name} is not known`);
+    return value;
+  });
+
+/** The composite action, as the workflow beside it uses it. */
+function readAction(url: string): Recipe {
+  const workflow = parse(read('examples/github-actions.yml')) as {
+    readonly jobs: Readonly<Record<string, { readonly steps: readonly Step[] }>>;
+  };
+  const use = workflow.jobs['kernel']?.steps.find(({ uses }) => uses?.includes('/bsdsyms@') === true);
+  const action = parse(read('action.yml')) as { readonly inputs: Inputs; readonly runs: { readonly steps: Step[] } };
+  const [step] = action.runs.steps;
+  const given = use?.with ?? {};
+  expect(Object.keys(given).filter((name) => action.inputs[name] === undefined)).toEqual([]);
+  const job = { 'vars.BSDSYMS_URL': url, 'secrets.BSDSYMS_TOKEN': '' };
+  const values: Record<string, string> = { 'github.run_id': '17', 'github.run_attempt': '2', 'github.job': 'kernel' };
+  for (const [name, input] of Object.entries(action.inputs)) {
+    values[`inputs.${name}`] = evaluate(given[name] ?? input?.default ?? '', job);
+  }
+  const env = Object.entries(step?.env ?? {}).map(([name, value]) => [name, evaluate(value, values)] as const);
+  return {
+    script: step?.run ?? '',
+    env: { ...Object.fromEntries(env), GITHUB_ACTION_PATH: ROOT },
+    requestId: '17.2.kernel',
+    makesBlob: true,
+    writesJunit: true,
+  };
+}
+
+/** The component, as the pipeline beside it includes it. */
+function readComponent(url: string): Recipe {
+  const pipeline = parse(read('examples/gitlab-ci.yml')) as {
+    readonly include: readonly { readonly component: string; readonly inputs: Readonly<Record<string, string>> }[];
+  };
+  const given = pipeline.include[0]?.inputs ?? {};
+  const [header, body = ''] = read('examples/gitlab/templates/check.yml').split(/^---$/m);
+  const { inputs } = (parse(header ?? '') as { readonly spec: { readonly inputs: Inputs } }).spec;
+  expect(Object.keys(given).filter((name) => !(name in inputs))).toEqual([]);
+  const filled = body.replaceAll(/\$\[\[ inputs\.(\w+) \]\]/g, (_, name: string) => {
+    const value = given[name] ?? inputs[name]?.default;
+    if (value === undefined) throw new Error(`the input ${name} is missing`);
+    return JSON.stringify(value);
+  });
+  const jobs = parse(filled) as Readonly<
+    Record<string, { readonly variables: Readonly<Record<string, string>>; readonly script: readonly string[] }>
   >;
-}
-interface Pipeline {
-  readonly symbols: { readonly script: readonly string[] };
+  const job = jobs['bsdsyms-check'];
+  const known: Readonly<Record<string, string>> = { CI_JOB_ID: '4711', BSDSYMS_URL: url };
+  const env = Object.entries(job?.variables ?? {}).map(
+    ([name, value]) => [name, value.replaceAll(/\$(\w+)/g, (_, variable: string) => known[variable] ?? '')] as const,
+  );
+  return {
+    script: job?.script.join('\n') ?? '',
+    env: Object.fromEntries(env),
+    requestId: 'gitlab-4711',
+    makesBlob: false,
+    writesJunit: true,
+  };
 }
 
-/** The shell of each recipe, as its system would run it. */
-const RECIPES: Readonly<Record<string, () => string>> = {
-  'github-actions.yml': () => {
-    const steps = Object.values((parse(read('github-actions.yml')) as Workflow).jobs).flatMap((job) => job.steps);
-    return steps.find(({ name }) => name === 'Symbols')?.run ?? '';
-  },
-  'gitlab-ci.yml': () => (parse(read('gitlab-ci.yml')) as Pipeline).symbols.script.join('\n'),
-  // In a string of Groovy a backslash is written twice.
-  Jenkinsfile: () => (/sh '''([^]*?)'''/.exec(read('Jenkinsfile'))?.[1] ?? '').replaceAll('\\\\', '\\'),
-  Makefile: () => `make -f '${EXAMPLES}/Makefile' KERNEL=vmlinux && mv vmlinux.bsdsyms bsdsyms.bin`,
-  'check-kernel.sh': () => `'${EXAMPLES}/check-kernel.sh' vmlinux`,
+/** The step of the shared library. In a string of Groovy a backslash is written twice. */
+function readJenkinsStep(url: string): Recipe {
+  const groovy = read('examples/jenkins/vars/bsdsymsCheck.groovy');
+  expect(read('examples/Jenkinsfile')).toContain('bsdsymsCheck kernel:');
+  return {
+    script: (/script: '''([^]*?)'''/.exec(groovy)?.[1] ?? '').replaceAll('\\\\', '\\'),
+    env: { KERNEL: 'vmlinux', SERVICE_URL: url, BSDSYMS_REQUIRE: '', BUILD_TAG: 'jenkins-a folder/kernel-7' },
+    requestId: 'jenkins-a-folder-kernel-7',
+    makesBlob: false,
+    writesJunit: true,
+  };
+}
+
+const RECIPES: Readonly<Record<string, (url: string) => Recipe>> = {
+  'action.yml': readAction,
+  'gitlab component': readComponent,
+  'jenkins step': readJenkinsStep,
+  Makefile: (url) => ({
+    script: `make -s -f '${EXAMPLES}/Makefile' KERNEL=vmlinux || exit $?; mv vmlinux.bsdsyms bsdsyms.bin`,
+    env: { BSDSYMS_URL: url, BSDSYMS_REQUEST_ID: 'make-1' },
+    requestId: 'make-1',
+    makesBlob: true,
+    writesJunit: false,
+  }),
+  'check-kernel.sh': (url) => ({
+    script: `'${EXAMPLES}/check-kernel.sh' vmlinux bsdsyms.bin`,
+    env: { BSDSYMS_URL: url, BSDSYMS_REQUEST_ID: 'a job/1' },
+    requestId: 'a-job-1',
+    makesBlob: true,
+    writesJunit: false,
+  }),
 };
+const EXAMPLE_FILES = [
+  'Jenkinsfile',
+  'Makefile',
+  'check-kernel.sh',
+  'github-actions.yml',
+  'github-release.yml',
+  'gitlab',
+  'gitlab-ci.yml',
+  'gitlab/templates',
+  'gitlab/templates/check.yml',
+  'jenkins',
+  'jenkins/vars',
+  'jenkins/vars/bsdsymsCheck.groovy',
+  'reference.sh',
+];
 
 interface Outcome {
   readonly status: number | null;
   readonly output: string;
   readonly blob: Buffer | null;
+  readonly junit: string | null;
 }
 
 let directory: string;
@@ -59,15 +191,14 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 async function run(
-  script: string,
-  image: Uint8Array,
-  url: string,
+  { script, env: recipe }: Recipe,
+  image: Uint8Array | string,
   env: Readonly<Record<string, string>> = {},
 ): Promise<Outcome> {
   writeFileSync(join(directory, 'vmlinux'), image);
   const child = spawn('sh', ['-e', '-c', script], {
     cwd: directory,
-    env: { PATH: process.env['PATH'], BSDSYMS_URL: url, BSDSYMS_TOKEN: TOKEN, ...env },
+    env: { PATH: process.env['PATH'], ...recipe, BSDSYMS_TOKEN: TOKEN, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
@@ -77,78 +208,151 @@ async function run(
     });
   }
   const [status] = (await once(child, 'close')) as [number | null];
-  const blob = join(directory, 'bsdsyms.bin');
-  return { status, output, blob: existsSync(blob) ? readFileSync(blob) : null };
+  const file = (name: string): Buffer | null =>
+    existsSync(join(directory, name)) ? readFileSync(join(directory, name)) : null;
+  return { status, output, blob: file('bsdsyms.bin'), junit: file('bsdsyms.xml')?.toString() ?? null };
 }
 
-test('every example is run here', () => {
-  expect(readdirSync(EXAMPLES).sort()).toEqual(Object.keys(RECIPES).sort());
+/** How many tests a report has, and how many of them failed. */
+function countTests(junit: string | null): (string | undefined)[] | null {
+  if (junit === null) return null;
+  const { tests, failures } = parseXml(junit).attributes;
+  return [tests, failures];
+}
+
+/** Starts a server for the time of one test. */
+async function withServer(server: Server, use: (url: string) => Promise<void>): Promise<void> {
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const address = server.address();
+  try {
+    await use(`http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+test('every example is known here', () => {
+  expect(readdirSync(EXAMPLES, { recursive: true }).map(String).sort()).toEqual([...EXAMPLE_FILES].sort());
+});
+
+const linesOf = (script: string): string[] =>
+  script
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean);
+
+test('GitLab and Jenkins run the same script', () => {
+  const component = linesOf(readComponent('').script);
+  expect(linesOf(readJenkinsStep('').script)).toEqual(
+    component.map((line) => line.replace('$REQUEST_ID', '$BUILD_TAG')),
+  );
 });
 
 describe.skipIf(!hasCurl)('recipes', () => {
   let service: Service;
-  const authorization = { authorization: `Bearer ${TOKEN}` };
   beforeAll(async () => {
     const tokens = join(mkdtempSync(join(tmpdir(), 'bsdsyms-tokens-')), 'tokens');
     writeFileSync(tokens, `${TOKEN}\n`);
     service = await startService({ BSDSYMS_TOKENS_FILE: tokens });
     rmSync(join(tokens, '..'), { recursive: true });
   });
+  beforeEach(() => service.clearLogs());
   afterAll(() => service.close());
 
-  describe.each(Object.keys(RECIPES))('%s', (name) => {
+  describe.each(Object.entries(RECIPES))('%s', (name, recipeFor) => {
     const skip = name === 'Makefile' && !hasProgram('make', '--version');
-    const script = RECIPES[name]?.() ?? '';
+    /** make ends with 2 whatever the status of a command. */
+    const statusOf = (status: number): number => (name === 'Makefile' ? 2 : status);
 
     test.skipIf(skip).each([
       ['small', good],
       ['large', large],
-    ])('leaves the blob of a %s kernel', async (_, image) => {
-      const { status, output, blob } = await run(script, image, service.url);
-      expect([status, output.replace(/^bsdsyms-.*\n/gm, '')]).toEqual([0, '']);
-      expect(blob?.equals((await post(service, '/bsdsyms', image, authorization)).body)).toBe(true);
+    ])('passes a %s kernel', async (_, image) => {
+      const recipe = recipeFor(service.url);
+      const { status, output, blob, junit } = await run(recipe, image);
+      expect([status, output.includes(TOKEN), /FAILED|error/.test(output)]).toEqual([0, false, false]);
+      await service.logged({ msg: 'request', route: '/check', reqId: recipe.requestId });
+      const headers = { authorization: `Bearer ${TOKEN}` };
+      const expected = recipe.makesBlob ? (await post(service, '/bsdsyms', image, headers)).body : null;
+      expect(blob?.toString('hex')).toBe(expected?.toString('hex'));
+      expect(countTests(junit)).toEqual(recipe.writesJunit ? ['3', '0'] : null);
     });
 
-    test.skipIf(skip)('fails for a kernel without symbols, and shows the reason', async () => {
-      const { status, output, blob } = await run(script, stripped, service.url);
-      expect(status).not.toBe(0);
-      expect(output).toMatch(REASON);
-      expect(output).not.toContain(TOKEN);
-      expect(blob).toBeNull();
+    test.skipIf(skip).each(BROKEN)('fails for %s, and shows why', async (_, image, reason, counts) => {
+      const recipe = recipeFor(service.url);
+      const { status, output, blob, junit } = await run(recipe, image);
+      expect([status, output]).toEqual([statusOf(1), expect.stringContaining(reason)]);
+      expect([output.includes(TOKEN), blob]).toEqual([false, null]);
+      expect(countTests(junit)).toEqual(recipe.writesJunit ? counts : null);
     });
 
-    test.skipIf(skip)('fails without a token, and shows the reason', async () => {
-      const { status, output, blob } = await run(script, good, service.url, { BSDSYMS_TOKEN: '' });
-      expect(status).not.toBe(0);
-      expect(output).toContain('unauthorized: ');
-      expect(blob).toBeNull();
+    test.skipIf(skip)('without a token it could not ask, and shows why', async () => {
+      const recipe = recipeFor(service.url);
+      const { status, output, blob } = await run(recipe, good, { BSDSYMS_TOKEN: '' });
+      expect([status, blob]).toEqual([2, null]);
+      expect(output).toContain('could not be asked (status 401)');
+      expect(output).toMatch(new RegExp(`unauthorized: .* X-Request-Id: ${recipe.requestId}\n`));
     });
 
-    test.skipIf(skip || name !== 'check-kernel.sh')('gives up with a status of its own', async () => {
-      const { status, output, blob } = await run(script, good, 'http://127.0.0.1:9', { BSDSYMS_ATTEMPTS: '1' });
-      expect([status, blob]).toEqual([75, null]);
-      expect(output).toContain('vmlinux: no answer after 1 attempts; the last status was 000');
+    test.skipIf(skip)('where nobody listens it could not ask', async () => {
+      const { status, output } = await run(recipeFor('http://127.0.0.1:9'), good, { BSDSYMS_RETRIES: '0' });
+      expect([status, output]).toEqual([2, expect.stringContaining('could not be asked (status 000)')]);
     });
 
-    test.skipIf(skip)('waits for a service that is busy', async () => {
-      const answers = [503, 200];
-      const busy = createServer((request, response) => {
+    test.skipIf(skip)('waits for a service that is not there yet, and then busy', async () => {
+      let asked = 0;
+      const server = createServer((request, response) => {
+        asked += 1;
+        if (asked === 1) {
+          request.socket.destroy();
+          return;
+        }
         request.resume().once('end', () => {
-          const status = answers.shift() ?? 500;
-          response
-            .writeHead(status, status === 503 ? { 'Retry-After': '1' } : {})
-            .end(status === 200 ? 'blob' : 'too-busy: …');
+          const [status, body] = asked === 2 ? [503, 'too-busy: …'] : [200, '<testsuites/>'];
+          response.writeHead(status, { 'Retry-After': '1' }).end(body);
         });
       });
-      await once(busy.listen(0, '127.0.0.1'), 'listening');
-      const address = busy.address();
+      await withServer(server, async (url) => {
+        const recipe = recipeFor(url);
+        const { status } = await run(recipe, good, { BSDSYMS_RETRIES: '3' });
+        expect([status, asked]).toEqual([0, recipe.makesBlob ? 4 : 3]);
+      });
+    });
+
+    test.skipIf(skip)('tries again when the connection is refused', async () => {
+      // Nobody listens at first; if curl comes later than that, it is simply answered.
+      const late = createServer((request, response) => {
+        request.resume().once('end', () => response.end('<testsuites/>'));
+      });
+      await once(late.listen(0, '127.0.0.1'), 'listening');
+      const address = late.address();
+      const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+      late.close();
+      await once(late, 'close');
+      const ran = run(recipeFor(`http://127.0.0.1:${port}`), good, { BSDSYMS_RETRIES: '6' });
+      const timer = setTimeout(() => late.listen(port, '127.0.0.1'), 300);
       try {
-        const port = typeof address === 'object' ? address?.port : undefined;
-        const { status, blob } = await run(script, good, `http://127.0.0.1:${port}`);
-        expect([status, blob?.toString(), answers]).toEqual([0, 'blob', []]);
+        expect((await ran).status).toBe(0);
       } finally {
-        busy.close();
+        clearTimeout(timer);
+        late.closeAllConnections();
+        late.close();
       }
     });
   });
+});
+
+test.skipIf(!hasCurl)('the script takes requirements', async () => {
+  const service = await startService();
+  try {
+    const recipe = RECIPES['check-kernel.sh']?.(service.url);
+    if (recipe === undefined) throw new Error('there is no script');
+    const { status, output } = await run(recipe, good, { BSDSYMS_REQUIRE: 'symbols no-warnings pvh' });
+    expect([status, output]).toEqual([1, expect.stringContaining('FAILED: pvh: no-pvh-entry: ')]);
+    const wrong = await run(recipe, good, { BSDSYMS_REQUIRE: 'everything' });
+    expect([wrong.status, wrong.output]).toEqual([2, expect.stringContaining('parameter-invalid: require is')]);
+  } finally {
+    await service.close();
+  }
 });

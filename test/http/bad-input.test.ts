@@ -405,13 +405,14 @@ describe('the route', () => {
     '/problems/not-elf',
     '/openapi.yaml',
     '/openapi.json',
+    '/version',
     '/metrics',
   ];
   // Node's client does not send CONNECT as a request.
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
   test.each(routes)('%s takes its methods only', async (path) => {
-    const allowed = isUpload(path) ? ['GET', 'POST'] : ['GET', 'HEAD'];
+    const allowed = isUpload(path) ? ['GET', 'POST', 'PUT'] : ['GET', 'HEAD'];
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);
@@ -470,10 +471,12 @@ describe('a caller who wants plain text', () => {
     ],
     ['406', () => post(service, '/bsdsyms', image, { accept: 'text/plain' }), 406, 'not-acceptable'],
     ['422', () => post(service, '/layout', 'x', { accept: 'text/plain;q=0.9, text/html' }), 422, 'not-elf'],
-  ])('gets `code: detail` on one line: %s', async (_name, ask, status, code) => {
+  ])('gets `code: detail` on one line that ends with the request id: %s', async (_name, ask, status, code) => {
     const answer = await ask();
     expect([answer.status, answer.headers['content-type']]).toEqual([status, 'text/plain; charset=utf-8']);
-    expect(answer.text).toMatch(new RegExp(`^${code}: [^\\n]+\\n$`));
+    expect(answer.text).toMatch(
+      new RegExp(`^${code}: [^\\n]+ X-Request-Id: ${String(answer.headers['x-request-id'])}\\n$`),
+    );
   });
 
   test.each(['application/problem+json, text/plain', '*/*', 'application/json', 'text/plain;q=0.1, */*', 'image/png'])(

@@ -111,12 +111,16 @@ describe.skipIf(!hasCurl)('curl', () => {
     expect(JSON.parse(run.stdout)).toMatchObject({ bsdsyms: { size: blob.length } });
   });
 
+  test('takes a file as -T sends it', async () => {
+    const run = await curl('/layout', ['--fail-with-body', '-T', path('kernel')]);
+    expect([run.exit, JSON.parse(run.stdout)]).toEqual([0, expect.objectContaining({ broken: null })]);
+  });
+
   test.each<[string, string, () => string[], string]>([
     ['an empty body', '/bsdsyms', () => ['--data-binary', `@${path('empty')}`], 'no-image'],
     ['a form without an image', '/bsdsyms', () => ['-F', 'onBroken=load'], 'no-image'],
     ['the image as text', '/bsdsyms', () => ['-F', `image=${path('kernel')}`], 'no-image'],
     ['a path instead of a file', '/bsdsyms', () => ['--data-binary', '/boot/kernel/kernel'], 'not-elf'],
-    ['-T without -X POST', '/bsdsyms', () => ['-T', path('kernel')], 'method-not-allowed'],
     ['a bad parameter', '/bsdsyms?loadAddress=-1', () => ['-F', `image=@${path('kernel')}`], 'parameter-invalid'],
     ['JSON', '/bsdsyms', () => ['-H', 'Content-Type: application/json', '-d', '{}'], 'media-type-unsupported'],
     ['a wrong path', '/symbol', () => ['-F', `image=@${path('kernel')}`], 'not-found'],

@@ -50,14 +50,16 @@ const ENVELOPE = {
 
 describe('the line of a request', () => {
   test.each([
-    ['GET', '/healthz', '/healthz', 200],
-    ['HEAD', '/healthz', '/healthz', 200],
-    ['GET', '/problems/not-elf?x=1', '/problems/:code', 200],
-    ['GET', '/problems/none', '/problems/:code', 404],
-    ['GET', `/${MARKER}`, null, 404],
-    ['DELETE', '/bsdsyms', '/bsdsyms', 405],
-    ['POST', '/bsdsyms?x=1', '/bsdsyms', 400],
-  ])('%s %s', async (method, path, route, status) => {
+    ['GET', '/healthz', '/healthz', 200, null],
+    ['HEAD', '/healthz', '/healthz', 200, null],
+    ['GET', '/problems/not-elf?x=1', '/problems/:code', 200, null],
+    ['GET', '/problems/none', '/problems/:code', 404, 'not-found'],
+    ['GET', `/${MARKER}`, null, 404, 'not-found'],
+    ['GET', '/%zz', null, 404, 'not-found'],
+    ['DELETE', '/bsdsyms', '/bsdsyms', 405, 'method-not-allowed'],
+    ['POST', '/bsdsyms?x=1', '/bsdsyms', 400, 'parameter-unknown'],
+    ['POST', '/layout', '/layout', 400, 'no-image'],
+  ])('%s %s', async (method, path, route, status, code) => {
     const answer = await send(service, path, { method });
     const lines = await linesAfterRequest('request');
     expect(lines).toEqual([
@@ -69,12 +71,21 @@ describe('the line of a request', () => {
         method,
         route,
         status,
+        ...(code === null ? {} : { code }),
         bytesIn: expect.any(Number) as number,
         bytesOut: expect.any(Number) as number,
         durationMs: expect.any(Number) as number,
       },
     ]);
     expect(service.logText()).not.toContain(MARKER);
+  });
+
+  test('has the code of a client that went away', async () => {
+    const connection = await RawConnection.open(service.port);
+    await connection.send(head('POST', '/bsdsyms', { 'Content-Length': 100 }), 'x');
+    await uploading(service);
+    connection.destroy();
+    expect(await service.logged({ msg: 'request' })).toMatchObject({ status: 499, code: 'client-gone' });
   });
 
   test('of a path that is badly encoded', async () => {
@@ -380,7 +391,7 @@ describe('X-Request-Id', () => {
     const answer = await connection.answer();
     expect([answer.status, answer.headers['x-request-id']]).toEqual([400, 'cut-off']);
     expect(json(answer)['instance']).toBe('cut-off');
-    await service.logged({ msg: 'request', reqId: 'cut-off' });
+    await service.logged({ msg: 'request', reqId: 'cut-off', status: 499, code: 'client-gone' });
     connection.destroy();
   });
 });

@@ -89,6 +89,14 @@ const form = (...parts: Parameters<typeof multipart>[0]): Promise<number> =>
 
 /** Every code that an upload can be refused with, and the ways to it. */
 const REFUSALS: Partial<Record<ProblemCode, Readonly<Record<string, Refusal>>>> = {
+  'digest-mismatch': {
+    'another body': {
+      ask: () =>
+        statusOf(
+          post(service, '/layout', image, { 'content-digest': `sha-256=:${Buffer.alloc(32).toString('base64')}:` }),
+        ),
+    },
+  },
   'bad-request': {
     'a chunk that is none': { ask: () => sendRaw(head('POST', '/layout', chunked), chunk(image), 'zz\r\n') },
   },
@@ -239,7 +247,8 @@ describe('an upload that is refused is counted once', () => {
 
   test('whatever the code', async () => {
     service = await startService();
-    const others = new Set(['body-truncated', 'not-found', 'method-not-allowed']);
+    // A check that failed is no refusal: the image was looked at.
+    const others = new Set(['body-truncated', 'not-found', 'method-not-allowed', 'check-failed']);
     // Refused before it is known what the request is.
     for (const code of ['http-version-unsupported', 'transfer-coding-unsupported']) others.add(code);
     const expected = Object.keys(PROBLEM_KINDS).filter((code) => !(code in BROKEN_KINDS) && !others.has(code));

@@ -9,6 +9,7 @@ import { optionsOf } from '../../src/cli/arguments.ts';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { SETTINGS } from '../../src/config.ts';
 import { MemorySource } from '../../src/image/memory.ts';
+import { REQUIREMENTS } from '../../src/inspect/check.ts';
 import { type LoadedImage, loadImage } from '../../src/inspect/load.ts';
 import { toLayout } from '../../src/report/layout.ts';
 import { toProblemDocument } from '../../src/report/problem.ts';
@@ -22,6 +23,7 @@ const DOCUMENTS = [
   'CONTRIBUTING.md',
   'SECURITY.md',
   'CHANGELOG.md',
+  'docs/check.md',
   'docs/command.md',
   'docs/configuration.md',
   'docs/design.md',
@@ -147,6 +149,26 @@ describe('docs/loader.md', () => {
   test('has every warning', () => {
     const rows = matches(section(loader, 'Warnings'), /^\| `([^`]+)` \|/gm);
     expect(rows.sort()).toEqual(Object.keys(WARNING_KINDS).sort());
+  });
+});
+
+describe('docs/check.md', () => {
+  const check = read('docs/check.md');
+
+  test('has every requirement, in their order', () => {
+    expect(matches(section(check, 'Requirements'), /^\| `([\w-]+)` \|/gm)).toEqual([...REQUIREMENTS]);
+  });
+
+  test('has every recipe', () => {
+    const named = matches(section(check, 'In CI'), /\]\(\.\.\/([^)]+)\)/g);
+    for (const file of [
+      'action.yml',
+      ...readdirSync(resolve(ROOT, 'examples'))
+        .filter((name) => !/^(?:github-release|reference)/.test(name))
+        .map((name) => `examples/${name}`),
+    ]) {
+      expect(named.some((path) => path === file || path.startsWith(`${file}/`))).toBe(true);
+    }
   });
 });
 

@@ -42,8 +42,10 @@ describe('the library', () => {
       'ImageError',
       'LOADERS',
       'MemorySource',
+      'REQUIREMENTS',
       'SymbolTable',
       'WARNING_KINDS',
+      'checkImage',
       'findKernelRange',
       'findSymbols',
       'flattenImage',
@@ -63,12 +65,15 @@ describe('the library', () => {
       'readHeaders',
       'resolveAddresses',
       'streamExtents',
+      'toCheckReport',
       'toFlatLayout',
       'toKernelReport',
       'toLayout',
       'toProblemDocument',
       'toVerifyReport',
       'verifyBlob',
+      'writeCheckText',
+      'writeJunit',
     ]);
     const values = exported.filter(({ isType }) => !isType).map(({ name }) => name);
     expect(values.sort()).toEqual(Object.keys(library).sort());

@@ -1,18 +1,76 @@
-/** `GET /problems` and `GET /problems/{code}`: what the codes mean, as text for people. */
+/** `GET /problems` and `GET /problems/{code}`: what the codes mean, as text for people or as JSON. */
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
+import {
+  CHECK_PARAMETERS,
+  FLAT_PARAMETERS,
+  LAYOUT_PARAMETERS,
+  LOAD_PARAMETERS,
+  type Parameters,
+  SYMBOL_PARAMETERS,
+  VERIFY_PARAMETERS,
+} from '../../parameters.ts';
 import { BROKEN_KINDS } from '../../xen/broken.ts';
-import { PROBLEM_KINDS, Problem, type ProblemCode } from '../problem.ts';
-import { problemResponse } from '../schemas.ts';
+import { prefersJson } from '../negotiation.ts';
+import { PROBLEM_KINDS, Problem, type ProblemCode, TEXT_TYPE } from '../problem.ts';
+import { explanationResponse, JSON_TYPE, problemListResponse, problemResponse } from '../schemas.ts';
 
-const TEXT = 'text/plain; charset=utf-8';
-const text = { description: 'Text for people.', content: { 'text/plain': { schema: Type.String() } } };
+const PLAIN = 'text/plain';
+const text = { schema: Type.String() };
+
+/** Whose parameters the codes about parameters explain. */
+const PARAMETERS_BY_ROUTE: Readonly<Record<string, Parameters>> = {
+  '/bsdsyms': LOAD_PARAMETERS,
+  '/layout': LAYOUT_PARAMETERS,
+  '/check': CHECK_PARAMETERS,
+  '/image': FLAT_PARAMETERS,
+  '/symbols': SYMBOL_PARAMETERS,
+  '/verify': VERIFY_PARAMETERS,
+};
+
+/** What a code stands for, as JSON. */
+interface Explanation {
+  readonly code: ProblemCode;
+  readonly status: number;
+  readonly title: string;
+  /** Xen's own words. */
+  readonly reason: string | null;
+  readonly explanation: string;
+  /** Of codes about parameters: what each means, by route. */
+  readonly parameters?: readonly ParameterMeaning[];
+}
+
+interface ParameterMeaning {
+  readonly route: string;
+  readonly name: string;
+  readonly meaning: string;
+  /** Those that are accepted; null where the meaning says it. */
+  readonly values: readonly string[] | null;
+  /** Null where the meaning says it, or there is none. */
+  readonly default: string | null;
+  readonly repeatable: boolean;
+}
+
+/** A document in both representations, made once, as bytes that all answers share. */
+interface Page {
+  readonly text: Buffer;
+  readonly json: Buffer;
+}
+
+const page = (plain: string, document: unknown): Page => ({
+  text: Buffer.from(plain),
+  json: Buffer.from(JSON.stringify(document)),
+});
 
 export function problemRoutes(app: FastifyInstance): void {
-  // Made once, as bytes that all answers share.
   const codes = Object.keys(PROBLEM_KINDS) as ProblemCode[];
-  const list = Buffer.from(listProblems());
-  const explanations = new Map<string, Buffer>(codes.map((code) => [code, Buffer.from(explainProblem(code))]));
+  const list = page(listProblems(), { problems: codes.map((code) => ({ code, ...summary(code) })) });
+  const pages = new Map<string, Page>(
+    codes.map((code) => {
+      const explanation = explain(code);
+      return [code, page(writeExplanation(explanation), explanation)];
+    }),
+  );
 
   app.get(
     '/problems',
@@ -21,10 +79,15 @@ export function problemRoutes(app: FastifyInstance): void {
         operationId: 'problems',
         summary: 'All codes that a problem can carry',
         tags: ['problems'],
-        response: { 200: text },
+        response: {
+          200: { description: 'The codes.', content: { [PLAIN]: text, [JSON_TYPE]: { schema: problemListResponse } } },
+        },
       },
     },
-    (_request, reply) => reply.type(TEXT).send(list),
+    (request, reply) => {
+      const isJson = prefersJson(request);
+      return reply.type(isJson ? JSON_TYPE : TEXT_TYPE).send(isJson ? list.json : list.text);
+    },
   );
 
   app.get<{ Params: { code: string } }>(
@@ -35,25 +98,55 @@ export function problemRoutes(app: FastifyInstance): void {
         summary: 'What one code means and what to do about it',
         tags: ['problems'],
         params: Type.Object({ code: Type.String({ description: 'As in a problem.' }) }),
-        response: { 200: text, 404: problemResponse('There is no such code.') },
+        response: {
+          200: {
+            description: 'What it means.',
+            content: { [PLAIN]: text, [JSON_TYPE]: { schema: explanationResponse } },
+          },
+          404: problemResponse('There is no such code.'),
+        },
       },
     },
     (request, reply) => {
-      const explanation = explanations.get(request.params.code);
-      if (explanation === undefined) throw new Problem('not-found', 'There is no such code. GET /problems lists all.');
-      return reply.type(TEXT).send(explanation);
+      const found = pages.get(request.params.code);
+      if (found === undefined) throw new Problem('not-found', 'There is no such code. GET /problems lists all.');
+      const isJson = prefersJson(request);
+      return reply.type(isJson ? JSON_TYPE : TEXT_TYPE).send(isJson ? found.json : found.text);
     },
   );
 }
+
+const summary = (code: ProblemCode) => ({ status: PROBLEM_KINDS[code].status, title: PROBLEM_KINDS[code].title });
 
 function listProblems(): string {
   const lines = Object.entries(PROBLEM_KINDS).map(([code, { status, title }]) => `${status}  ${code}: ${title}`);
   return `${lines.sort().join('\n')}\n\nGET /problems/{code} explains one.\n`;
 }
 
-function explainProblem(code: ProblemCode): string {
-  const { status, title, explanation } = PROBLEM_KINDS[code];
+function explain(code: ProblemCode): Explanation {
   const reason = code in BROKEN_KINDS ? BROKEN_KINDS[code as keyof typeof BROKEN_KINDS].reason : null;
+  const explanation = { code, ...summary(code), reason, explanation: PROBLEM_KINDS[code].explanation };
+  return code.startsWith('parameter-') ? { ...explanation, parameters: listParameters() } : explanation;
+}
+
+const listParameters = (): ParameterMeaning[] =>
+  Object.entries(PARAMETERS_BY_ROUTE).flatMap(([route, parameters]) =>
+    Object.entries(parameters).map(([name, { schema, maxValues }]) => ({
+      route,
+      name,
+      meaning: schema.description,
+      values: schema.enum ?? null,
+      default: schema.default ?? null,
+      repeatable: maxValues !== undefined,
+    })),
+  );
+
+function writeExplanation({ code, status, title, reason, explanation, parameters = [] }: Explanation): string {
   const words = reason === null ? '' : `In Xen's words: ${reason}\n\n`;
-  return `${code} (HTTP status ${status})\n${title}\n\n${words}${explanation}\n`;
+  const meanings = parameters.map(
+    ({ route, name, meaning, values }) =>
+      `${route} ${name}: ${meaning}${values === null ? '' : ` Values: ${values.join(', ')}.`}\n`,
+  );
+  const details = meanings.length === 0 ? '' : `\n${meanings.join('')}`;
+  return `${code} (HTTP status ${status})\n${title}\n\n${words}${explanation}\n${details}`;
 }

@@ -1,15 +1,19 @@
 /** What operators and tools ask of the service itself. None of it ever waits behind uploads. */
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
+import type { Config } from '../../config.ts';
+import { COMPRESSIONS } from '../../inspect/image-source.ts';
+import { LOADERS } from '../../xen/loaders/bsdsyms.ts';
+import { CONTENT_CODINGS } from '../coding.ts';
 import type { Lifecycle } from '../lifecycle.ts';
-import { problemResponse } from '../schemas.ts';
+import { JSON_TYPE, problemResponse, versionResponse } from '../schemas.ts';
 
 const ok = (contentType: string, description: string) => ({
   description,
   content: { [contentType]: { schema: Type.String() } },
 });
 
-export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle): void {
+export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle, config: Config, version: string): void {
   app.get(
     '/healthz',
     {
@@ -36,6 +40,31 @@ export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle): void 
     (_request, reply) => {
       if (lifecycle.draining) throw lifecycle.refusal();
       return reply.type('text/plain; charset=utf-8').send('ready\n');
+    },
+  );
+
+  app.get(
+    '/version',
+    {
+      schema: {
+        operationId: 'version',
+        summary: 'What runs here, and within which limits',
+        tags: ['service'],
+        response: { 200: { description: 'The version.', content: { [JSON_TYPE]: { schema: versionResponse } } } },
+      },
+    },
+    () => {
+      const { maxImageBytes, maxBlobBytes, maxFlatBytes, maxUploads, uploadTimeoutMs, rateLimitPerMinute } = config;
+      return {
+        name: 'bsdsyms',
+        version,
+        node: process.versions.node,
+        loaders: LOADERS,
+        limits: { maxImageBytes, maxBlobBytes, maxFlatBytes, maxUploads, uploadTimeoutMs, rateLimitPerMinute },
+        compressions: COMPRESSIONS,
+        contentCodings: CONTENT_CODINGS,
+        references: config.imageSources.length > 0,
+      };
     },
   );
 

@@ -28,7 +28,7 @@ describe('PROBLEM_KINDS', () => {
       expect([code, isProblemCode(code) && PROBLEM_KINDS[code].status]).toEqual([code, 422]);
     }
     const others = codes.filter((code) => PROBLEM_KINDS[code].status === 422 && !(code in BROKEN_KINDS));
-    expect(others).toEqual(['not-a-blob', 'source-scattered']);
+    expect(others).toEqual(['not-a-blob', 'source-scattered', 'check-failed']);
   });
 
   test('knows its codes, and nothing that objects inherit', () => {

@@ -1,6 +1,7 @@
 /** Answers that are the same for everybody are made once, and all responses share their bytes. */
 import Fastify, { type FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { loadConfig } from '../../../src/config.ts';
 import { Lifecycle } from '../../../src/http/lifecycle.ts';
 import { metricsRoute } from '../../../src/http/routes/metrics.ts';
 import { problemRoutes } from '../../../src/http/routes/problems.ts';
@@ -40,7 +41,7 @@ test.each(['/openapi.yaml', '/openapi.json'])('%s', async (url) => {
     options?.yaml === true ? 'a: 1\n' : { a: 1 },
   );
   app.decorate('swagger', swagger as unknown as FastifyInstance['swagger']);
-  serviceRoutes(app, new Lifecycle());
+  serviceRoutes(app, new Lifecycle(), loadConfig({}), '');
   expect(await get(url)).toBe(await get(url));
   expect(payloads[0]).toBeInstanceOf(Buffer);
   expect(payloads[1]).toBe(payloads[0]);
