@@ -278,7 +278,15 @@ const get = (name: Environment, path: string, headers: Readonly<Record<string, s
 /** Images, and origins that misbehave, by path. */
 function serveImages(): void {
   const far = kernel({ symbols: 9, text: { data: new Uint8Array(200_000) }, memsz: 0x100000 }).bytes;
-  const files = { image, odd: oddImage, oddlyReadable, far, bad: Buffer.from('no image'), empty: new Uint8Array() };
+  const files = {
+    image,
+    odd: oddImage,
+    warned: warnedImage,
+    oddlyReadable,
+    far,
+    bad: Buffer.from('no image'),
+    empty: new Uint8Array(),
+  };
   for (const [name, bytes] of Object.entries(files)) origin.serve(`/${name}`, bytes);
   origin.serve('/large', new Uint8Array(MAX_IMAGE_BYTES + 1));
   // A bzImage of boot protocol 2.00, which has no payload.
@@ -323,7 +331,7 @@ const BY_URL_PRODUCERS: Readonly<Record<string, Producer>> = {
     const lenient = Object.fromEntries(
       Object.entries({ onBroken: 'load', symbols: 'always' }).filter(([name]) => known.has(name)),
     );
-    const odd = path === '/symbols' ? 'oddlyReadable' : 'odd';
+    const odd = { '/symbols': 'oddlyReadable', '/check': 'warned' }[path] ?? 'odd';
     const answers: Answer[] = [];
     for (const accept of [...Object.keys(operation.responses[200]?.content ?? {}), '*/*']) {
       const headers = { accept, 'want-repr-digest': 'sha-256=1' };
@@ -347,11 +355,20 @@ const BY_URL_PRODUCERS: Readonly<Record<string, Producer>> = {
   401: (path) => withAccepts((accept) => askFor('guarded', 'GET', path, 'image', jsonOr(accept))),
   406: async (path) => [
     await askFor('plain', 'GET', path, 'image', { accept: 'image/png' }),
-    await askFor('plain', 'GET', path, 'image', { accept: 'text/plain' }),
+    await askFor('plain', 'GET', path, 'image', { accept: path === '/check' ? 'text/html' : 'text/plain' }),
   ],
   413: (path) => withAccepts((accept) => askFor('limited', 'GET', path, 'large', jsonOr(accept))),
   415: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'old-bzimage', jsonOr(accept))),
-  422: (path) => withAccepts((accept) => askFor('plain', 'GET', path, 'bad', jsonOr(accept))),
+  422: async (path, operation) => [
+    ...(path === '/check'
+      ? await Promise.all(
+          Object.keys(operation.responses[422]?.content ?? {}).map((accept) =>
+            askFor('plain', 'GET', path, 'odd', { accept: accept.replace('problem+', '') }),
+          ),
+        )
+      : []),
+    ...(await withAccepts((accept) => askFor('plain', 'GET', path, 'bad', jsonOr(accept)))),
+  ],
   429: async (path) => {
     await askFor('rationed', 'GET', path, 'image');
     return withAccepts((accept) => askFor('rationed', 'GET', path, 'image', jsonOr(accept)));

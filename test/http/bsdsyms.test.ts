@@ -250,6 +250,7 @@ describe('the layout', () => {
         machine: 'x86-64',
         entry: '0x100000',
         buildId: null,
+        container: null,
         compression: null,
       },
       kernel: { pstart: '0x100000', pend: '0x102000', align: '0x1000' },

@@ -18,6 +18,7 @@ import {
   verdict,
 } from '../support/http.ts';
 import { named, TestOrigin } from '../support/origin.ts';
+import { bzImage } from '../support/packed.ts';
 import { SOON } from '../support/patience.ts';
 import { scrape } from '../support/prometheus.ts';
 import { compareWithUpload, IMAGE_ROUTES } from '../support/references.ts';
@@ -76,6 +77,7 @@ describe('the answers are those of the upload', () => {
     ['zstd', zstdCompressSync(large)],
     ['no ELF', Buffer.from('no image')],
     ['xz', Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3, 4])],
+    ['a bzImage', bzImage(gzipSync(large), {})],
     ['damaged gzip', gzipSync(large).subarray(0, 1000)],
     ['a form', multipart([imagePart(image)]).body],
   ])('%s', async (name, bytes) => {

@@ -49,7 +49,11 @@ export function checkRoute(app: FastifyInstance, services: UploadServices): void
       }
       if (plan !== null) metrics.blob(plan.size);
       const problem = met ? null : new Problem('check-failed', summarizeCheck(checked));
-      if (problem !== null) prepareProblem(problem, request, reply);
+      if (problem !== null) {
+        prepareProblem(problem, request, reply);
+        // Otherwise a 304 could stand for a check that failed.
+        reply.removeHeader('etag');
+      }
       switch (mediaType) {
         case XML_TYPE:
           return reply.type('application/xml; charset=utf-8').send(Buffer.from(writeJunit(checked)));

@@ -7,6 +7,7 @@ import {
   LAYOUT_PARAMETERS,
   LOAD_PARAMETERS,
   type Parameters,
+  REFERENCE_PARAMETERS,
   SYMBOL_PARAMETERS,
   VERIFY_PARAMETERS,
 } from '../../parameters.ts';
@@ -20,11 +21,12 @@ const text = { schema: Type.String() };
 
 /** Whose parameters the codes about parameters explain. */
 const PARAMETERS_BY_ROUTE: Readonly<Record<string, Parameters>> = {
-  '/bsdsyms': LOAD_PARAMETERS,
-  '/layout': LAYOUT_PARAMETERS,
-  '/check': CHECK_PARAMETERS,
-  '/image': FLAT_PARAMETERS,
-  '/symbols': SYMBOL_PARAMETERS,
+  '/bsdsyms': { ...LOAD_PARAMETERS, ...REFERENCE_PARAMETERS },
+  '/layout': { ...LAYOUT_PARAMETERS, ...REFERENCE_PARAMETERS },
+  '/kernel': REFERENCE_PARAMETERS,
+  '/check': { ...CHECK_PARAMETERS, ...REFERENCE_PARAMETERS },
+  '/image': { ...FLAT_PARAMETERS, ...REFERENCE_PARAMETERS },
+  '/symbols': { ...SYMBOL_PARAMETERS, ...REFERENCE_PARAMETERS },
   '/verify': VERIFY_PARAMETERS,
 };
 

@@ -2,8 +2,8 @@
 
 import { ImageError } from '../../inspect/image-error.ts';
 import type { ImageSource } from '../../inspect/image-source.ts';
-import { findCompression } from '../../inspect/signatures.ts';
-import { UnpackingSink } from '../decompress.ts';
+
+import { isPacked, UnpackingSink } from '../decompress.ts';
 import type { GatheredImage } from '../gather.ts';
 import { type ImageStore, imageTooLarge, StoredSink } from '../store.ts';
 import { Origin, type OriginAnswer, type OriginOptions } from './origin.ts';
@@ -85,7 +85,7 @@ async function takeFile(file: SharedFile, options: ReferenceOptions): Promise<Ga
   const { maxImageBytes } = options.store;
   if (file.size > maxImageBytes) throw imageTooLarge(maxImageBytes, `The file has ${file.size} bytes`);
   const start = await file.read(0, Math.min(file.size, PAGE_BYTES));
-  if (!options.unpack || findCompression(start) === null) return { source: file, compression: null };
+  if (!options.unpack || !isPacked(start)) return { source: file, compression: null };
   return gather(file.stream(0, file.size), file.size, options);
 }
 
@@ -157,7 +157,7 @@ async function openRanges(origin: Origin, answer: OriginAnswer, options: Referen
   return {
     version: versionOf(validator),
     async take() {
-      if (!unpack || findCompression(first) === null) {
+      if (!unpack || !isPacked(first)) {
         source = new RemoteSource(origin, image, first, store.memory);
         return { source, compression: null };
       }
