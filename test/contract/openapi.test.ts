@@ -11,19 +11,12 @@ import { MemorySource } from '../../src/image/memory.ts';
 import { RemoteSource } from '../../src/image/remote/remote-source.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  type Answer,
-  imageForm,
-  multipart,
-  post,
-  postForm,
-  type Service,
-  send,
-  startService,
-} from '../support/http.ts';
+import { imageForm, multipart } from '../support/forms.ts';
+import { type Answer, post, postForm, send } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { type Service, startService } from '../support/service.ts';
 
 interface Operation {
   readonly operationId: string;

@@ -8,18 +8,11 @@ import { processSlabs } from '../../src/image/slabs.ts';
 import { StoredSink } from '../../src/image/store.ts';
 import { abortedUploads, abortUploads } from '../support/aborted-uploads.ts';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  NOTHING_OCCUPIED,
-  post,
-  type Service,
-  send,
-  settled,
-  startService,
-  uploading,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { post, send } from '../support/http.ts';
 import { scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService, uploading } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import {
   eventually,

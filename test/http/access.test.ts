@@ -6,23 +6,13 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config.ts';
 import { buildApp } from '../../src/http/app.ts';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  type Answer,
-  imageForm,
-  NOTHING_OCCUPIED,
-  occupied,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { type Answer, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { SOON } from '../support/patience.ts';
 import { Processes } from '../support/process.ts';
 import { Exposition } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, occupied, type Service, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const image = kernel().bytes;

@@ -4,28 +4,10 @@ import { METHODS } from 'node:http';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { buildImage, kernel } from '../support/elf-builder.ts';
-import {
-  type Answer,
-  BOUNDARY,
-  type Form,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  occupied,
-  type Part,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  uploading,
-  verdict,
-} from '../support/http.ts';
+import { BOUNDARY, type Form, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
+import { type Answer, json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, occupied, type Service, settled, startService, uploading } from '../support/service.ts';
 
 const image = kernel({ symbols: 20 }).bytes;
 const MAX_IMAGE_BYTES = 256 * 1024;

@@ -6,21 +6,10 @@ import request, { type Response, type Test } from 'supertest';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Layout } from '../../src/report/schemas.ts';
 import { ASKING_NOTES, type BuiltImage, kernel } from '../support/elf-builder.ts';
-import {
-  BOUNDARY,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  type Part,
-  post,
-  postForm,
-  type Service,
-  settled,
-  startService,
-} from '../support/http.ts';
+import { BOUNDARY, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
+import { json, post, postForm } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 
 const BLOB = 'application/octet-stream';
 const JSON_TYPE = 'application/json; charset=utf-8';

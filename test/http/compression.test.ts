@@ -2,23 +2,10 @@
 import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Budget } from '../../src/image/budget.ts';
-import {
-  type Answer,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm, imagePart, multipart } from '../support/forms.ts';
+import { type Answer, json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { gzipBomb, KIB, kernelOfSize, MIB } from '../support/uploads.ts';
 

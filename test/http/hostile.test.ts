@@ -5,7 +5,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { SHT_STRTAB } from '../../src/elf/format.ts';
 import type { FlatLayout, KernelReport, Layout, SymbolReport } from '../../src/report/schemas.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { json, NOTHING_OCCUPIED, post, type Service, settled, startService } from '../support/http.ts';
+import { json, post } from '../support/http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

@@ -3,8 +3,10 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ELF64 } from '../../src/elf/format.ts';
 import { buildImage, type ImageSpec, kernel, type SegmentSpec, writeField } from '../support/elf-builder.ts';
-import { type Answer, imageForm, json, post, postForm, type Service, startService } from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { type Answer, json, post, postForm } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { type Service, startService } from '../support/service.ts';
 
 let service: Service;
 beforeAll(async () => {

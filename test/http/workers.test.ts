@@ -3,11 +3,12 @@ import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import { type LogLine, post, problem, send, verdict } from '../support/http.ts';
+import { post, problem, send, verdict } from '../support/http.ts';
 import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
 import { isAlive, isListening, Processes, type ServiceProcess } from '../support/process.ts';
 import { Exposition, scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import type { LogLine } from '../support/service.ts';
 import { finishAll, SlowUpload } from '../support/slow-upload.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 

@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import { imageForm } from './http.ts';
+import { imageForm } from './forms.ts';
 import { head, RawConnection } from './raw-http.ts';
 
 export interface AbortedUpload {

@@ -1,6 +1,7 @@
 /** A strict reader of the text format of Prometheus (exposition format 0.0.4). */
-import type { Service } from './http.ts';
+
 import { send } from './http.ts';
+import type { Service } from './service.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
