@@ -627,10 +627,8 @@ describe('a body over the limit', () => {
 
   test('a good one behind Expect is invited', async () => {
     const connection = await RawConnection.open(service.port);
-    await connection.send(head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' }));
-    expect((await connection.answer()).status).toBe(100);
-    await connection.send(image);
-    expect((await connection.answer()).status).toBe(200);
+    const expecting = head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' });
+    expect(await connection.sendInvited(expecting, image)).toEqual([100, 200]);
     connection.destroy();
   });
 

@@ -1,5 +1,4 @@
 /** What a good upload gets: the blob or its layout, whichever way the image and the parameters come. */
-import { strict as assert } from 'node:assert';
 import { createHash } from 'node:crypto';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import request, { type Response, type Test } from 'supertest';
@@ -9,7 +8,7 @@ import { ASKING_NOTES, type BuiltImage, kernel } from '../support/elf-builder.ts
 import { BOUNDARY, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
 import { json, post, postForm } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
-import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
+import { mustSettle, type Service, startService } from '../support/service.ts';
 
 const BLOB = 'application/octet-stream';
 const JSON_TYPE = 'application/json; charset=utf-8';
@@ -24,9 +23,7 @@ let service: Service;
 beforeAll(async () => {
   service = await startService();
 });
-afterEach(async () => {
-  assert.deepEqual(await settled(service), NOTHING_OCCUPIED);
-});
+afterEach(() => mustSettle(service));
 afterAll(() => service.close());
 
 /** Sends an image as the raw body. superagent would turn some bodies into a form by their type; this one never. */

@@ -18,12 +18,11 @@ const zstd = (bytes: Uint8Array): Buffer => zstdCompressSync(bytes, { params: { 
 const br = (bytes: Uint8Array): Buffer =>
   brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } });
 
-let directory: TemporaryDirectory;
+const directory = new TemporaryDirectory();
 let service: Service;
 let blob: Uint8Array;
 
 beforeAll(async () => {
-  directory = new TemporaryDirectory();
   service = await startService({
     BSDSYMS_MAX_IMAGE_BYTES: String(LIMIT),
     BSDSYMS_MEMORY_BUDGET_BYTES: String(MEMORY_BUDGET),

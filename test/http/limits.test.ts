@@ -315,10 +315,8 @@ describe('Expect: 100-continue', () => {
     'among others is seen: %s',
     async (expect100) => {
       const connection = await RawConnection.open(service.port);
-      await connection.send(head('POST', '/layout', { 'Content-Length': fitting.length, Expect: expect100 }));
-      expect((await connection.answer()).status).toBe(100);
-      await connection.send(fitting);
-      expect((await connection.answer()).status).toBe(200);
+      const expecting = head('POST', '/layout', { 'Content-Length': fitting.length, Expect: expect100 });
+      expect(await connection.sendInvited(expecting, fitting)).toEqual([100, 200]);
       connection.destroy();
     },
   );

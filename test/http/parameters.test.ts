@@ -12,10 +12,9 @@ const image = kernel({ symbols: 20 }).bytes;
 const { blob } = await mustLoad(image);
 
 let service: Service;
-let directory: TemporaryDirectory;
+const directory = new TemporaryDirectory();
 beforeAll(async () => {
   service = await startService({ LOG_LEVEL: 'silent' });
-  directory = new TemporaryDirectory();
 });
 afterAll(async () => {
   await service.close();

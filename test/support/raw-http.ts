@@ -54,6 +54,15 @@ export class RawConnection {
     }
   }
 
+  /** Sends a head that expects to be invited, and the body after the invitation. @returns the status of each answer */
+  async sendInvited(requestHead: string, body: Uint8Array): Promise<number[]> {
+    await this.send(requestHead);
+    const invitation = await this.answer();
+    if (invitation.status !== 100) return [invitation.status];
+    await this.send(body);
+    return [invitation.status, (await this.answer()).status];
+  }
+
   /** Reads nothing more. What is sent from now on is nevertheless sent. */
   pause(): void {
     this.#socket.pause();

@@ -117,6 +117,16 @@ export async function interceptWrites(
   });
 }
 
+/** Holds every write of the spool back until the gate is opened. Until `vi.restoreAllMocks()`. */
+export async function holdWrites(): Promise<Gate> {
+  const gate = new Gate();
+  await interceptWrites(async (write, chunks, position) => {
+    await gate.pass();
+    return write(chunks, position);
+  });
+  return gate;
+}
+
 /** Keeps account of what is read from files at an offset, until `vi.restoreAllMocks()`. @param maxBytes at once */
 export async function interceptReads(maxBytes = Number.POSITIVE_INFINITY): Promise<Read[]> {
   const prototype = await fileHandlePrototype();
