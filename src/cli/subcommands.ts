@@ -46,7 +46,7 @@ export type Limits = Pick<Config, (typeof LIMITS)[number]>;
 export type Format = 'bytes' | 'json' | 'ndjson';
 
 /** One run of a subcommand. */
-export interface Run<P extends Parameters = Parameters> {
+interface Run<P extends Parameters = Parameters> {
   readonly source: ImageSource;
   readonly compression: Compression | null;
   readonly parameters: ParameterValues<P>;

@@ -49,7 +49,7 @@ export interface Received<MediaType extends string, P extends Parameters> extend
   readonly mediaType: MediaType;
 }
 
-export interface UploadRoute<MediaType extends string, P extends Parameters> {
+interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly url: string;
   readonly operationId: string;
   readonly summary: string;
@@ -285,7 +285,7 @@ const withEntityTag = (ok: object): object => ({
 });
 
 /** Where symbols were to be placed, for the log. */
-export interface Placement {
+interface Placement {
   readonly loader: Loader;
   readonly loadAddress: bigint | null;
 }

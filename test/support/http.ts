@@ -18,7 +18,7 @@ export interface Answer {
   readonly text: string;
 }
 
-export interface SendOptions {
+interface SendOptions {
   readonly method?: string;
   readonly headers?: OutgoingHttpHeaders;
   readonly body?: Uint8Array | string;
@@ -60,7 +60,7 @@ export const json = (answer: Pick<Answer, 'text'>): Readonly<Record<string, unkn
   JSON.parse(answer.text) as Readonly<Record<string, unknown>>;
 
 /** What a problem says, without its prose: of the words that its detail should have those that it lacks. */
-export interface Verdict {
+interface Verdict {
   readonly status: number;
   readonly code: unknown;
   readonly type: unknown;

@@ -10,7 +10,7 @@ const MAIN = fileURLToPath(new URL('../../src/service/main.ts', import.meta.url)
 /** Halves the time of a start. */
 const COMPILE_CACHE = fileURLToPath(new URL('../../node_modules/.cache/node-compile', import.meta.url));
 
-export interface Exit {
+interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }

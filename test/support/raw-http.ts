@@ -1,7 +1,7 @@
 /** HTTP by hand over one TCP connection: for requests that no client library would send. */
 import { connect, type Socket } from 'node:net';
 
-export interface RawAnswer {
+interface RawAnswer {
   readonly status: number;
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;

@@ -75,7 +75,7 @@ export async function startService(
 }
 
 /** What uploads occupy. */
-export interface Occupied {
+interface Occupied {
   readonly memory: number;
   readonly spool: number;
   readonly slabs: number;

@@ -102,7 +102,7 @@ export class SlowSender {
 }
 
 /** Writes the chunks at this place of the file. @returns how many bytes were written */
-export type Write = (chunks: readonly Uint8Array[], position: number) => Promise<number>;
+type Write = (chunks: readonly Uint8Array[], position: number) => Promise<number>;
 
 /** Puts itself between the spool and the system's files, until `vi.restoreAllMocks()`. */
 export async function interceptWrites(

@@ -94,7 +94,7 @@ describe('an image that the memory has room for', () => {
     const chunk = Buffer.from('0123456789');
     await append(sink, chunk);
     chunk.fill(0);
-    expect([sink.size, used(store)]).toEqual([10, [10, 0]]);
+    expect(used(store)).toEqual([10, 0]);
     const source = await sink.finish();
     expect([source.size, Buffer.from(await source.read(2, 4)).toString()]).toEqual([10, '2345']);
     await source.close();
@@ -297,7 +297,7 @@ describe.each([
       code: 'image-too-large',
       message: expect.stringMatching(/100 bytes .*BSDSYMS_MAX_IMAGE_BYTES/),
     });
-    expect([sink.size, used(store)]).toEqual([first.reduce((sum, length) => sum + length, 0), before]);
+    expect(used(store)).toEqual(before);
     await sink.discard();
   });
 });
