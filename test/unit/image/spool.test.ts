@@ -292,6 +292,23 @@ describe('writing', () => {
     expect(spool.budget.used).toBe(0);
   });
 
+  test('does not end the process when it fails and nobody is waiting for it', async () => {
+    const unhandled = vi.fn();
+    process.on('unhandledRejection', unhandled);
+    try {
+      await interceptWrites(() => Promise.reject(systemError('EIO')));
+      const writer = await (await Spool.open(directory.path, BUDGET)).createWriter();
+      // Enough to be written at once.
+      await writer.append(noise(2 * MIB));
+      await letRun();
+      expect(await codesOf(() => writer.finish())).toEqual(['spool-unavailable', 'EIO']);
+      await writer.discard();
+      expect(unhandled).not.toHaveBeenCalled();
+    } finally {
+      process.off('unhandledRejection', unhandled);
+    }
+  });
+
   test.skipIf(!existsSync('/dev/full'))('to a device that is always full', async () => {
     const budget = new Budget(BUDGET);
     const writer = new SpoolWriter(await open('/dev/full', 'r+'), budget);
