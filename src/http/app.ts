@@ -60,7 +60,7 @@ export interface App {
   readonly metrics: Metrics;
 }
 
-interface AppOptions {
+export interface AppOptions {
   readonly tracing?: { readonly plugin: FastifyPluginCallback } | null;
   /** How the hosts of images by reference are resolved. Default: the system's resolver. */
   readonly resolve?: Resolve;

@@ -178,6 +178,8 @@ export const PROBLEM_KINDS: Readonly<Record<ProblemCode, ProblemKind>> = {
   ...IMAGE_PROBLEM_KINDS,
 };
 
+export const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEM_KINDS, code);
+
 /** A failure to be answered. `message` is the detail, written for the caller; `cause` is for the log only. */
 export class Problem extends Error {
   override readonly name = 'Problem';

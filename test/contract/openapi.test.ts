@@ -1,49 +1,21 @@
 /** The document and the service, held against each other in both directions. */
-import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { parse } from 'yaml';
 import { PROBLEM_KINDS } from '../../src/http/problem.ts';
 import { MemorySource } from '../../src/image/memory.ts';
 import { RemoteSource } from '../../src/image/remote/remote-source.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
+import { document, goodFor, isUpload, type Operation, operations, documentText as text } from '../support/document.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { imageForm, multipart } from '../support/forms.ts';
 import { type Answer, post, postForm, send } from '../support/http.ts';
-import { mustLoad } from '../support/load.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 import { type Service, startService } from '../support/service.ts';
 
-interface Operation {
-  readonly operationId: string;
-  readonly requestBody?: { readonly content: Readonly<Record<string, unknown>> };
-  readonly parameters?: readonly { readonly name: string; readonly in: string }[];
-  readonly security?: readonly Readonly<Record<string, unknown>>[];
-  readonly responses: Readonly<
-    Record<
-      string,
-      { readonly content: Readonly<Record<string, unknown>>; readonly headers?: Readonly<Record<string, unknown>> }
-    >
-  >;
-}
-interface Document {
-  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
-  readonly components: {
-    readonly schemas: { readonly Problem: { readonly properties: { readonly code: { readonly enum: string[] } } } };
-  };
-}
-
-const text = readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8');
-const document = parse(text) as Document;
-
-const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
-  Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation })),
-);
-const isUpload = ({ operation }: { readonly operation: Operation }): boolean => operation.requestBody !== undefined;
 const uploads = operations.filter(isUpload);
 /** The routes that take an image by reference with GET. */
 const isByUrl = ({ operation }: { readonly operation: Operation }): boolean => operation.operationId.endsWith('ByUrl');
@@ -58,9 +30,7 @@ const oddImage = kernel({
 }).bytes;
 /** Has a reason against it that leaves its tables to be read. */
 const oddlyReadable = kernel({ header: { e_phoff: 2n ** 64n - 56n } }).bytes;
-const { blob } = await mustLoad(image);
-/** What a route takes, and something odd that it takes as well. */
-const goodFor = (path: string): Uint8Array => (path === '/verify' ? blob : image);
+/** Something odd that a route takes. */
 const oddFor = (path: string): Uint8Array =>
   path === '/verify' ? Buffer.from('no blob') : path === '/symbols' ? oddlyReadable : oddImage;
 /** A file of the wrong kind. */

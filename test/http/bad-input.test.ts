@@ -3,6 +3,7 @@ import { strict as assert } from 'node:assert';
 import { METHODS } from 'node:http';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { methodsOf, SERVICE_PATHS, UPLOAD_PATHS } from '../support/document.ts';
 import { buildImage, kernel } from '../support/elf-builder.ts';
 import { BOUNDARY, type Form, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
 import { type Answer, json, post, postForm, problem, send, verdict } from '../support/http.ts';
@@ -39,7 +40,6 @@ async function checkService(checked: Service): Promise<void> {
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 const field = (name: string, value: string): Part => ({ name, value });
-const isUpload = (path: string): boolean => ['/bsdsyms', '/layout', '/kernel', '/image', '/symbols'].includes(path);
 
 describe('a body that is no usable image', () => {
   const listing = '<!DOCTYPE HTML>\n<html><head><title>Index of /kernels</title></head><body></body></html>\n';
@@ -385,25 +385,11 @@ describe('the query', () => {
 });
 
 describe('the route', () => {
-  const routes = [
-    '/bsdsyms',
-    '/layout',
-    '/kernel',
-    '/image',
-    '/symbols',
-    '/healthz',
-    '/readyz',
-    '/problems',
-    '/problems/not-elf',
-    '/openapi.yaml',
-    '/openapi.json',
-    '/metrics',
-  ];
   // Node's client does not send CONNECT as a request.
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
-  test.each(routes)('%s takes its methods only', async (path) => {
-    const allowed = isUpload(path) ? ['GET', 'POST'] : ['GET', 'HEAD'];
+  test.each([...UPLOAD_PATHS, ...SERVICE_PATHS])('%s takes its methods only', async (path) => {
+    const allowed = methodsOf(path);
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);

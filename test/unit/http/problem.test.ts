@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { PROBLEM_KINDS, Problem, type ProblemCode, problemDocument, toProblem } from '../../../src/http/problem.ts';
+import {
+  isProblemCode,
+  PROBLEM_KINDS,
+  Problem,
+  type ProblemCode,
+  problemDocument,
+  toProblem,
+} from '../../../src/http/problem.ts';
 import { ImageError, type ImageErrorCode } from '../../../src/inspect/image-error.ts';
 import { BROKEN_KINDS, broken } from '../../../src/xen/broken.ts';
 
@@ -18,10 +25,15 @@ describe('PROBLEM_KINDS', () => {
 
   test('has every reason against an image as a 422', () => {
     for (const code of Object.keys(BROKEN_KINDS)) {
-      expect([code, PROBLEM_KINDS[code as ProblemCode]?.status]).toEqual([code, 422]);
+      expect([code, isProblemCode(code) && PROBLEM_KINDS[code].status]).toEqual([code, 422]);
     }
     const others = codes.filter((code) => PROBLEM_KINDS[code].status === 422 && !(code in BROKEN_KINDS));
     expect(others).toEqual(['not-a-blob', 'source-scattered']);
+  });
+
+  test('knows its codes, and nothing that objects inherit', () => {
+    expect(codes.every(isProblemCode)).toBe(true);
+    for (const name of ['', 'toString', '__proto__', 'constructor', 'NOT-ELF']) expect(isProblemCode(name)).toBe(false);
   });
 });
 

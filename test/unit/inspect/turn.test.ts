@@ -8,7 +8,7 @@ import { kernel, writeField } from '../../support/elf-builder.ts';
 import { turnsOf } from '../../support/load.ts';
 
 /** What the clock shows; it goes on only when a test says so. */
-let now = 1_000_000;
+let now = performance.now();
 
 beforeEach(() => {
   // The turns of other tests are over.
@@ -16,7 +16,10 @@ beforeEach(() => {
   vi.spyOn(performance, 'now').mockImplementation(() => now);
 });
 
-afterEach(() => {
+afterEach(async () => {
+  // This clock is ahead of the real one: a turn of it would last long for the tests after these.
+  vi.spyOn(performance, 'now').mockReturnValue(Number.NEGATIVE_INFINITY);
+  await nextTurn();
   vi.restoreAllMocks();
   vi.unstubAllGlobals();
 });
