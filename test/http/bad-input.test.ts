@@ -236,13 +236,13 @@ describe('a form', () => {
   });
 
   test('of a part as many header fields are read as any has, and no more', async () => {
-    const lines = (count: number): string[] => [
-      ...Array.from({ length: count - 1 }, (_, index) => `X-${index}: 1`),
-      'Content-Disposition: form-data; name="nonsense"',
-    ];
-    expect(verdict(await sendForm(formOf(lines(32))), '"nonsense"')).toEqual(problem(400, 'field-unknown'));
+    const other = Array.from({ length: 31 }, (_, index) => `X-${index}: 1`);
+    const disposition = 'Content-Disposition: form-data; name="nonsense"';
+    expect(verdict(await sendForm(formOf([...other, disposition])), '"nonsense"')).toEqual(
+      problem(400, 'field-unknown'),
+    );
     // Its disposition is not seen, and what has none is no part of the form.
-    expect((await sendForm(formOf(lines(33)))).status).toBe(200);
+    expect((await sendForm(formOf([...other, 'X-31: 1', disposition]))).status).toBe(200);
   });
 
   test.each<[string, string[]]>([

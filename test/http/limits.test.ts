@@ -315,8 +315,8 @@ describe('Expect: 100-continue', () => {
     'among others is seen: %s',
     async (expect100) => {
       const connection = await RawConnection.open(service.port);
-      const expecting = head('POST', '/layout', { 'Content-Length': fitting.length, Expect: expect100 });
-      expect(await connection.sendInvited(expecting, fitting)).toEqual([100, 200]);
+      const request = head('POST', '/layout', { 'Content-Length': fitting.length, Expect: expect100 });
+      expect(await connection.sendInvited(request, fitting)).toEqual([100, 200]);
       connection.destroy();
     },
   );

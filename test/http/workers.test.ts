@@ -41,14 +41,14 @@ const beginTwo = async (cluster: Cluster): Promise<SlowUpload[]> => [
   await SlowUpload.begin(cluster),
 ];
 
-/** What the signal has begun ends well: both uploads are finished, both workers stop, and nothing is logged as an error. */
-async function expectOrderlyEnd(child: ServiceProcess, uploads: readonly SlowUpload[]): Promise<void> {
+/** How two workers and their uploads end. */
+async function endOf(child: ServiceProcess, uploads: readonly SlowUpload[]): Promise<unknown> {
   await child.logged(isShuttingDown, 2);
-  expect(await finishAll(uploads)).toEqual([200, 200]);
-  expect(await child.exited).toEqual({ code: 0, signal: null });
-  expect(child.logs({ msg: 'stopped' })).toHaveLength(2);
-  expect(child.logs({ level: 50 })).toEqual([]);
+  const answered = await finishAll(uploads);
+  const exit = await child.exited;
+  return { answered, exit, stopped: child.logs({ msg: 'stopped' }).length, errors: child.logs({ level: 50 }) };
 }
+const ORDERLY = { answered: [200, 200], exit: { code: 0, signal: null }, stopped: 2, errors: [] };
 
 /** So many uploads at once, and so many that wait for as long as a test may take. */
 const queueing = (uploads: number, queued: number): Record<string, string> => ({
@@ -323,7 +323,7 @@ describe.concurrent('two workers', () => {
     const { child } = cluster;
     const uploads = await beginTwo(cluster);
     child.killGroup('SIGINT');
-    await expectOrderlyEnd(child, uploads);
+    expect(await endOf(child, uploads)).toEqual(ORDERLY);
   });
 
   test('finish when the signal and the word of their supervisor reach them at once', async () => {
@@ -336,7 +336,7 @@ describe.concurrent('two workers', () => {
     await child.message('stopping the workers');
     await sleep(UNDER_WAY_MS);
     for (const pid of pids) process.kill(pid, 'SIGCONT');
-    await expectOrderlyEnd(child, uploads);
+    expect(await endOf(child, uploads)).toEqual(ORDERLY);
   });
 
   test('refuse everybody in the time before the port is closed', async () => {

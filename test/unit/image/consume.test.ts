@@ -95,10 +95,14 @@ describe('chunks that come while one is taken', () => {
 describe('after a failure', () => {
   test('an error of the stream itself is of no interest any more', async () => {
     const stream = Readable.from([large()]);
-    const fail = (): void => {
-      throw new Error('no room');
-    };
-    await expect(consume(stream, fail, explain)).rejects.toThrow('no room');
+    const taken = consume(
+      stream,
+      () => {
+        throw new Error('no room');
+      },
+      explain,
+    );
+    await expect(taken).rejects.toThrow('no room');
     // Without a listener it would end the process.
     expect(() => stream.emit('error', new Error('late'))).not.toThrow();
   });

@@ -431,10 +431,10 @@ describe('discarding', () => {
   test.each([
     ['gzip', gzipSync(noise(MIB))],
     ['zstd', zstdCompressSync(noise(MIB))],
-  ])('gives back what unpacking takes: %s', async (_name, half) => {
+  ])('gives back what unpacking takes: %s', async (_name, late) => {
     const memory = new Budget(64 * MIB);
     const sink = new UnpackingSink(new StoredSink(store), true, memory);
-    await sink.append(half.subarray(0, half.length / 2));
+    await sink.append(late.subarray(0, late.length / 2));
     expect(memory.used).toBeGreaterThan(0);
     await sink.discard();
     expect(memory.used).toBe(0);

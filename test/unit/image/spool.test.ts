@@ -293,7 +293,7 @@ describe('writing', () => {
   });
 
   test('does not end the process when it fails and nobody is waiting for it', async () => {
-    const unhandled = vi.fn();
+    const unhandled = vi.fn<() => void>();
     process.on('unhandledRejection', unhandled);
     try {
       await interceptWrites(() => Promise.reject(systemError('EIO')));
