@@ -2,6 +2,8 @@
  * Changes the code in small ways and runs the tests that cover each change: `npm run mutate`, or
  * `npm run mutate -- --sample 200 --seed 7 http image`. Tells which changes no test noticed.
  *
+ * `--tests 'test/unit/http/**'` runs these tests only, which is faster and notices less.
+ *
  * Stryker makes the changes and runs the tests. It is installed into a folder of its own on first use, as nothing else needs it.
  */
 import { spawnSync } from 'node:child_process';
@@ -70,7 +72,6 @@ function mutate(folder: string, testFiles: readonly string[], sample: string, se
       mutate: [`src/${folder}/**/*.ts`],
       testFiles,
       concurrency: 1,
-      vitest: { configFile: 'scripts/mutate/vitest.config.ts' },
       // What runs while a file is loaded, mostly tables: each such mutant would have to run all tests anew.
       ignoreStatic: true,
       // A mutant may wait for what never comes. The factor leaves room for a machine that is busy.
@@ -125,14 +126,18 @@ function tell(folder: string, { files }: Report): string {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { sample: { type: 'string', default: '100' }, seed: { type: 'string', default: '1' } },
+  options: {
+    sample: { type: 'string', default: '100' },
+    seed: { type: 'string', default: '1' },
+    tests: { type: 'string', multiple: true },
+  },
 });
 install();
 const summary: string[] = [];
 for (const folder of positionals.length > 0 ? positionals : Object.keys(TESTS)) {
   const tests = TESTS[folder];
   if (tests === undefined) throw new Error(`no such folder: ${folder}; there are ${Object.keys(TESTS).join(', ')}`);
-  summary.push(tell(folder, mutate(folder, tests, values.sample, values.seed)));
+  summary.push(tell(folder, mutate(folder, values.tests ?? tests, values.sample, values.seed)));
 }
 console.log(`\nSample of ${values.sample} for each folder, seed ${values.seed}`);
 console.log(summary.join('\n'));
