@@ -72,6 +72,8 @@ function mutate(folder: string, testFiles: readonly string[], sample: string, se
       mutate: [`src/${folder}/**/*.ts`],
       testFiles,
       concurrency: 1,
+      // As vitest does by itself: tests count the open files of their process.
+      vitest: { pool: 'forks' },
       // What runs while a file is loaded, mostly tables: each such mutant would have to run all tests anew.
       ignoreStatic: true,
       // A mutant may wait for what never comes. The factor leaves room for a machine that is busy.
