@@ -46,7 +46,7 @@ export async function compareWithUpload(
 }
 
 /** How often what became of an image that changes while it is read. */
-export interface ChangeCounts {
+interface ChangeCounts {
   whole: number;
   refused: number;
   cut: number;

@@ -146,7 +146,7 @@ function readLines(file: string, prepare = (lines: string): string => lines): un
 }
 
 /** A file that one of the tools made. */
-export interface CompressedVector {
+interface CompressedVector {
   /** The command. */
   readonly name: string;
   readonly format: 'xz' | 'lzma' | 'bzip2' | 'lz4' | 'lzo';
