@@ -5,9 +5,9 @@
  */
 import { parseArgs } from 'node:util';
 import { kernel } from '../test/support/elf-builder.ts';
-import { type Service, startService } from '../test/support/http.ts';
 import { TestOrigin } from '../test/support/origin.ts';
 import { changeAtRandom, compareWithUpload, isIdle } from '../test/support/references.ts';
+import { type Service, startService } from '../test/support/service.ts';
 import {
   readBsdsymsVectors,
   readContainerVectors,

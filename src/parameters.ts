@@ -12,7 +12,7 @@ import { DEFAULT_LOADER, LOADERS, type Loader } from './xen/loaders/bsdsyms.ts';
 const MAX_ECHO_CHARS = 40;
 
 /** How a parameter is documented: members of its JSON schema. */
-export interface ParameterSchema {
+interface ParameterSchema {
   /** Default: `string`. A whole number is given in plain decimal digits. */
   readonly type?: 'integer';
   /** The accepted values; without them, the other members constrain the value. */
@@ -273,7 +273,7 @@ export const VERIFY_PARAMETERS = {
 } as const satisfies Parameters;
 
 /** Why a value is refused. */
-export interface ParameterFault {
+interface ParameterFault {
   readonly code: 'parameter-invalid' | 'parameter-conflict';
   readonly detail: string;
 }

@@ -8,7 +8,7 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-export type Invocation =
+type Invocation =
   | { readonly kind: 'version' }
   | { readonly kind: 'help'; readonly about: string | null }
   | ImageInvocation;

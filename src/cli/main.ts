@@ -18,7 +18,7 @@ import { LIMITS, type Limits, type ReportName, type Result } from './subcommands
 export type ExitStatus = 0 | 1 | 2;
 
 /** Standard streams and environment of the command. */
-export interface Stdio {
+interface Stdio {
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly fd?: number };
   readonly stdout: Writable & { readonly isTTY?: boolean; readonly fd?: number };
   readonly stderr: Writable;

@@ -32,7 +32,7 @@ export async function writeToStream(stream: Writable, pieces: AsyncIterable<Piec
 }
 
 /** Identifies the file at a path or of a descriptor, whatever its name. */
-export interface FileIdentity {
+interface FileIdentity {
   readonly dev: bigint;
   readonly ino: bigint;
   isFile(): boolean;

@@ -56,7 +56,7 @@ export const REPORTS = {
 export type ReportName = keyof typeof REPORTS;
 
 /** One run of a subcommand. */
-export interface Run<P extends Parameters = Parameters> {
+interface Run<P extends Parameters = Parameters> {
   readonly source: ImageSource;
   readonly compression: Compression | null;
   readonly parameters: ParameterValues<P>;

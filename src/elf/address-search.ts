@@ -31,7 +31,7 @@ interface Range {
 }
 
 /** Where sections lie in memory, by their index; null for those that occupy none. */
-export type SectionRanges = readonly (Range | null)[];
+type SectionRanges = readonly (Range | null)[];
 
 /** A symbol of a block; its other fields are read when they matter. */
 interface Candidate {

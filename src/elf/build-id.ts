@@ -16,7 +16,7 @@ export const MAX_NOTE_RANGE_BYTES = 64 * 1024;
 const MAX_NOTE_RANGES = 16;
 
 /** A range of the image that holds notes, in bytes. */
-export interface NoteRange {
+interface NoteRange {
   readonly offset: number;
   readonly length: number;
   readonly alignment: NoteAlignment;

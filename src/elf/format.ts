@@ -74,7 +74,7 @@ export type ProgramHeaderField =
   | 'p_filesz'
   | 'p_memsz'
   | 'p_align';
-export type SymbolField = 'st_name' | 'st_value' | 'st_size' | 'st_info' | 'st_other' | 'st_shndx';
+type SymbolField = 'st_name' | 'st_value' | 'st_size' | 'st_info' | 'st_other' | 'st_shndx';
 
 /** The structures of one class. */
 export interface ElfFormat {

@@ -27,7 +27,7 @@ export const ELF_HEADER_BYTES = ELF64.elfHeader.size;
 const SMALLEST_SECTION_HEADER_BYTES = ELF32.sectionHeader.size;
 
 /** The ELF header, and where it places both header tables. */
-export interface LocatedHeaders extends Omit<Headers, 'programHeaders' | 'sectionHeaders'> {
+interface LocatedHeaders extends Omit<Headers, 'programHeaders' | 'sectionHeaders'> {
   readonly programHeaders: Table;
   readonly sectionHeaders: Table;
 }
@@ -123,9 +123,7 @@ export interface InitFailure {
   readonly recorded: Recorded | null;
 }
 
-export type Init =
-  | { readonly ok: true; readonly image: ElfImage }
-  | { readonly ok: false; readonly failure: InitFailure };
+type Init = { readonly ok: true; readonly image: ElfImage } | { readonly ok: false; readonly failure: InitFailure };
 
 /** Stage `init` of the loader; source: docs/loader.md. Never throws; works for any headers. */
 export const init = (headers: Headers): Init => runToEnd(initInSteps(headers));

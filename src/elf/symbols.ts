@@ -71,7 +71,7 @@ const SPECIAL_SECTIONS: Readonly<Record<number, string>> = {
 
 export const SYMBOL_TYPES: readonly string[] = Object.values(TYPES);
 export const SYMBOL_BINDS: readonly string[] = Object.values(BINDS);
-export type SymbolVisibility = (typeof VISIBILITIES)[number];
+type SymbolVisibility = (typeof VISIBILITIES)[number];
 export const SYMBOL_VISIBILITIES: readonly SymbolVisibility[] = VISIBILITIES;
 
 /** The name of a symbol type without its `STT_`, or the number in hex. */

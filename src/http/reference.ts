@@ -144,7 +144,7 @@ function endSpan(span: Span | null, result: RequestResult, status: number | null
 }
 
 /** What an answer depends on besides the image. */
-export interface Representation {
+interface Representation {
   readonly route: string;
   readonly mediaType: string;
   readonly parameters: ParameterValues<Parameters>;

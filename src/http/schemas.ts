@@ -50,7 +50,7 @@ function describeParameter({ schema, maxValues }: Parameter): Type.TSchema {
   return Type.Array(Type.Unsafe<string>(item), { maxItems: maxValues, description });
 }
 
-export const ProblemSchema = component(
+const ProblemSchema = component(
   'Problem',
   Type.Object(
     {

@@ -1,6 +1,6 @@
 /** What a piece of work occupies, and gives back when it ends. */
 
-export type Release = () => void | Promise<void>;
+type Release = () => void | Promise<void>;
 
 /** Owns what must be given back when the work ends, however it ends. */
 export class Scope {

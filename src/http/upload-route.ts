@@ -51,7 +51,7 @@ export interface Received<MediaType extends string, P extends Parameters> extend
   readonly mediaType: MediaType;
 }
 
-export interface UploadRoute<MediaType extends string, P extends Parameters> {
+interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly url: string;
   readonly operationId: string;
   readonly summary: string;
@@ -310,7 +310,7 @@ const withEntityTag = (ok: object): object => ({
 });
 
 /** Where symbols were to be placed, for the log. */
-export interface Placement {
+interface Placement {
   readonly loader: Loader;
   readonly loadAddress: bigint | null;
 }

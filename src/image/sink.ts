@@ -3,9 +3,6 @@ import type { ImageSource } from '../inspect/image-source.ts';
 
 /** An image that is arriving. Exactly one of `finish` and `discard` ends it. */
 export interface ImageSink {
-  /** Bytes appended so far. */
-  readonly size: number;
-
   /** Takes the next bytes. The caller may reuse the chunk once the result, if it is a promise, has settled. */
   append(chunk: Uint8Array): void | Promise<void>;
 

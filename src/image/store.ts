@@ -34,10 +34,6 @@ export class StoredSink implements ImageSink {
     this.#expectedBytes = expectedBytes;
   }
 
-  get size(): number {
-    return this.#size;
-  }
-
   append(chunk: Uint8Array): void | Promise<void> {
     if (this.#ended) return;
     const { memory, maxImageBytes } = this.#store;

@@ -22,7 +22,7 @@ export type ThreadFault =
   /** The budget has no room for it. */
   | { readonly kind: 'no-memory'; readonly neededBytes: number; readonly limitBytes: number };
 
-export interface ThreadUnpackOptions extends DecoderOptions {
+interface ThreadUnpackOptions extends DecoderOptions {
   readonly format: DecodedFormat;
   /** What the decoder takes is counted here, as long as it lives. */
   readonly memory: Budget;

@@ -24,7 +24,7 @@ import { runInSteps } from './turn.ts';
 const MAX_FILE_BYTES = 2 ** 30;
 const NO_LOADER: BuilderRefusal = { code: 'no-loader', reason: BUILDER_REFUSALS['no-loader'] };
 
-export interface BuilderAnswer {
+interface BuilderAnswer {
   readonly verdict: BuilderVerdict;
   /** Set when the container changes what Xen does with the kernel. */
   readonly warning: Warning | null;

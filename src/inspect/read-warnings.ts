@@ -16,7 +16,7 @@ import type { ImageSource } from './image-source.ts';
 import { readPieces, readSymbols } from './symbol-blocks.ts';
 
 /** What the tables of a blob show. */
-export interface TableFindings {
+interface TableFindings {
   readonly warnings: readonly Warning[];
   /** The end symbols that are not where the blob begins. */
   readonly elsewhere: ReadonlySet<EndSymbol>;

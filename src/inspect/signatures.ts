@@ -7,7 +7,7 @@ interface Mark {
   readonly bytes: readonly number[];
 }
 
-export interface FileKind {
+interface FileKind {
   /** As in "It looks like …". */
   readonly name: string;
   /** What to do with such a file: one sentence. */

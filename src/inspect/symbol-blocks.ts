@@ -29,7 +29,7 @@ export async function* readPieces(
 }
 
 /** Where symbols lie: `count` of them from image offset `offset` on, the first of which has the index `first`. */
-export interface SymbolRange {
+interface SymbolRange {
   readonly offset: number;
   readonly first: number;
   readonly count: number;

@@ -10,7 +10,7 @@ import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 
 /** Guest-physical addresses do not fit into a JSON number. */
-export const Address = (description: string) => Type.String({ pattern: '^0x[0-9a-f]{1,16}$', description });
+const Address = (description: string) => Type.String({ pattern: '^0x[0-9a-f]{1,16}$', description });
 export const Bytes = (description: string) => Type.Integer({ minimum: 0, description });
 export const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 export const enumeration = <const T extends string>(values: readonly T[], options: Type.TSchemaOptions = {}) =>

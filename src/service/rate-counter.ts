@@ -9,7 +9,7 @@ interface Window {
   readonly count: number;
 }
 
-export interface Counted {
+interface Counted {
   /** With this one. */
   readonly current: number;
   /** Until the window ends. */

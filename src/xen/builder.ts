@@ -62,7 +62,7 @@ export const CONTAINERS = ['gzip', 'zstd', 'xz', 'lzma', 'bzip2', 'lz4', 'lzo', 
 export type Container = (typeof CONTAINERS)[number];
 
 /** What the builder makes of the file that a kernel comes in. */
-export interface TakeVerdict {
+interface TakeVerdict {
   readonly ok: boolean;
   /** What the kernel is packed in; null for a plain file. */
   readonly container: Container | null;
@@ -168,7 +168,7 @@ function pvGuestType({ machine, xen: { pv } }: BuilderSubject): PvGuestType | nu
 }
 
 /** A loader that the builder tries before the one for ELF. */
-export interface OtherLoader {
+interface OtherLoader {
   readonly name: 'multiboot-binary' | 'bzImage';
   readonly guestType: PvGuestType | null;
   /** Null when it accepts the file. */

@@ -170,7 +170,7 @@ function setOnce<Key, Value>(map: Map<Key, Value>, key: Key, value: Value): void
 }
 
 /** An end symbol at which no blob begins. */
-export interface Misplaced {
+interface Misplaced {
   readonly name: EndSymbol;
   readonly value: bigint;
   /** Guest-physical. */

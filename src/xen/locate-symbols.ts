@@ -7,7 +7,7 @@ import type { Broken } from './broken.ts';
 import { type Failure, noSymbolTable, reported, strtabLinkInvalid } from './loaders/failures.ts';
 
 /** A table of the image, wholly inside it. */
-export interface TableRange {
+interface TableRange {
   /** Section index. */
   readonly index: number;
   /** Byte offset in the image. */
@@ -23,7 +23,7 @@ export interface SymbolTables {
   readonly firstGlobal: number;
 }
 
-export type LocatedSymbols =
+type LocatedSymbols =
   | { readonly ok: true; readonly tables: SymbolTables }
   | { readonly ok: false; readonly broken: Broken };
 

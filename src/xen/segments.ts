@@ -84,7 +84,7 @@ export interface Segment {
 }
 
 /** The first segments of a list, and how many more there are. */
-export interface ListedSegments {
+interface ListedSegments {
   readonly segments: Segment[];
   readonly unlisted: number;
 }

@@ -5,8 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
 import { type Ran, run } from '../support/command.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { type Answer, json, post, type Service, startService } from '../support/http.ts';
+import { type Answer, json, post } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { type Service, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const yes = { name: 'Xen', type: 11, desc: Buffer.from('yes\0') };

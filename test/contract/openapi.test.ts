@@ -5,52 +5,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { parse } from 'yaml';
-import { isProblemCode, PROBLEM_KINDS } from '../../src/http/problem.ts';
+import { PROBLEM_KINDS } from '../../src/http/problem.ts';
 import { MemorySource } from '../../src/image/memory.ts';
 import { RemoteSource } from '../../src/image/remote/remote-source.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
+import { document, goodFor, isUpload, type Operation, operations, documentText as text } from '../support/document.ts';
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
-import {
-  type Answer,
-  imageForm,
-  multipart,
-  post,
-  postForm,
-  type Service,
-  send,
-  startService,
-} from '../support/http.ts';
-import { mustLoad } from '../support/load.ts';
+import { imageForm, multipart } from '../support/forms.ts';
+import { type Answer, post, postForm, send } from '../support/http.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { type Service, startService } from '../support/service.ts';
 
-interface Operation {
-  readonly operationId: string;
-  readonly requestBody?: { readonly content: Readonly<Record<string, unknown>> };
-  readonly parameters?: readonly { readonly name: string; readonly in: string }[];
-  readonly security?: readonly Readonly<Record<string, unknown>>[];
-  readonly responses: Readonly<
-    Record<
-      string,
-      { readonly content: Readonly<Record<string, unknown>>; readonly headers?: Readonly<Record<string, unknown>> }
-    >
-  >;
-}
-interface Document {
-  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
-  readonly components: {
-    readonly schemas: { readonly Problem: { readonly properties: { readonly code: { readonly enum: string[] } } } };
-  };
-}
-
-const text = readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8');
-const document = parse(text) as Document;
-
-const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
-  Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation })),
-);
-const isUpload = ({ operation }: { readonly operation: Operation }): boolean => operation.requestBody !== undefined;
 const uploads = operations.filter(isUpload);
 /** The routes that take an image by reference with GET. */
 const isByUrl = ({ operation }: { readonly operation: Operation }): boolean => operation.operationId.endsWith('ByUrl');
@@ -67,9 +33,7 @@ const oddImage = kernel({
 const oddlyReadable = kernel({ header: { e_phoff: 2n ** 64n - 56n } }).bytes;
 /** Meets what is required, with a warning. */
 const warnedImage = kernel({ memsz: 0x2001, notes: ASKING_NOTES }).bytes;
-const { blob } = await mustLoad(image);
-/** What a route takes, and something odd that it takes as well. */
-const goodFor = (path: string): Uint8Array => (path === '/verify' ? blob : image);
+/** Something odd that a route takes. */
 const oddFor = (path: string): Uint8Array =>
   ({ '/verify': Buffer.from('no blob'), '/symbols': oddlyReadable, '/check': warnedImage })[path] ?? oddImage;
 /** A file of the wrong kind. */
@@ -611,7 +575,7 @@ describe('/problems', () => {
       expect(list).toContain(`${status}  ${code}: ${title}\n`);
     }
     const listed = [...list.matchAll(/^\d{3} {2}([a-z0-9-]+): /gm)].map(([, code]) => code ?? '');
-    expect(listed.filter((code) => !isProblemCode(code))).toEqual([]);
+    expect(listed.filter((code) => !Object.hasOwn(PROBLEM_KINDS, code))).toEqual([]);
     expect(listed).toHaveLength(Object.keys(PROBLEM_KINDS).length);
   });
 

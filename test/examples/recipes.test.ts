@@ -9,7 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { ASKING_NOTES, kernel, xenString } from '../support/elf-builder.ts';
-import { post, type Service, startService } from '../support/http.ts';
+import { post } from '../support/http.ts';
+import { type Service, startService } from '../support/service.ts';
 import { hasProgram } from '../support/temporary.ts';
 import { parseXml } from '../support/xml.ts';
 

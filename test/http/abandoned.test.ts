@@ -8,29 +8,13 @@ import { processSlabs } from '../../src/image/slabs.ts';
 import { StoredSink } from '../../src/image/store.ts';
 import { abortedUploads, abortUploads } from '../support/aborted-uploads.ts';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  NOTHING_OCCUPIED,
-  post,
-  type Service,
-  send,
-  settled,
-  startService,
-  uploading,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { post, send } from '../support/http.ts';
 import { scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService, uploading } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
-import {
-  eventually,
-  Gate,
-  interceptWrites,
-  KIB,
-  kernelOfSize,
-  MIB,
-  memoryInUse,
-  openFiles,
-} from '../support/uploads.ts';
+import { eventually, holdWrites, KIB, kernelOfSize, MIB, memoryInUse, openFiles } from '../support/uploads.ts';
 
 let service: Service;
 let directory: TemporaryDirectory;
@@ -166,11 +150,7 @@ describe('a client that goes away', () => {
     await start({ BSDSYMS_MEMORY_BUDGET_BYTES: '0' });
     // Of all of them the last write comes when the image is finished.
     for (const cut of [request.length - 100, request.length]) {
-      const gate = new Gate();
-      await interceptWrites(async (write, chunks, position) => {
-        await gate.pass();
-        return write(chunks, position);
-      });
+      const gate = await holdWrites();
       const connection = await RawConnection.open(service.port);
       await connection.send(request.subarray(0, cut));
       await uploading(service);

@@ -5,29 +5,20 @@ import { pino } from 'pino';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config.ts';
 import { buildApp } from '../../src/http/app.ts';
+import { goodFor, SERVICE_PATHS, UPLOAD_PATHS } from '../support/document.ts';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  type Answer,
-  imageForm,
-  NOTHING_OCCUPIED,
-  occupied,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { type Answer, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { SOON } from '../support/patience.ts';
 import { Processes } from '../support/process.ts';
 import { Exposition } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, occupied, type Service, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const image = kernel().bytes;
-const UPLOADS = ['/bsdsyms', '/layout', '/kernel', '/image', '/symbols'];
-const OPEN = ['/healthz', '/readyz', '/problems', '/problems/unauthorized', '/openapi.yaml', '/openapi.json'];
+/** The metrics can have tokens of their own. */
+const OPEN = SERVICE_PATHS.filter((path) => path !== '/metrics');
 
 const bearer = (token: string): { authorization: string } => ({ authorization: `Bearer ${token}` });
 
@@ -67,11 +58,12 @@ async function upload(limited: Service, count: number, headers: Record<string, s
 describe('tokens', () => {
   test('are not asked for by default', async () => {
     const open = await start({});
-    for (const path of UPLOADS) expect((await post(open, path, image)).status).toBe(200);
+    for (const path of UPLOAD_PATHS) expect((await post(open, path, goodFor(path))).status).toBe(200);
     expect((await post(open, '/bsdsyms', image, bearer('whatever'))).status).toBe(200);
   });
 
-  test.each(UPLOADS)('are asked for by %s', async (path) => {
+  test.each(UPLOAD_PATHS)('are asked for by %s', async (path) => {
+    const good = goodFor(path);
     const closed = await start({ BSDSYMS_TOKENS_FILE: directory.write('# farm\nright-1\nright-2\n') });
     const wrong = [
       {},
@@ -85,13 +77,13 @@ describe('tokens', () => {
       { 'proxy-authorization': 'Bearer right-1' },
       { cookie: 'token=right-1' },
     ];
-    for (const headers of wrong) expectUnauthorized(await post(closed, path, image, headers));
-    expectUnauthorized(await post(closed, `${path}?access_token=right-1`, image));
-    expectUnauthorized(await postForm(closed, path, imageForm(image, { access_token: 'right-1' })));
+    for (const headers of wrong) expectUnauthorized(await post(closed, path, good, headers));
+    expectUnauthorized(await post(closed, `${path}?access_token=right-1`, good));
+    expectUnauthorized(await postForm(closed, path, imageForm(good, { access_token: 'right-1' })));
     for (const authorization of ['Bearer right-1', 'bearer right-2', 'BEARER right-1']) {
-      expect((await post(closed, path, image, { authorization })).status).toBe(200);
+      expect((await post(closed, path, good, { authorization })).status).toBe(200);
     }
-    expect((await postForm(closed, path, imageForm(image), bearer('right-2'))).status).toBe(200);
+    expect((await postForm(closed, path, imageForm(good), bearer('right-2'))).status).toBe(200);
   });
 
   test('are looked at before anything else of an upload', async () => {
@@ -116,7 +108,7 @@ describe('tokens', () => {
 
   test('are not asked for by what tells of the service', async () => {
     const closed = await start({ BSDSYMS_TOKENS_FILE: directory.write('right\n') });
-    for (const path of [...OPEN, '/metrics']) {
+    for (const path of SERVICE_PATHS) {
       expect([path, (await send(closed, path)).status]).toEqual([path, 200]);
       expect([path, (await send(closed, path, { headers: bearer('wrong') })).status]).toEqual([path, 200]);
     }
@@ -244,18 +236,18 @@ describe('the rate limit', () => {
   test('counts uploads only', async () => {
     const limited = await start({ BSDSYMS_RATE_LIMIT_PER_MINUTE: '1' });
     for (let round = 0; round < 3; round++) {
-      for (const path of [...OPEN, '/metrics']) expect([path, (await send(limited, path)).status]).toEqual([path, 200]);
+      for (const path of SERVICE_PATHS) expect([path, (await send(limited, path)).status]).toEqual([path, 200]);
       expect((await send(limited, '/bsdsyms', { method: 'DELETE' })).status).toBe(405);
     }
     expect(await upload(limited, 2)).toEqual([200, 429]);
-    for (const path of [...OPEN, '/metrics']) expect([path, (await send(limited, path)).status]).toEqual([path, 200]);
+    for (const path of SERVICE_PATHS) expect([path, (await send(limited, path)).status]).toEqual([path, 200]);
   });
 
   test('is one for all routes that take an upload', async () => {
-    const limited = await start({ BSDSYMS_RATE_LIMIT_PER_MINUTE: String(UPLOADS.length - 1) });
+    const limited = await start({ BSDSYMS_RATE_LIMIT_PER_MINUTE: String(UPLOAD_PATHS.length - 1) });
     const codes: number[] = [];
-    for (const path of UPLOADS) codes.push((await post(limited, path, image)).status);
-    expect(codes).toEqual(UPLOADS.map((_, index) => (index < UPLOADS.length - 1 ? 200 : 429)));
+    for (const path of UPLOAD_PATHS) codes.push((await post(limited, path, goodFor(path))).status);
+    expect(codes).toEqual(UPLOAD_PATHS.map((_, index) => (index < UPLOAD_PATHS.length - 1 ? 200 : 429)));
   });
 
   test('counts attempts without a good token, too', async () => {

@@ -2,19 +2,10 @@
 import { zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  NOTHING_OCCUPIED,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { post, postForm, problem, send, verdict } from '../support/http.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { eventually, noise, SlowSender } from '../support/uploads.ts';
 
 const image = kernel({ symbols: 20 }).bytes;

@@ -3,29 +3,12 @@ import { strict as assert } from 'node:assert';
 import { METHODS } from 'node:http';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { methodsOf, SERVICE_PATHS, UPLOAD_PATHS } from '../support/document.ts';
 import { buildImage, kernel } from '../support/elf-builder.ts';
-import {
-  type Answer,
-  BOUNDARY,
-  type Form,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  occupied,
-  type Part,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  uploading,
-  verdict,
-} from '../support/http.ts';
+import { BOUNDARY, type Form, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
+import { type Answer, json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, occupied, type Service, settled, startService, uploading } from '../support/service.ts';
 
 const image = kernel({ symbols: 20 }).bytes;
 const MAX_IMAGE_BYTES = 256 * 1024;
@@ -57,7 +40,6 @@ async function checkService(checked: Service): Promise<void> {
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 const field = (name: string, value: string): Part => ({ name, value });
-const isUpload = (path: string): boolean => ['/bsdsyms', '/layout', '/kernel', '/image', '/symbols'].includes(path);
 
 describe('a body that is no usable image', () => {
   const listing = '<!DOCTYPE HTML>\n<html><head><title>Index of /kernels</title></head><body></body></html>\n';
@@ -253,6 +235,16 @@ describe('a form', () => {
     expect(verdict(answer, named)).toEqual(problem(400, 'field-unknown'));
   });
 
+  test('of a part as many header fields are read as any has, and no more', async () => {
+    const other = Array.from({ length: 31 }, (_, index) => `X-${index}: 1`);
+    const disposition = 'Content-Disposition: form-data; name="nonsense"';
+    expect(verdict(await sendForm(formOf([...other, disposition])), '"nonsense"')).toEqual(
+      problem(400, 'field-unknown'),
+    );
+    // Its disposition is not seen, and what has none is no part of the form.
+    expect((await sendForm(formOf([...other, 'X-31: 1', disposition]))).status).toBe(200);
+  });
+
   test.each<[string, string[]]>([
     ['of another disposition', ['Content-Disposition: attachment; name="image"']],
     ['of no disposition', ['Content-Type: text/plain']],
@@ -393,26 +385,11 @@ describe('the query', () => {
 });
 
 describe('the route', () => {
-  const routes = [
-    '/bsdsyms',
-    '/layout',
-    '/kernel',
-    '/image',
-    '/symbols',
-    '/healthz',
-    '/readyz',
-    '/problems',
-    '/problems/not-elf',
-    '/openapi.yaml',
-    '/openapi.json',
-    '/version',
-    '/metrics',
-  ];
   // Node's client does not send CONNECT as a request.
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
-  test.each(routes)('%s takes its methods only', async (path) => {
-    const allowed = isUpload(path) ? ['GET', 'POST', 'PUT'] : ['GET', 'HEAD'];
+  test.each([...UPLOAD_PATHS, ...SERVICE_PATHS])('%s takes its methods only', async (path) => {
+    const allowed = methodsOf(path);
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);
@@ -648,10 +625,8 @@ describe('a body over the limit', () => {
 
   test('a good one behind Expect is invited', async () => {
     const connection = await RawConnection.open(service.port);
-    await connection.send(head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' }));
-    expect((await connection.answer()).status).toBe(100);
-    await connection.send(image);
-    expect((await connection.answer()).status).toBe(200);
+    const expecting = head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' });
+    expect(await connection.sendInvited(expecting, image)).toEqual([100, 200]);
     connection.destroy();
   });
 

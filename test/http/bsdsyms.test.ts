@@ -1,26 +1,14 @@
 /** What a good upload gets: the blob or its layout, whichever way the image and the parameters come. */
-import { strict as assert } from 'node:assert';
 import { createHash } from 'node:crypto';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import request, { type Response, type Test } from 'supertest';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Layout } from '../../src/report/schemas.ts';
 import { ASKING_NOTES, type BuiltImage, kernel } from '../support/elf-builder.ts';
-import {
-  BOUNDARY,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  type Part,
-  post,
-  postForm,
-  type Service,
-  settled,
-  startService,
-} from '../support/http.ts';
+import { BOUNDARY, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
+import { json, post, postForm } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { mustSettle, type Service, startService } from '../support/service.ts';
 
 const BLOB = 'application/octet-stream';
 const JSON_TYPE = 'application/json; charset=utf-8';
@@ -35,9 +23,7 @@ let service: Service;
 beforeAll(async () => {
   service = await startService();
 });
-afterEach(async () => {
-  assert.deepEqual(await settled(service), NOTHING_OCCUPIED);
-});
+afterEach(() => mustSettle(service));
 afterAll(() => service.close());
 
 /** Sends an image as the raw body. superagent would turn some bodies into a form by their type; this one never. */

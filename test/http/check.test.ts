@@ -1,18 +1,9 @@
 /** `POST /check`: one verdict on a kernel, in three representations. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ASKING_NOTES, kernel, xenString } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  post,
-  postForm,
-  problem,
-  type Service,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm, imagePart, multipart } from '../support/forms.ts';
+import { json, post, postForm, problem, verdict } from '../support/http.ts';
+import { type Service, startService } from '../support/service.ts';
 import { parseXml } from '../support/xml.ts';
 
 const guestOs = (name: string) => xenString(6, name);

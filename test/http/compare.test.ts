@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SHT_SYMTAB } from '../../src/elf/format.ts';
 import type { Layout } from '../../src/report/schemas.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { json, post, problem, type Service, startService, verdict } from '../support/http.ts';
+import { json, post, problem, verdict } from '../support/http.ts';
+import { type Service, startService } from '../support/service.ts';
 
 const { bytes } = kernel({ symbols: 10 });
 

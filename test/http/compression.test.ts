@@ -2,23 +2,10 @@
 import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Budget } from '../../src/image/budget.ts';
-import {
-  type Answer,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm, imagePart, multipart } from '../support/forms.ts';
+import { type Answer, json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { gzipBomb, KIB, kernelOfSize, MIB } from '../support/uploads.ts';
 
@@ -31,12 +18,11 @@ const zstd = (bytes: Uint8Array): Buffer => zstdCompressSync(bytes, { params: { 
 const br = (bytes: Uint8Array): Buffer =>
   brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } });
 
-let directory: TemporaryDirectory;
+const directory = new TemporaryDirectory();
 let service: Service;
 let blob: Uint8Array;
 
 beforeAll(async () => {
-  directory = new TemporaryDirectory();
   service = await startService({
     BSDSYMS_MAX_IMAGE_BYTES: String(LIMIT),
     BSDSYMS_MEMORY_BUDGET_BYTES: String(MEMORY_BUDGET),

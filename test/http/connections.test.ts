@@ -1,7 +1,7 @@
 /** How many connections there are at once. */
 import { afterEach, expect, test } from 'vitest';
-import { type Service, startService } from '../support/http.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { type Service, startService } from '../support/service.ts';
 
 const SOON = { timeout: 8000, interval: 10 };
 const GET = head('GET', '/healthz');

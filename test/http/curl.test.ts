@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import { type Service, startService } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { type Service, startService } from '../support/service.ts';
 
 const version = /^curl (\d+)\.(\d+)/.exec(spawnSync('curl', ['--version'], { encoding: 'utf8' }).stdout ?? '');
 const [major, minor] = [Number(version?.[1] ?? 0), Number(version?.[2] ?? 0)];

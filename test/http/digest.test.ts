@@ -3,19 +3,9 @@ import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  json,
-  NOTHING_OCCUPIED,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { json, post, postForm, problem, send, verdict } from '../support/http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { noise } from '../support/uploads.ts';
 
 const image = kernel({ symbols: 50, notes: ASKING_NOTES, after: [{ name: '.noise', data: noise(300 * 1024) }] }).bytes;

@@ -5,10 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel, makeSymbols } from '../support/elf-builder.ts';
-import { imageForm, NOTHING_OCCUPIED, post, type Service, send, settled, startService } from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { post, send } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
 import { LONG_MS } from '../support/patience.ts';
 import { head } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { eventually, KIB, kernelOfSize, MIB, memoryInUse, noise, openFiles } from '../support/uploads.ts';
 

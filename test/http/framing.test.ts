@@ -1,19 +1,9 @@
 /** Requests whose frame is in doubt are refused, each with a problem, and no two readers of them can disagree. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  json,
-  NOTHING_OCCUPIED,
-  post,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  uploading,
-  verdict,
-} from '../support/http.ts';
+import { json, post, problem, send, verdict } from '../support/http.ts';
 import { chunk, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService, uploading } from '../support/service.ts';
 import { eventually, MIB, pieces, SlowSender } from '../support/uploads.ts';
 
 const image = kernel({ symbols: 20 }).bytes;

@@ -1,11 +1,11 @@
 /** Images of a few kilobytes that stand for a great deal: what the answers hold of it, and what they leave out and say so. */
-import { strict as assert } from 'node:assert';
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { SHT_STRTAB } from '../../src/elf/format.ts';
 import type { FlatLayout, KernelReport, Layout, SymbolReport } from '../../src/report/schemas.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { json, NOTHING_OCCUPIED, post, type Service, settled, startService } from '../support/http.ts';
+import { json, post } from '../support/http.ts';
+import { mustSettle, type Service, startService } from '../support/service.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -17,9 +17,7 @@ let service: Service;
 beforeAll(async () => {
   service = await startService();
 });
-afterEach(async () => {
-  assert.deepEqual(await settled(service), NOTHING_OCCUPIED);
-});
+afterEach(() => mustSettle(service));
 afterAll(() => service.close());
 
 interface Asked {

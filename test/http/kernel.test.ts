@@ -5,17 +5,8 @@ import { type IncomingMessage, request as sendRequest } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { FlatLayout, KernelReport, Layout } from '../../src/report/schemas.ts';
 import { KERNEL_MEMORY_BYTES, KERNEL_PSTART, kernel } from '../support/elf-builder.ts';
-import {
-  json,
-  NOTHING_OCCUPIED,
-  post,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { json, post, problem, send, verdict } from '../support/http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { MIB, memoryInUse } from '../support/uploads.ts';
 import { hex, imageOf, readFlatImageVectors, readNotesVectors } from '../support/vectors.ts';
 

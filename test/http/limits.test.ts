@@ -6,22 +6,10 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import {
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm, imagePart, multipart } from '../support/forms.ts';
+import { json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { hasProgram, TemporaryDirectory } from '../support/temporary.ts';
 import { eventually, KIB, kernelOfSize, MIB, noise, pieces, SlowSender } from '../support/uploads.ts';
 
@@ -327,10 +315,8 @@ describe('Expect: 100-continue', () => {
     'among others is seen: %s',
     async (expect100) => {
       const connection = await RawConnection.open(service.port);
-      await connection.send(head('POST', '/layout', { 'Content-Length': fitting.length, Expect: expect100 }));
-      expect((await connection.answer()).status).toBe(100);
-      await connection.send(fitting);
-      expect((await connection.answer()).status).toBe(200);
+      const request = head('POST', '/layout', { 'Content-Length': fitting.length, Expect: expect100 });
+      expect(await connection.sendInvited(request, fitting)).toEqual([100, 200]);
       connection.destroy();
     },
   );

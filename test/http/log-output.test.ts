@@ -4,11 +4,12 @@ import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { connect } from 'node:net';
 import { afterAll, describe, expect, test } from 'vitest';
-import { type LogLine, send } from '../support/http.ts';
+import { send } from '../support/http.ts';
 import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
 import { Processes, type ServiceProcess, unusedPort } from '../support/process.ts';
 import { scrape } from '../support/prometheus.ts';
 import { head } from '../support/raw-http.ts';
+import type { LogLine } from '../support/service.ts';
 import { SlowUpload } from '../support/slow-upload.ts';
 
 /** More lines than a pipe holds. */

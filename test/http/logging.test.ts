@@ -2,20 +2,10 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  imagePart,
-  json,
-  type LogLine,
-  multipart,
-  post,
-  postForm,
-  type Service,
-  send,
-  startService,
-  uploading,
-} from '../support/http.ts';
+import { imageForm, imagePart, multipart } from '../support/forms.ts';
+import { json, post, postForm, send } from '../support/http.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { type LogLine, type Service, startService, uploading } from '../support/service.ts';
 
 const MARKER = 'marker_that_no_log_may_have';
 const image = kernel({ symbols: [{ name: MARKER }], before: [{ name: '.data', data: Buffer.from(MARKER) }] }).bytes;

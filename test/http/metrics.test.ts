@@ -4,20 +4,12 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { PROBLEM_KINDS } from '../../src/http/problem.ts';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  multipart,
-  post,
-  postForm,
-  type Service,
-  send,
-  settled,
-  startService,
-  uploading,
-} from '../support/http.ts';
+import { imageForm, multipart } from '../support/forms.ts';
+import { post, postForm, send } from '../support/http.ts';
 import { SOON } from '../support/patience.ts';
 import { scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { type Service, settled, startService, uploading } from '../support/service.ts';
 import { hasProgram } from '../support/temporary.ts';
 
 const image = kernel({ symbols: 12 }).bytes;

@@ -2,18 +2,19 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run } from '../support/command.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { imageForm, json, multipart, post, postForm, type Service, startService } from '../support/http.ts';
+import { imageForm, multipart } from '../support/forms.ts';
+import { json, post, postForm } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { type Service, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
 const image = kernel({ symbols: 20 }).bytes;
 const { blob } = await mustLoad(image);
 
 let service: Service;
-let directory: TemporaryDirectory;
+const directory = new TemporaryDirectory();
 beforeAll(async () => {
   service = await startService({ LOG_LEVEL: 'silent' });
-  directory = new TemporaryDirectory();
 });
 afterAll(async () => {
   await service.close();

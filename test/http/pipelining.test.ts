@@ -4,18 +4,10 @@ import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  json,
-  NOTHING_OCCUPIED,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { json, problem, send, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { eventually, KIB, MIB, memoryInUse, SlowSender } from '../support/uploads.ts';
 
 const image = kernel({ symbols: 20 }).bytes;

@@ -5,25 +5,10 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { processSlabs } from '../../src/image/slabs.ts';
-import {
-  BOUNDARY,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  occupied,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  uploading,
-  verdict,
-} from '../support/http.ts';
+import { BOUNDARY, imageForm, imagePart, multipart } from '../support/forms.ts';
+import { json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, occupied, type Service, settled, startService, uploading } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { eventually, KIB, kernelOfSize, MIB, memoryInUse, noise, pieces, SlowSender } from '../support/uploads.ts';
 

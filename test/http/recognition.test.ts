@@ -1,10 +1,14 @@
 /** Files that are sent by mistake: the answer says what they are and what to do. */
+
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ELF64 } from '../../src/elf/format.ts';
+import { UPLOAD_PATHS } from '../support/document.ts';
 import { buildImage, type ImageSpec, kernel, type SegmentSpec, writeField } from '../support/elf-builder.ts';
-import { type Answer, imageForm, json, post, postForm, type Service, startService } from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { type Answer, json, post, postForm } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { type Service, startService } from '../support/service.ts';
 
 let service: Service;
 beforeAll(async () => {
@@ -101,7 +105,7 @@ describe('a file that is no ELF image', () => {
   ];
 
   test.each(cases)('%s', async (_name, file, words) => {
-    for (const path of ['/bsdsyms', '/kernel', '/image', '/symbols']) {
+    for (const path of UPLOAD_PATHS.filter((one) => one !== '/verify')) {
       const { status, code, detail } = await send(path, file);
       expect([status, code]).toEqual([422, 'not-elf']);
       for (const word of words) expect(detail).toContain(word);

@@ -2,20 +2,11 @@
 import type { ServerResponse } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  mustSettle,
-  NOTHING_OCCUPIED,
-  occupied,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { problem, send, verdict } from '../support/http.ts';
 import { type Misbehaviour, named, TestOrigin } from '../support/origin.ts';
 import { LONG_MS, SOON, until } from '../support/patience.ts';
 import { changeAtRandom } from '../support/references.ts';
+import { mustSettle, NOTHING_OCCUPIED, occupied, type Service, settled, startService } from '../support/service.ts';
 
 /** Its tables are not in the first page, and more than is sent in one piece. */
 const image = kernel({ symbols: 20_000, text: { data: new Uint8Array(300_000) }, memsz: 0x100000 }).bytes;

@@ -2,8 +2,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ResolvedAddress } from '../../src/image/remote/origin.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { json, mustSettle, type Service, send, startService } from '../support/http.ts';
+import { json, send } from '../support/http.ts';
 import { named, TestOrigin } from '../support/origin.ts';
+import { mustSettle, type Service, startService } from '../support/service.ts';
 
 const image = kernel({ symbols: 9 }).bytes;
 /** The one that may be asked, under /kernels/. */

@@ -4,24 +4,14 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imagePart,
-  json,
-  multipart,
-  mustSettle,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imagePart, multipart } from '../support/forms.ts';
+import { json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 import { bzImage } from '../support/packed.ts';
 import { SOON } from '../support/patience.ts';
 import { scrape } from '../support/prometheus.ts';
 import { compareWithUpload, IMAGE_ROUTES } from '../support/references.ts';
+import { mustSettle, type Service, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { readBsdsymsVectors, readHistoricalVectors } from '../support/vectors.ts';
 

@@ -6,21 +6,12 @@ import { PROBLEM_KINDS, type ProblemCode } from '../../src/http/problem.ts';
 import { ImageError } from '../../src/inspect/image-error.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  imagePart,
-  multipart,
-  NOTHING_OCCUPIED,
-  post,
-  postForm,
-  type Service,
-  settled,
-  startService,
-  uploading,
-} from '../support/http.ts';
+import { imageForm, imagePart, multipart } from '../support/forms.ts';
+import { post, postForm } from '../support/http.ts';
 import { SOON } from '../support/patience.ts';
 import { scrape } from '../support/prometheus.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService, uploading } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { eventually, KIB, kernelOfSize, MIB } from '../support/uploads.ts';
 import { zerosFrame } from '../support/zstd.ts';

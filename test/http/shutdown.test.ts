@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, describe, expect, test } from 'vitest';
+import { goodFor, UPLOAD_PATHS } from '../support/document.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { json, post, send } from '../support/http.ts';
 import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
@@ -31,13 +32,15 @@ describe.concurrent('after SIGTERM', () => {
     // New connections are taken all through the delay.
     const readiness = await send({ port }, '/readyz', { headers: { connection: 'close' } });
     expect([readiness.status, json(readiness)['code']]).toEqual([503, 'shutting-down']);
-    for (const path of ['/bsdsyms', '/layout', '/kernel', '/image', '/symbols']) {
-      const refused = await post({ port }, path, image, { connection: 'close' });
+    for (const path of UPLOAD_PATHS) {
+      const refused = await post({ port }, path, goodFor(path), { connection: 'close' });
       expect([path, refused.status, json(refused)['code']]).toEqual([path, 503, 'shutting-down']);
       expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
     }
     expect((await send({ port }, '/healthz')).text).toBe('ok\n');
-    expect((await scrape({ port })).counts('bsdsyms_uploads_refused_total')).toEqual({ 'shutting-down': 5 });
+    expect((await scrape({ port })).counts('bsdsyms_uploads_refused_total')).toEqual({
+      'shutting-down': UPLOAD_PATHS.length,
+    });
 
     expect(await finishAll(uploads)).toEqual([200, 200]);
     await child.logged(({ msg, route, status }) => msg === 'request' && route === '/bsdsyms' && status === 200, 2);

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { ReaderWatch, type ReadingLimits } from '../../src/http/slow-readers.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/http.ts';
 import { head } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { KIB, MIB } from '../support/uploads.ts';
 
 /** So fast that what the kernel takes unseen counts for next to nothing. */

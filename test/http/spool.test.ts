@@ -5,22 +5,10 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config.ts';
 import { buildApp } from '../../src/http/app.ts';
-import {
-  type Answer,
-  imageForm,
-  json,
-  NOTHING_OCCUPIED,
-  occupied,
-  post,
-  postForm,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { type Answer, json, post, postForm, problem, send, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, occupied, type Service, settled, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import {
   eventually,

@@ -3,23 +3,10 @@ import { strict as assert } from 'node:assert';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { SymbolReport, SymbolsReport } from '../../src/report/schemas.ts';
 import { kernel, makeSymbols } from '../support/elf-builder.ts';
-import {
-  type Answer,
-  imageForm,
-  imagePart,
-  json,
-  multipart,
-  NOTHING_OCCUPIED,
-  type Part,
-  post,
-  postForm,
-  problem,
-  type Service,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
+import { type Answer, json, post, postForm, problem, verdict } from '../support/http.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { mustSettle, NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 
 const NDJSON = 'application/x-ndjson';
 const JSON_TYPE = 'application/json; charset=utf-8';
@@ -42,9 +29,7 @@ let service: Service;
 beforeAll(async () => {
   service = await startService();
 });
-afterEach(async () => {
-  assert.deepEqual(await settled(service), NOTHING_OCCUPIED);
-});
+afterEach(() => mustSettle(service));
 afterAll(() => service.close());
 
 const ask = (query: string, accept = 'application/json', body = image): Promise<Answer> =>

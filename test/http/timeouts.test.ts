@@ -2,17 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import {
-  imageForm,
-  NOTHING_OCCUPIED,
-  problem,
-  type Service,
-  send,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { problem, send, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { interceptWrites, kernelOfSize, MIB } from '../support/uploads.ts';
 

@@ -11,9 +11,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config.ts';
 import { buildApp } from '../../src/http/app.ts';
 import { kernel } from '../support/elf-builder.ts';
-import { type Service, startService } from '../support/http.ts';
 import { PATIENCE_MS, SOON } from '../support/patience.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import { type Service, startService } from '../support/service.ts';
 import { type Certificate, hasProgram, makeCertificate, TemporaryDirectory } from '../support/temporary.ts';
 
 const image = kernel().bytes;

@@ -2,21 +2,10 @@
 import { strict as assert } from 'node:assert';
 import { brotliCompressSync, constants, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import {
-  type Answer,
-  imageForm,
-  json,
-  NOTHING_OCCUPIED,
-  occupied,
-  post,
-  postForm,
-  problem,
-  type Service,
-  settled,
-  startService,
-  verdict,
-} from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { type Answer, json, post, postForm, problem, verdict } from '../support/http.ts';
 import { chunk, head, RawConnection } from '../support/raw-http.ts';
+import { NOTHING_OCCUPIED, occupied, type Service, settled, startService } from '../support/service.ts';
 import { eventually, kernelOfSize, MIB, noise } from '../support/uploads.ts';
 import { frameHead, rawBlock, repeated, skippableFrame, zerosFrame } from '../support/zstd.ts';
 

@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Layout } from '../../src/report/schemas.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import { type Answer, imageForm, json, post, postForm, type Service, startService } from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { type Answer, json, post, postForm } from '../support/http.ts';
+import { type Service, startService } from '../support/service.ts';
 import { type BsdsymsVector, describeVector, imageOf, readBsdsymsVectors } from '../support/vectors.ts';
 
 /** Of each kind of case that many are taken, spread evenly. */

@@ -5,8 +5,10 @@ import type { VerifyReport } from '../../src/report/schemas.ts';
 import { GUEST_FINDINGS, GUEST_OUTCOMES, GUESTS } from '../../src/xen/guests/verdict.ts';
 import { type BlobSpec, buildBlob } from '../support/blob-builder.ts';
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
-import { imageForm, json, post, postForm, problem, type Service, startService, verdict } from '../support/http.ts';
+import { imageForm } from '../support/forms.ts';
+import { json, post, postForm, problem, verdict } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
+import { type Service, startService } from '../support/service.ts';
 import { MIB, noise } from '../support/uploads.ts';
 import { blobOf, expectedVerdict, readGuestsVectors } from '../support/vectors.ts';
 

@@ -3,11 +3,12 @@ import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
-import { type LogLine, post, problem, send, verdict } from '../support/http.ts';
+import { post, problem, send, verdict } from '../support/http.ts';
 import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
 import { isAlive, isListening, Processes, type ServiceProcess } from '../support/process.ts';
 import { Exposition, scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
+import type { LogLine } from '../support/service.ts';
 import { finishAll, SlowUpload } from '../support/slow-upload.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
@@ -39,6 +40,25 @@ const beginTwo = async (cluster: Cluster): Promise<SlowUpload[]> => [
   await SlowUpload.begin(cluster),
   await SlowUpload.begin(cluster),
 ];
+
+/** How two workers and their uploads end. */
+async function endOf(child: ServiceProcess, uploads: readonly SlowUpload[]): Promise<unknown> {
+  await child.logged(isShuttingDown, 2);
+  const answered = await finishAll(uploads);
+  const exit = await child.exited;
+  return { answered, exit, stopped: child.logs({ msg: 'stopped' }).length, errors: child.logs({ level: 50 }) };
+}
+const ORDERLY = { answered: [200, 200], exit: { code: 0, signal: null }, stopped: 2, errors: [] };
+
+/** So many uploads at once, and so many that wait for as long as a test may take. */
+const queueing = (uploads: number, queued: number): Record<string, string> => ({
+  BSDSYMS_MAX_UPLOADS: String(uploads),
+  BSDSYMS_MAX_QUEUED_UPLOADS: String(queued),
+  BSDSYMS_QUEUE_TIMEOUT_MS: '200000',
+});
+
+const queuedIn = (cluster: Cluster) => async (): Promise<number> =>
+  (await scrape(cluster)).sum('bsdsyms_uploads_queued');
 
 const workersOf = (lines: readonly LogLine[]): Set<unknown> => new Set(lines.map(({ pid }) => pid));
 const isShuttingDown = ({ msg }: LogLine): boolean => msg === 'shutting down';
@@ -176,12 +196,8 @@ describe.concurrent('two workers share', () => {
   });
 
   test('one queue', async ({ expect: own }) => {
-    const cluster = await start(processes, {
-      BSDSYMS_MAX_UPLOADS: '1',
-      BSDSYMS_MAX_QUEUED_UPLOADS: '1',
-      BSDSYMS_QUEUE_TIMEOUT_MS: '200000',
-    });
-    const queued = async (): Promise<number> => (await scrape(cluster)).sum('bsdsyms_uploads_queued');
+    const cluster = await start(processes, queueing(1, 1));
+    const queued = queuedIn(cluster);
     const upload = await SlowUpload.begin(cluster);
     const waiting = post(cluster, '/bsdsyms', image, ONCE);
     await own.poll(queued, SOON).toBe(1);
@@ -194,16 +210,12 @@ describe.concurrent('two workers share', () => {
   });
 
   test('the places of one that dies', async ({ expect: own }) => {
-    const cluster = await start(processes, {
-      BSDSYMS_MAX_UPLOADS: '2',
-      BSDSYMS_MAX_QUEUED_UPLOADS: '4',
-      BSDSYMS_QUEUE_TIMEOUT_MS: '200000',
-    });
+    const cluster = await start(processes, queueing(2, 4));
     const uploads = await beginTwo(cluster);
     // Some in each of them.
     const waiting = Array.from({ length: 4 }, () => post(cluster, '/bsdsyms', image, ONCE));
     const answered = Promise.any(waiting);
-    await own.poll(async () => (await scrape(cluster)).sum('bsdsyms_uploads_queued'), SOON).toBe(4);
+    await own.poll(queuedIn(cluster), SOON).toBe(4);
     process.kill(cluster.pids[0] ?? 0, 'SIGKILL');
     await Promise.race(uploads.map(({ outcome }) => outcome));
     // The other upload still has its place; that of the dead worker is there for those who wait in the other one.
@@ -212,12 +224,8 @@ describe.concurrent('two workers share', () => {
   });
 
   test('no place with a client that has left the queue', async ({ expect: own }) => {
-    const cluster = await start(processes, {
-      BSDSYMS_MAX_UPLOADS: '1',
-      BSDSYMS_MAX_QUEUED_UPLOADS: '1',
-      BSDSYMS_QUEUE_TIMEOUT_MS: '200000',
-    });
-    const queued = async (): Promise<number> => (await scrape(cluster)).sum('bsdsyms_uploads_queued');
+    const cluster = await start(processes, queueing(1, 1));
+    const queued = queuedIn(cluster);
     const upload = await SlowUpload.begin(cluster);
     const leaving = await RawConnection.open(cluster.port);
     await leaving.send(head('POST', '/bsdsyms', { 'Content-Length': image.length }), image);
@@ -315,11 +323,7 @@ describe.concurrent('two workers', () => {
     const { child } = cluster;
     const uploads = await beginTwo(cluster);
     child.killGroup('SIGINT');
-    await child.logged(isShuttingDown, 2);
-    expect(await finishAll(uploads)).toEqual([200, 200]);
-    expect(await child.exited).toEqual({ code: 0, signal: null });
-    expect(child.logs({ msg: 'stopped' })).toHaveLength(2);
-    expect(child.logs({ level: 50 })).toEqual([]);
+    expect(await endOf(child, uploads)).toEqual(ORDERLY);
   });
 
   test('finish when the signal and the word of their supervisor reach them at once', async () => {
@@ -332,11 +336,7 @@ describe.concurrent('two workers', () => {
     await child.message('stopping the workers');
     await sleep(UNDER_WAY_MS);
     for (const pid of pids) process.kill(pid, 'SIGCONT');
-    await child.logged(isShuttingDown, 2);
-    expect(await finishAll(uploads)).toEqual([200, 200]);
-    expect(await child.exited).toEqual({ code: 0, signal: null });
-    expect(child.logs({ msg: 'stopped' })).toHaveLength(2);
-    expect(child.logs({ level: 50 })).toEqual([]);
+    expect(await endOf(child, uploads)).toEqual(ORDERLY);
   });
 
   test('refuse everybody in the time before the port is closed', async () => {

@@ -30,7 +30,6 @@ async function arrive(bytes: Uint8Array, sizes: readonly number[], memoryBudget 
   for (const size of [...sizes, bytes.length]) {
     await sink.append(bytes.slice(at, at + size));
     at = Math.min(at + size, bytes.length);
-    expect(sink.size).toBe(at);
   }
   return sink.finish();
 }

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { Field, Struct } from '../../src/elf/format.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import type { SymbolPlan } from '../../src/xen/loaders/bsdsyms.ts';
-import { anyAddress, anyKernel, lie } from '../support/arbitraries.ts';
+import { anyAddress, anyKernel, flipBits, lie } from '../support/arbitraries.ts';
 import { type BuiltImage, kernel, writeField } from '../support/elf-builder.ts';
 import { type LoadResult, load, MIB } from '../support/load.ts';
 
@@ -102,12 +102,7 @@ describe('an image that', () => {
     const flips = fc.array(fc.nat(), { minLength: 1, maxLength: 12 });
     await fc.assert(
       fc.asyncProperty(anyKernel, flips, anyAddress, async (image, positions, loadAddress) => {
-        const bytes = image.bytes.slice();
-        for (const position of positions) {
-          const at = (position >>> 3) % bytes.length;
-          bytes[at] = (bytes[at] ?? 0) ^ (1 << (position & 7));
-        }
-        expect(await problems(bytes, loadAddress)).toEqual([]);
+        expect(await problems(flipBits(image, positions), loadAddress)).toEqual([]);
       }),
       { numRuns: 3000 },
     );

@@ -7,7 +7,7 @@ import { openSymbols } from '../../src/inspect/load.ts';
 import type { SymbolReport } from '../../src/report/schemas.ts';
 import { type SymbolQuery, writeSymbolLines, writeSymbols } from '../../src/report/symbols.ts';
 import { BROKEN_KINDS } from '../../src/xen/broken.ts';
-import { anyAddress, anyKernel, lie } from '../support/arbitraries.ts';
+import { anyAddress, anyKernel, flipBits, lie } from '../support/arbitraries.ts';
 import { kernel, writeField } from '../support/elf-builder.ts';
 import { EVERYTHING, report, reportLines } from '../support/symbols.ts';
 
@@ -52,12 +52,7 @@ describe('an image that', () => {
     const flips = fc.array(fc.nat(), { maxLength: 12 });
     await fc.assert(
       fc.asyncProperty(anyKernel, flips, anyQuery, async (image, positions, query) => {
-        const bytes = image.bytes.slice();
-        for (const position of positions) {
-          const at = (position >>> 3) % bytes.length;
-          bytes[at] = (bytes[at] ?? 0) ^ (1 << (position & 7));
-        }
-        expect(await problems(bytes, query)).toEqual([]);
+        expect(await problems(flipBits(image, positions), query)).toEqual([]);
       }),
       { numRuns: 1500 },
     );

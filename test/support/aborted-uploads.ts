@@ -2,10 +2,10 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import { imageForm } from './http.ts';
+import { imageForm } from './forms.ts';
 import { head, RawConnection } from './raw-http.ts';
 
-export interface AbortedUpload {
+interface AbortedUpload {
   readonly name: string;
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -48,7 +48,7 @@ const SHORT_WAIT_MS = 10;
 const LONG_WAIT_MS = 100;
 
 /** Sends some of the upload, waits a little or not at all, and is gone. Resolves when the connection has been destroyed. */
-export async function abortUpload(port: number, { path, headers, body }: AbortedUpload): Promise<void> {
+async function abortUpload(port: number, { path, headers, body }: AbortedUpload): Promise<void> {
   const connection = await RawConnection.open(port);
   // Often all of it: then it is the answer that is not waited for.
   const sent = randomInt(4) === 0 ? body.length : randomInt(body.length + 1);

@@ -42,6 +42,16 @@ export const anyKernel: fc.Arbitrary<BuiltImage> = kernelSpec.map((spec) =>
   Object.assign(kernel(spec), { [fc.toStringMethod]: () => `kernel(${fc.stringify(spec)})` }),
 );
 
+/** A copy with the bits at these positions flipped; positions count on from the start when the end is reached. */
+export function flipBits({ bytes: original }: Pick<BuiltImage, 'bytes'>, positions: readonly number[]) {
+  const bytes = original.slice();
+  for (const position of positions) {
+    const at = (position >>> 3) % bytes.length;
+    bytes[at] = (bytes[at] ?? 0) ^ (1 << (position & 7));
+  }
+  return bytes;
+}
+
 function tableOverride(): fc.Arbitrary<{ data?: Uint8Array<ArrayBuffer> }> {
   return fc.record({ data: fc.uint8Array({ maxLength: 120 }) }, { requiredKeys: [] });
 }

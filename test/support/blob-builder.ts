@@ -26,7 +26,7 @@ export interface BlobSpec {
 }
 
 /** The bytes of a blob, and where its tables lie. */
-export interface BuiltBlob {
+interface BuiltBlob {
   readonly bytes: Uint8Array;
   readonly symtabAt: number;
   readonly strtabAt: number;

@@ -15,7 +15,7 @@ export interface Ran<Status = ExitStatus> {
   readonly stderr: string;
 }
 
-export interface RunOptions {
+interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Default: nothing. */
   readonly stdin?: Uint8Array | Readable;

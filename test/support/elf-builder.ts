@@ -30,7 +30,7 @@ import {
 } from '../../src/elf/format.ts';
 
 export type Value = number | bigint;
-export type ByteOrder = 'little' | 'big';
+type ByteOrder = 'little' | 'big';
 /** Field values that replace what the builder would have written. */
 export type Lies<Name extends string> = Readonly<Partial<Record<Name, Value>>>;
 
@@ -122,7 +122,7 @@ export interface Placement {
   readonly imageSize?: number;
 }
 
-export interface BuiltSection {
+interface BuiltSection {
   readonly name: string;
   readonly index: number;
   /** File offset of its section header. */

@@ -7,13 +7,13 @@ import type { GuestName } from '../../src/xen/guests/verdict.ts';
 import { readField, writeField } from './elf-builder.ts';
 
 /** What comes of it. `symbols` with `found` only. */
-export interface Reading {
+interface Reading {
   readonly outcome: 'found' | 'none' | 'undefined';
   readonly symbols: bigint | null;
 }
 
 /** A symbol with the name that the guest reads. */
-export interface GuestSymbol {
+interface GuestSymbol {
   readonly name: string;
   readonly value: bigint;
 }

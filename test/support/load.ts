@@ -117,8 +117,12 @@ function describe(result: LoadResult): string {
   }
 }
 
-/** How often others have their turn during a piece of work. */
-export const turnsOf = async (work: () => Promise<unknown>): Promise<number> => {
+/**
+ * How often others have their turn during a piece of work.
+ *
+ * @param work is given the number of turns so far, counted from its start
+ */
+export const turnsOf = async (work: (turn: () => number) => Promise<unknown>): Promise<number> => {
   let turns = 0;
   let done = false;
   const count = (): void => {
@@ -126,7 +130,7 @@ export const turnsOf = async (work: () => Promise<unknown>): Promise<number> => 
     if (!done) setImmediate(count);
   };
   setImmediate(count);
-  await work();
+  await work(() => turns);
   done = true;
   return turns;
 };

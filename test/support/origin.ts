@@ -4,13 +4,13 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Serv
 import type { AddressInfo } from 'node:net';
 
 /** What one path serves. */
-export interface ServedFile {
+interface ServedFile {
   readonly bytes: Uint8Array;
   readonly etag?: string;
   readonly lastModified?: string;
 }
 
-export interface OriginRequest {
+interface OriginRequest {
   readonly url: string;
   readonly headers: IncomingHttpHeaders;
 }

@@ -26,7 +26,7 @@ function zeroBlock(bytes: number): Buffer {
   return Buffer.concat([Buffer.from([0x1f, 0, 1, 0]), lengths, Buffer.from([last << 4]), Buffer.alloc(last)]);
 }
 
-export interface BzImageOptions {
+interface BzImageOptions {
   readonly protocol?: number;
   readonly setupSects?: number;
   /** The size word; null for none. */

@@ -3,14 +3,14 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { LogLine } from './http.ts';
 import { PATIENT } from './patience.ts';
+import type { LogLine } from './service.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/service/main.ts', import.meta.url));
 /** Halves the time of a start. */
 const COMPILE_CACHE = fileURLToPath(new URL('../../node_modules/.cache/node-compile', import.meta.url));
 
-export interface Exit {
+interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }

@@ -1,16 +1,17 @@
 /** A strict reader of the text format of Prometheus (exposition format 0.0.4). */
-import type { Service } from './http.ts';
+
 import { send } from './http.ts';
+import type { Service } from './service.ts';
 
-export type Labels = Readonly<Record<string, string>>;
+type Labels = Readonly<Record<string, string>>;
 
-export interface Sample {
+interface Sample {
   readonly name: string;
   readonly labels: Labels;
   readonly value: number;
 }
 
-export interface Family {
+interface Family {
   readonly name: string;
   readonly type: string;
   readonly help: string;

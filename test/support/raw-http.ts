@@ -1,7 +1,7 @@
 /** HTTP by hand over one TCP connection: for requests that no client library would send. */
 import { connect, type Socket } from 'node:net';
 
-export interface RawAnswer {
+interface RawAnswer {
   readonly status: number;
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
@@ -52,6 +52,15 @@ export class RawConnection {
         this.#socket.write(piece, () => resolve());
       });
     }
+  }
+
+  /** Sends a head that expects to be invited, and the body after the invitation. @returns the status of each answer */
+  async sendInvited(requestHead: string, body: Uint8Array): Promise<number[]> {
+    await this.send(requestHead);
+    const invitation = await this.answer();
+    if (invitation.status !== 100) return [invitation.status];
+    await this.send(body);
+    return [invitation.status, (await this.answer()).status];
   }
 
   /** Reads nothing more. What is sent from now on is nevertheless sent. */

@@ -1,7 +1,8 @@
 /** Holds an image by reference against its upload. */
 import { randomInt } from 'node:crypto';
-import { type Answer, json, NOTHING_OCCUPIED, occupied, post, type Service, send } from './http.ts';
+import { type Answer, json, post, send } from './http.ts';
 import { named, type TestOrigin } from './origin.ts';
+import { NOTHING_OCCUPIED, occupied, type Service } from './service.ts';
 
 export const IMAGE_ROUTES = ['/bsdsyms', '/layout', '/kernel', '/image', '/symbols'] as const;
 
@@ -45,7 +46,7 @@ export async function compareWithUpload(
 }
 
 /** How often what became of an image that changes while it is read. */
-export interface ChangeCounts {
+interface ChangeCounts {
   whole: number;
   refused: number;
   cut: number;

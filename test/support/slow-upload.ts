@@ -6,7 +6,7 @@ const IMAGE = kernel().bytes;
 const SENT_AT_ONCE_BYTES = 50;
 
 /** What became of an upload: the status of its answer, or that its connection was cut off. */
-export type Outcome = number | 'cut off';
+type Outcome = number | 'cut off';
 
 export class SlowUpload {
   readonly #request: ClientRequest;

@@ -11,7 +11,7 @@ import { type SymbolQuery, writeSymbolLines, writeSymbols } from '../../src/repo
 export const EVERYTHING: Page = { after: 0, limit: null, types: [], binds: [], prefix: '' };
 
 /** @throws when the image is refused */
-export async function mustOpenSymbols(image: Uint8Array | ImageSource): Promise<OpenedSymbols> {
+async function mustOpenSymbols(image: Uint8Array | ImageSource): Promise<OpenedSymbols> {
   const opened = await openSymbols(image instanceof Uint8Array ? new MemorySource([image]) : image);
   if (!opened.ok) throw new Error(`the image was refused: ${opened.broken.code}: ${opened.broken.detail}`);
   return opened;

@@ -1,6 +1,6 @@
 /** Files of a test, and certificates. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -18,6 +18,12 @@ export class TemporaryDirectory {
     const path = this.file(`file-${this.#files}`);
     writeFileSync(path, content);
     return path;
+  }
+
+  /** Removes all that is in it. */
+  empty(): void {
+    this.remove();
+    mkdirSync(this.path);
   }
 
   remove(): void {

@@ -102,7 +102,7 @@ export class SlowSender {
 }
 
 /** Writes the chunks at this place of the file. @returns how many bytes were written */
-export type Write = (chunks: readonly Uint8Array[], position: number) => Promise<number>;
+type Write = (chunks: readonly Uint8Array[], position: number) => Promise<number>;
 
 /** Puts itself between the spool and the system's files, until `vi.restoreAllMocks()`. */
 export async function interceptWrites(
@@ -115,6 +115,16 @@ export async function interceptWrites(
     const write: Write = async (chunks, at) => (await writev.call(this, chunks, at)).bytesWritten;
     return { bytesWritten: await intercept(write, buffers as unknown as readonly Uint8Array[], position), buffers };
   });
+}
+
+/** Holds every write of the spool back until the gate is opened. Until `vi.restoreAllMocks()`. */
+export async function holdWrites(): Promise<Gate> {
+  const gate = new Gate();
+  await interceptWrites(async (write, chunks, position) => {
+    await gate.pass();
+    return write(chunks, position);
+  });
+  return gate;
 }
 
 /** Keeps account of what is read from files at an offset, until `vi.restoreAllMocks()`. @param maxBytes at once */

@@ -40,7 +40,7 @@ export type GuestVector = Readonly<Record<string, unknown>> & {
   readonly broken: string | null;
 };
 
-export interface NotesVector {
+interface NotesVector {
   readonly name: string;
   readonly image: string;
   readonly brokenAtInit: string | null;
@@ -60,7 +60,7 @@ export interface FlatImageVector {
 }
 
 /** What Xen's domain builder does with a file. */
-export interface ContainerAnswer {
+interface ContainerAnswer {
   readonly accepted: boolean;
   readonly kernelSize: number | null;
   readonly sha256: string | null;
@@ -78,7 +78,7 @@ export interface ContainerVector {
   readonly expectHvm?: ContainerAnswer | null;
 }
 
-export interface GuestReading {
+interface GuestReading {
   readonly found: boolean;
   /** How many end up in the guest's table, as text as it can be beyond 2^53; null when none. */
   readonly symbols: string | null;
@@ -87,7 +87,7 @@ export interface GuestReading {
 }
 
 /** What guests make of a blob. */
-export interface GuestsVector {
+interface GuestsVector {
   readonly name: string;
   /** Base64. */
   readonly blob: string;
@@ -146,7 +146,7 @@ function readLines(file: string, prepare = (lines: string): string => lines): un
 }
 
 /** A file that one of the tools made. */
-export interface CompressedVector {
+interface CompressedVector {
   /** The command. */
   readonly name: string;
   readonly format: 'xz' | 'lzma' | 'bzip2' | 'lz4' | 'lzo';

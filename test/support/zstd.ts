@@ -1,7 +1,7 @@
 /** zstd frames by hand (RFC 8878): those that no compressor would make. */
 
 const MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
-export const MAX_BLOCK = 128 * 1024;
+const MAX_BLOCK = 128 * 1024;
 
 /** The head of a frame that does not say how large its content is. @param windowLog from 10 to 41 */
 export const frameHead = (windowLog: number): Buffer => Buffer.concat([MAGIC, Buffer.from([0, (windowLog - 10) << 3])]);

@@ -4,7 +4,7 @@ import { BlockList, isIP, isIPv4 } from 'node:net';
 /** From harmless to never allowed. */
 const REACHES = ['public', 'private', 'loopback', 'forbidden'] as const;
 /** `forbidden`: link-local, metadata services, addresses that name no host. */
-export type Reach = (typeof REACHES)[number];
+type Reach = (typeof REACHES)[number];
 
 type Subnet = readonly [network: string, bits: number];
 

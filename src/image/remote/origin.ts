@@ -34,7 +34,7 @@ export interface ResolvedAddress {
 export type Resolve = (host: string) => Promise<readonly ResolvedAddress[]>;
 
 /** The system's resolver: /etc/hosts, search domains and DNS. */
-export const resolveHost: Resolve = (host) => lookupAddresses(host, { all: true });
+const resolveHost: Resolve = (host) => lookupAddresses(host, { all: true });
 
 /** Is told of every request to an origin: for metrics, logs and traces. */
 export interface OriginObserver {
@@ -315,7 +315,7 @@ const codeOf = (error: unknown): string =>
 
 const isReset = (error: unknown): boolean => ['ECONNRESET', 'EPIPE'].includes(codeOf(error));
 
-export const brokenOff = (bytes: number, expectedBytes: number): ImageError =>
+const brokenOff = (bytes: number, expectedBytes: number): ImageError =>
   new ImageError('source-unavailable', `The origin broke off after ${bytes} of ${expectedBytes} bytes.`);
 
 /** What a request fails with, without what it may hold of the answer or the URL. */

@@ -13,7 +13,7 @@ import { SharedFile } from './shared-file.ts';
 import { parseSourceUrl } from './source-url.ts';
 import { type Validator, validatorOf, versionOf } from './validator.ts';
 
-export interface ReferenceOptions extends OriginOptions {
+interface ReferenceOptions extends OriginOptions {
   /** Where an image goes that has to be gathered, and how large any may be. */
   readonly store: ImageStore;
   /** False to take the file as it is, whatever it looks like. */

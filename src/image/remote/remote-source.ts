@@ -22,7 +22,7 @@ const MAX_HELD_BYTES = 64 * 1024 * 1024;
 const MAX_EXPECTED_RANGES = 8;
 
 /** The image of one URL, and how its origin identifies this version of it. */
-export interface RemoteImage {
+interface RemoteImage {
   /** After redirects. */
   readonly url: URL;
   readonly size: number;

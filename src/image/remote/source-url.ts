@@ -3,7 +3,7 @@ import { ImageError } from '../../inspect/image-error.ts';
 import { SOURCE_SCHEME } from './is-source-url.ts';
 
 /** Longer than any presigned URL, and short enough for a request line. */
-export const MAX_SOURCE_URL_CHARS = 8192;
+const MAX_SOURCE_URL_CHARS = 8192;
 
 /** The characters of RFC 3986. Parsers repair or drop any other one, each in its own way. */
 const URI_CHARACTERS = /^[\w\-.~:/?#[\]@!$&'()*+,;=%]*$/;

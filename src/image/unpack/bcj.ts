@@ -231,7 +231,7 @@ export class DeltaFilter implements Filter {
 }
 
 /** A filter for the code of a processor. */
-export interface BranchFilter {
+interface BranchFilter {
   readonly name: string;
   /** What its start offset is a multiple of. */
   readonly alignment: number;

@@ -17,7 +17,7 @@ export type DecoderEvent =
   | { readonly kind: 'trait'; readonly trait: Trait };
 
 /** What some files have and other programs do not take. */
-export type Trait =
+type Trait =
   /** lzop: a block that did not get smaller. */
   | 'stored-block'
   /** lzop: blocks without a checksum, or with more than one. */

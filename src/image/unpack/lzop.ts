@@ -160,7 +160,7 @@ function* decodeBlocks(input: Input, flags: number): Decoding {
  *
  * @returns the bytes that were unpacked; -1 when the block is damaged, or is not exactly the source
  */
-export function unpackLzo1x(source: Uint8Array, sourceEnd: number, target: Uint8Array, limit: number): number {
+function unpackLzo1x(source: Uint8Array, sourceEnd: number, target: Uint8Array, limit: number): number {
   const sourceView = new DataView(source.buffer, source.byteOffset, source.byteLength);
   const targetView = new DataView(target.buffer, target.byteOffset, target.byteLength);
   let read = 0;

@@ -98,7 +98,7 @@ export function* readBlob(memory: GuestMemory): ByteWalk<Blob> {
 }
 
 /** What a guest requires of the ELF header. */
-export interface HeaderCheck {
+interface HeaderCheck {
   /** Its own class. */
   readonly format: ElfFormat;
   readonly checksVersion: boolean;
@@ -125,7 +125,7 @@ export function checkHeader({ header, lacksSizeWord }: Blob, check: HeaderCheck)
 }
 
 /** A table as guests find it. */
-export interface GuestTable {
+interface GuestTable {
   /** From the first byte of the blob on, in 64 bits. */
   readonly offset: bigint;
   /** The same as a position; may be anywhere. */
@@ -144,7 +144,7 @@ export interface GuestTables {
   readonly linkedType: number | null;
 }
 
-export type TableSearch =
+type TableSearch =
   | { readonly found: true; readonly tables: GuestTables }
   /** `outside`: a header that had to be read is not inside the memory; null when there are simply no tables. */
   | { readonly found: false; readonly outside: OutsideCode | null };

@@ -19,7 +19,7 @@ export const BLOCK_BYTES = 256 * 1024;
 const FIRST_LOOK_BYTES = 4096;
 
 /** Ranges that are looked up together: more than a guest reads. */
-export const MAX_SCATTERED = 2 ** 17;
+const MAX_SCATTERED = 2 ** 17;
 /** How many of them are sorted or visited in one turn. */
 const SCATTERED_PER_TURN = 16_384;
 /** Gaps between ranges that are shorter than this are read too: a separate read costs about as much. */

@@ -29,7 +29,7 @@ const LONGEST_DROPPED = DROPPED_NAME.length;
 const CTF_SECTION_NAME = cString('.SUNW_ctf');
 
 /** How the kernel was built. */
-export interface NetbsdOptions {
+interface NetbsdOptions {
   /** With `KDTRACE_HOOKS`. Without them, as in XEN3_DOMU, useless symbols are dropped. */
   readonly kdtrace: boolean;
 }

@@ -150,7 +150,7 @@ type CodeOf<Outcome extends GuestOutcome> = {
   [Code in GuestFindingCode]: (typeof GUEST_FINDINGS)[Code]['outcome'] extends Outcome ? Code : never;
 }[GuestFindingCode];
 /** Why a guest finds no symbols. */
-export type NoneCode = CodeOf<'none'>;
+type NoneCode = CodeOf<'none'>;
 /** Which read left the memory. */
 export type OutsideCode = CodeOf<'undefined'>;
 /** What a guest misreads, or will misread, when it finds its symbols. */

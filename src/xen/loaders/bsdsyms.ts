@@ -142,7 +142,7 @@ export interface Region {
   readonly pend: bigint;
 }
 
-export type Reservation = {
+type Reservation = {
   /** The first reason recorded so far. */
   readonly recorded: Recorded | null;
 } & (

@@ -32,7 +32,7 @@ const STRTAB_INDEX = 2;
 const tablesAt = (format: ElfFormat): bigint => (format.class === 'ELF64' ? 264n : 260n);
 
 /** What the versions of this layout do differently. */
-export interface ThreeHeaders {
+interface ThreeHeaders {
   readonly traits: Omit<LoaderTraits, 'keepsIndices'>;
   readonly search: SymbolTableSearch;
   /** What parse reserves for everything before the tables. */

@@ -40,8 +40,8 @@ const STRING_NOTES = [
 ] as const satisfies readonly NoteName[];
 
 /** Notes whose description is a string; all others are numbers. */
-export type StringNote = (typeof STRING_NOTES)[number];
-export type NumberNote = Exclude<NoteName, StringNote>;
+type StringNote = (typeof STRING_NOTES)[number];
+type NumberNote = Exclude<NoteName, StringNote>;
 
 export const isStringNote = (name: NoteName): name is StringNote =>
   (STRING_NOTES as readonly NoteName[]).includes(name);

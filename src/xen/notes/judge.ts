@@ -6,7 +6,7 @@ import type { KernelRange } from '../segments.ts';
 import { address, type Draft, type GuestKind, U64_MAX, wrap } from './guest-parameters.ts';
 
 /** Where a kernel describes itself. A chain of notes counts whatever is in it. */
-export type NoteSource = 'notes' | 'guest-section' | 'none';
+type NoteSource = 'notes' | 'guest-section' | 'none';
 
 /** Completes the draft, up to the first error as in the reference. */
 export function judge(

@@ -37,6 +37,13 @@ const failureOf = (body: Readable): Promise<unknown> =>
     (error: unknown) => error,
   );
 
+async function failDecoding(coding: string, body: Uint8Array): Promise<{ raw: IncomingMessage; failure: unknown }> {
+  const raw = request();
+  const failure = failureOf(decoded(raw, coding));
+  raw.end(body);
+  return { raw, failure: await failure };
+}
+
 describe('content codings', () => {
   test.each<[string, Uint8Array]>([
     ['gzip', gzipSync(data)],
@@ -104,13 +111,9 @@ describe('a coded body', () => {
     ['has its codings in another order', 'zstd, gzip', zstdCompressSync(gzipSync(data))],
     ['is damaged below the outer coding', 'gzip, br', brotliCompressSync(gzipSync(data).subarray(0, -9))],
   ])('that %s fails: %s', async (_what, coding, body) => {
-    const raw = request();
-    const failure = failureOf(decoded(raw, coding));
-    raw.end(body);
-    expect(await failure).toMatchObject({
-      code: 'compressed-data-corrupt',
-      message: 'The body is damaged or cut short inside its Content-Encoding.',
-    });
+    const { raw, failure } = await failDecoding(coding, body);
+    const message = 'The body is damaged or cut short inside its Content-Encoding.';
+    expect(failure).toMatchObject({ code: 'compressed-data-corrupt', message });
     // The connection is needed for the answer.
     expect(raw.errored).toBeNull();
   });
@@ -123,13 +126,9 @@ describe('a coded body', () => {
     ['zstd', 'zstd', Buffer.concat([zstdCompressSync(data), Buffer.from('junk')])],
     ['zstd', 'zstd, gzip', gzipSync(Buffer.concat([zstdCompressSync(data), Buffer.from('junk')]))],
   ])('that goes on after its end fails: %s in %s', async (named, coding, body) => {
-    const raw = request();
-    const failure = failureOf(decoded(raw, coding));
-    raw.end(body);
-    expect(await failure).toMatchObject({
-      code: 'compressed-data-corrupt',
-      message: expect.stringContaining(`after the end of its Content-Encoding ${named},`),
-    });
+    const { failure } = await failDecoding(coding, body);
+    const message: unknown = expect.stringContaining(`after the end of its Content-Encoding ${named},`);
+    expect(failure).toMatchObject({ code: 'compressed-data-corrupt', message });
   });
 
   test.each<[string, Uint8Array, string]>([

@@ -93,6 +93,20 @@ describe('chunks that come while one is taken', () => {
 });
 
 describe('after a failure', () => {
+  test('an error of the stream itself is of no interest any more', async () => {
+    const stream = Readable.from([large()]);
+    const taken = consume(
+      stream,
+      () => {
+        throw new Error('no room');
+      },
+      explain,
+    );
+    await expect(taken).rejects.toThrow('no room');
+    // Without a listener it would end the process.
+    expect(() => stream.emit('error', new Error('late'))).not.toThrow();
+  });
+
   test.each(['at once', 'later'])('to take a chunk %s nothing more is read', async (when) => {
     let read = 0;
     const stream = new Readable({

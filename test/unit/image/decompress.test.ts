@@ -308,14 +308,13 @@ describe('the limit holds for what is unpacked', () => {
       await sink.finish();
     };
     expect(await failureOf(work())).toMatchObject({ code: 'image-too-large' });
-    expect(inner.size).toBeLessThanOrEqual(LIMIT);
+    expect(store.memory.used + store.spool.budget.used).toBeLessThanOrEqual(LIMIT);
     await sink.discard();
   });
 });
 
 function emptySink(): ImageSink {
   return {
-    size: 0,
     append: () => {},
     finish: () => Promise.reject<ImageSource>(new Error('nothing is kept')),
     discard: () => Promise.resolve(),
@@ -427,6 +426,18 @@ describe('discarding', () => {
       await expect(sink.finish()).rejects.toThrow('discarded');
       expect([memory.used, store.memory.used]).toEqual([0, 0]);
     }
+  });
+
+  test.each([
+    ['gzip', gzipSync(noise(MIB))],
+    ['zstd', zstdCompressSync(noise(MIB))],
+  ])('gives back what unpacking takes: %s', async (_name, late) => {
+    const memory = new Budget(64 * MIB);
+    const sink = new UnpackingSink(new StoredSink(store), true, memory);
+    await sink.append(late.subarray(0, late.length / 2));
+    expect(memory.used).toBeGreaterThan(0);
+    await sink.discard();
+    expect(memory.used).toBe(0);
   });
 
   test('twice does no harm', async () => {

@@ -2,28 +2,14 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, truncateSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { FileError, FileSource } from '../../../src/image/file.ts';
+import { emptyDirectory } from '../../support/files.ts';
 import { collect } from '../../support/load.ts';
-import { hasProgram, TemporaryDirectory } from '../../support/temporary.ts';
-import { eventually, interceptReads, noise, openFiles } from '../../support/uploads.ts';
+import { hasProgram } from '../../support/temporary.ts';
+import { interceptReads, noise } from '../../support/uploads.ts';
 
-let directory: TemporaryDirectory;
-let filesAtStart: number | null;
-
-beforeEach(() => {
-  directory = new TemporaryDirectory();
-  filesAtStart = openFiles();
-});
-
-afterEach(async () => {
-  vi.restoreAllMocks();
-  try {
-    await eventually('all files are closed', () => openFiles() === filesAtStart);
-  } finally {
-    directory.remove();
-  }
-});
+const directory = emptyDirectory();
 
 const content = noise(600_000);
 

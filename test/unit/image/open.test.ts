@@ -2,44 +2,22 @@ import { strict as assert } from 'node:assert';
 import { createReadStream, existsSync, readdirSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { FileError } from '../../../src/image/file.ts';
 import type { GatheredImage, StoreLimits } from '../../../src/image/gather.ts';
 import { openImageFile, openImageStream } from '../../../src/image/open.ts';
 import { ImageError } from '../../../src/inspect/image-error.ts';
 import { kernel } from '../../support/elf-builder.ts';
+import { emptyDirectory } from '../../support/files.ts';
 import { collect } from '../../support/load.ts';
-import { TemporaryDirectory } from '../../support/temporary.ts';
-import {
-  eventually,
-  interceptReads,
-  kernelOfSize,
-  MIB,
-  openFiles,
-  pieces,
-  systemError,
-} from '../../support/uploads.ts';
+import { interceptReads, kernelOfSize, MIB, pieces, systemError } from '../../support/uploads.ts';
 
-let directory: TemporaryDirectory;
-let filesAtStart: number | null;
+const directory = emptyDirectory();
 
-beforeEach(() => {
-  directory = new TemporaryDirectory();
-  filesAtStart = openFiles();
-});
-
-/** Whatever becomes of an image: no file of it is left, opened or in a directory. */
-afterEach(async () => {
-  vi.restoreAllMocks();
-  try {
-    await eventually('all files are closed', () => openFiles() === filesAtStart);
-    assert.deepEqual(
-      readdirSync(directory.path).filter((name) => !name.startsWith('file-')),
-      [],
-    );
-  } finally {
-    directory.remove();
-  }
+/** Whatever becomes of an image: no file of it is left in a directory. */
+afterEach(() => {
+  const others = readdirSync(directory.path).filter((name) => !name.startsWith('file-'));
+  assert.deepEqual(others, []);
 });
 
 const image = kernelOfSize(3 * MIB);

@@ -2,11 +2,12 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, renameSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { FileError, FileSource } from '../../../src/image/file.ts';
 import { Spool } from '../../../src/image/spool.ts';
-import { hasProgram, TemporaryDirectory } from '../../support/temporary.ts';
-import { eventually, openFiles } from '../../support/uploads.ts';
+import { emptyDirectory } from '../../support/files.ts';
+import { hasProgram } from '../../support/temporary.ts';
+import { openFiles } from '../../support/uploads.ts';
 
 const UUID = '00000000-0000-4000-8000-000000000000';
 /** What happens between a look at a file and opening it. */
@@ -25,27 +26,17 @@ vi.mock('node:fs/promises', async (original) => {
   };
 });
 
-let directory: TemporaryDirectory;
-let filesAtStart: number | null;
+const directory = emptyDirectory();
 
-beforeEach(() => {
-  directory = new TemporaryDirectory();
-  filesAtStart = openFiles();
-});
-
-afterEach(async () => {
+afterEach(() => {
   swap = () => {};
-  try {
-    await eventually('all files are closed', () => openFiles() === filesAtStart);
-  } finally {
-    directory.remove();
-  }
 });
 
 test.skipIf(!hasProgram('mkfifo', '--version'))(
   'a pipe that takes the place of a file is refused and closed',
   async () => {
     const path = directory.write('an image');
+    const filesAtStart = openFiles();
     swap = () => {
       renameSync(path, `${path}.old`);
       execFileSync('mkfifo', [path]);

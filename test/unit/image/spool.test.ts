@@ -15,33 +15,22 @@ import {
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { Budget } from '../../../src/image/budget.ts';
 import { processSlabs } from '../../../src/image/slabs.ts';
 import { Spool, SpoolWriter } from '../../../src/image/spool.ts';
 import { ImageError } from '../../../src/inspect/image-error.ts';
+import { emptyDirectory } from '../../support/files.ts';
 import { letRun } from '../../support/patience.ts';
-import { TemporaryDirectory } from '../../support/temporary.ts';
 import { eventually, Gate, interceptWrites, MIB, noise, openFiles, systemError } from '../../support/uploads.ts';
 
 const BUDGET = 64 * MIB;
 
-let directory: TemporaryDirectory;
-let filesAtStart: number | null;
-
-beforeEach(() => {
-  directory = new TemporaryDirectory();
-  filesAtStart = openFiles();
-});
+const directory = emptyDirectory();
 
 afterEach(async () => {
   vi.restoreAllMocks();
-  try {
-    await eventually('all files are closed', () => openFiles() === filesAtStart);
-    await eventually('all slabs are given back', () => processSlabs.used === 0);
-  } finally {
-    directory.remove();
-  }
+  await eventually('all slabs are given back', () => processSlabs.used === 0);
 });
 
 const listing = (): string[] => readdirSync(directory.path).sort();
@@ -301,6 +290,23 @@ describe('writing', () => {
     expect(await codesOf(() => writer.finish())).toEqual([code, cause]);
     await writer.discard();
     expect(spool.budget.used).toBe(0);
+  });
+
+  test('does not end the process when it fails and nobody is waiting for it', async () => {
+    const unhandled = vi.fn<() => void>();
+    process.on('unhandledRejection', unhandled);
+    try {
+      await interceptWrites(() => Promise.reject(systemError('EIO')));
+      const writer = await (await Spool.open(directory.path, BUDGET)).createWriter();
+      // Enough to be written at once.
+      await writer.append(noise(2 * MIB));
+      await letRun();
+      expect(await codesOf(() => writer.finish())).toEqual(['spool-unavailable', 'EIO']);
+      await writer.discard();
+      expect(unhandled).not.toHaveBeenCalled();
+    } finally {
+      process.off('unhandledRejection', unhandled);
+    }
   });
 
   test.skipIf(!existsSync('/dev/full'))('to a device that is always full', async () => {

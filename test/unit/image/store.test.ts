@@ -10,7 +10,8 @@ import { collect } from '../../support/load.ts';
 import { TemporaryDirectory } from '../../support/temporary.ts';
 import {
   eventually,
-  Gate,
+  type Gate,
+  holdWrites,
   interceptWrites,
   KIB,
   MIB,
@@ -69,6 +70,14 @@ async function append(sink: StoredSink, ...chunks: readonly Uint8Array[]): Promi
 }
 
 /** What is thrown, at once or later. */
+/** Discards an image while the spool writes it, and lets the write go on only then. */
+async function discardWhileWriting(sink: StoredSink, gate: Gate): Promise<void> {
+  await eventually('it is written', () => gate.arrived > 0);
+  const discarded = sink.discard();
+  gate.open();
+  await discarded;
+}
+
 async function failureOf(action: () => unknown): Promise<unknown> {
   try {
     await action();
@@ -85,7 +94,7 @@ describe('an image that the memory has room for', () => {
     const chunk = Buffer.from('0123456789');
     await append(sink, chunk);
     chunk.fill(0);
-    expect([sink.size, used(store)]).toEqual([10, [10, 0]]);
+    expect(used(store)).toEqual([10, 0]);
     const source = await sink.finish();
     expect([source.size, Buffer.from(await source.read(2, 4)).toString()]).toEqual([10, '2345']);
     await source.close();
@@ -288,7 +297,7 @@ describe.each([
       code: 'image-too-large',
       message: expect.stringMatching(/100 bytes .*BSDSYMS_MAX_IMAGE_BYTES/),
     });
-    expect([sink.size, used(store)]).toEqual([first.reduce((sum, length) => sum + length, 0), before]);
+    expect(used(store)).toEqual(before);
     await sink.discard();
   });
 });
@@ -328,36 +337,22 @@ describe('discarding gives everything back', () => {
   });
 
   test('while a write is under way', async () => {
-    const gate = new Gate();
-    await interceptWrites(async (write, chunks, position) => {
-      await gate.pass();
-      return write(chunks, position);
-    });
+    const gate = await holdWrites();
     const store = await makeStore({ memory: 0 });
     const sink = new StoredSink(store);
     const appended = append(sink, ...pieces(noise(16 * MIB), MIB));
-    await eventually('it is written', () => gate.arrived > 0);
-    const discarded = sink.discard();
-    gate.open();
-    await discarded;
+    await discardWhileWriting(sink, gate);
     expect(await outcome(appended)).not.toBe('pending');
     expect(used(store)).toEqual([0, 0]);
   });
 
   test('while the image is being finished', async () => {
-    const gate = new Gate();
-    await interceptWrites(async (write, chunks, position) => {
-      await gate.pass();
-      return write(chunks, position);
-    });
+    const gate = await holdWrites();
     const store = await makeStore({ memory: 0 });
     const sink = new StoredSink(store);
     await append(sink, noise(1000));
     const finished = sink.finish().then((source) => source.close());
-    await eventually('it is written', () => gate.arrived > 0);
-    const discarded = sink.discard();
-    gate.open();
-    await discarded;
+    await discardWhileWriting(sink, gate);
     expect(await outcome(finished)).not.toBe('pending');
     expect(used(store)).toEqual([0, 0]);
   });

@@ -337,4 +337,13 @@ describe('giving up', () => {
     unpacker.destroy();
     expect(memory.used).toBe(0);
   });
+
+  test.each(formats)('ends it for good: %s', async (format, packed) => {
+    let taken = 0;
+    const { unpacker, memory } = start(format, { take: () => void (taken += 1) });
+    unpacker.destroy();
+    await expect(unpacker.append(packed)).rejects.toThrow('given up');
+    await expect(unpacker.finish()).rejects.toThrow('given up');
+    expect([taken, memory.used]).toEqual([0, 0]);
+  });
 });

@@ -5,9 +5,10 @@ import { MemorySource } from '../../../src/image/memory.ts';
 import { flattenImage, inspectKernel, loadImage, openImage } from '../../../src/inspect/load.ts';
 import { isTurnOver, nextTurn, runInSteps, TURN_MS } from '../../../src/inspect/turn.ts';
 import { kernel, writeField } from '../../support/elf-builder.ts';
+import { turnsOf } from '../../support/load.ts';
 
 /** What the clock shows; it goes on only when a test says so. */
-let now = 1_000_000;
+let now = performance.now();
 
 beforeEach(() => {
   // The turns of other tests are over.
@@ -15,24 +16,13 @@ beforeEach(() => {
   vi.spyOn(performance, 'now').mockImplementation(() => now);
 });
 
-afterEach(() => {
+afterEach(async () => {
+  // This clock is ahead of the real one: a turn of it would last long for the tests after these.
+  vi.spyOn(performance, 'now').mockReturnValue(Number.NEGATIVE_INFINITY);
+  await nextTurn();
   vi.restoreAllMocks();
   vi.unstubAllGlobals();
 });
-
-/** The number of the turn of the event loop, from the start of `work` on. */
-async function countTurns(work: (turn: () => number) => Promise<unknown>): Promise<number> {
-  let turns = 0;
-  let done = false;
-  const count = (): void => {
-    turns += 1;
-    if (!done) setImmediate(count);
-  };
-  setImmediate(count);
-  await work(() => turns);
-  done = true;
-  return turns;
-}
 
 function* failing(): Steps<void> {
   yield null;
@@ -51,12 +41,12 @@ function* stepsOf(count: number, stepMs: number, onStep: () => void = () => {}):
 
 describe('work in steps', () => {
   test('that does not pause is done in the turn in which it began', async () => {
-    expect(await countTurns(() => runInSteps(stepsOf(1, 100)))).toBe(0);
+    expect(await turnsOf(() => runInSteps(stepsOf(1, 100)))).toBe(0);
   });
 
   test('waits for a turn after its first step, and goes on for as long as a turn may take', async () => {
     const seen: number[] = [];
-    await countTurns((turn) => runInSteps(stepsOf(11, 1, () => seen.push(turn()))));
+    await turnsOf((turn) => runInSteps(stepsOf(11, 1, () => seen.push(turn()))));
     const [first, ...others] = [...new Set(seen)].map((turn) => seen.filter((one) => one === turn).length);
     expect([first, ...others]).toEqual([1, TURN_MS, TURN_MS]);
   });
@@ -71,7 +61,7 @@ describe('work in steps', () => {
 
   test('is done by one piece at a time, however many there are, each in its turn', async () => {
     const seen: (readonly [turn: number, piece: number])[] = [];
-    await countTurns((turn) =>
+    await turnsOf((turn) =>
       Promise.all(
         Array.from({ length: 20 }, (_, piece) =>
           runInSteps(stepsOf(1 + 3 * TURN_MS, 1, () => seen.push([turn(), piece]))),
@@ -121,7 +111,7 @@ describe('an image of 65,535 headers', () => {
     ['is flattened', 3, (source: MemorySource) => flattenImage(source, { symbols: 'never' }), segments],
     ['is loaded', 3, (source: MemorySource) => loadImage(source, { loader: 'xen-4.6' }), sections],
   ] as const)('%s in turns, %i times what it takes to go through them', async (_what, times, work, values) => {
-    expect(await countTurns(() => work(crowded(values)))).toBeGreaterThanOrEqual(times * steps);
+    expect(await turnsOf(() => work(crowded(values)))).toBeGreaterThanOrEqual(times * steps);
   });
 });
 

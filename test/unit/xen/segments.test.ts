@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { PT_LOAD, PT_NOTE } from '../../../src/elf/format.ts';
+import { listSegments } from '../../../src/xen/segments.ts';
 import { buildImage, type ImageSpec, type SegmentSpec } from '../../support/elf-builder.ts';
-import { mustLocate } from '../../support/load.ts';
+import { mustInit, mustLocate } from '../../support/load.ts';
 
 const MAX_U64 = 2n ** 64n - 1n;
 
@@ -112,4 +113,19 @@ describe('the program headers', () => {
     });
     expect(range).toMatchObject({ pstart: 0x1000n, pend: 0x1001n });
   });
+});
+
+test('all loadable segments are listed as the table has them', async () => {
+  const built = buildImage({
+    segments: [
+      { type: PT_NOTE },
+      { paddr: 0x3000, vaddr: 0xffff_3000n, memsz: 0x20, flags: 5, align: 0x1000 },
+      { paddr: 0x1000, vaddr: 0xffff_1000n, memsz: 0x10, flags: 6, align: 8 },
+    ],
+  });
+  const segments = listSegments(await mustInit(built.bytes));
+  expect(segments).toMatchObject([
+    { index: 1, paddr: 0x3000n, vaddr: 0xffff_3000n, memsz: 0x20n, flags: 5, align: 0x1000n },
+    { index: 2, paddr: 0x1000n, vaddr: 0xffff_1000n, memsz: 0x10n, flags: 6, align: 8n },
+  ]);
 });

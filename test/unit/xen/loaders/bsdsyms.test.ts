@@ -26,6 +26,12 @@ describe('rounding up', () => {
   });
 });
 
+test('that there is no symbol table is recorded with what was found', async () => {
+  const { recorded, broken } = await mustRefuse(kernel({ symtab: { type: 1 } }).bytes);
+  expect(recorded).toMatchObject({ code: 'no-symbol-table', stage: 'parse', detail: broken.detail });
+  expect(broken.detail).toContain('is a symbol table');
+});
+
 describe('the region', () => {
   test('of ELF64 is 264 bytes and both tables, each rounded up to 8', async () => {
     const { plan } = await mustLoad(kernel(SMALL).bytes, AT);

@@ -4,7 +4,7 @@ import { BLOCK_BYTES, MAX_STRING_BYTES } from '../../../../src/elf/image-reader.
 import { MemorySource } from '../../../../src/image/memory.ts';
 import type { ImageSource } from '../../../../src/inspect/image-source.ts';
 import { readXenNotes } from '../../../../src/inspect/read-notes.ts';
-import { MAX_NOTES } from '../../../../src/xen/notes/walk.ts';
+import { MAX_NOTES, walkXenNotes } from '../../../../src/xen/notes/walk.ts';
 import {
   buildImage,
   type ImageSpec,
@@ -15,6 +15,7 @@ import {
   type SectionSpec,
 } from '../../../support/elf-builder.ts';
 import { mustLocate, turnsOf } from '../../../support/load.ts';
+import { runWalk } from '../../../support/walk.ts';
 
 const U64_MAX = 2n ** 64n - 1n;
 
@@ -434,6 +435,30 @@ describe('what is read of a hostile image', () => {
     const placement = { sectionHeaders: 4096, imageSize: 4096 + count * 64 };
     const headers = kernel({ placement, header: { e_shnum: count, e_shstrndx: 0 } });
     expect(await turnsOf(() => read(headers.bytes))).toBeGreaterThan(count / 4096);
+  });
+
+  test.each<[string, ImageSpec, number]>([
+    [
+      'program headers',
+      { placement: { programHeaders: 4096, imageSize: 4096 + 20_000 * 56 }, header: { e_phnum: 20_000, e_shnum: 0 } },
+      19,
+    ],
+    // Looked at for notes, and then for a __xen_guest.
+    [
+      'section headers',
+      {
+        placement: { sectionHeaders: 4096, imageSize: 4096 + 20_000 * 64 },
+        header: { e_shnum: 20_000, e_shstrndx: 0 },
+      },
+      2 * 19,
+    ],
+    // Each is three words of 0.
+    ['notes', { ...noteSegment(4096, 20_000 * 12), placement: { imageSize: 4096 + 20_000 * 12 } }, 19],
+    ['notes fewer than that', { ...noteSegment(4096, 1000 * 12), placement: { imageSize: 4096 + 1000 * 12 } }, 0],
+  ])('a pause after each 1,024 of 20,000 %s', async (_what, spec, pauses) => {
+    const { bytes } = buildImage(spec);
+    const { image, kernel: range } = await mustLocate(bytes);
+    expect(runWalk(walkXenNotes(image, range), bytes).turns).toBe(pauses);
   });
 
   test('one window when a description is gigabytes long and leaves the image', async () => {

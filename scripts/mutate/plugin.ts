@@ -1,0 +1,72 @@
+/** What Stryker is given: which mutants of a folder are tried, and which are not made at all. */
+import { createHash } from 'node:crypto';
+
+/** As much of a mutant as is looked at here. */
+interface Mutant {
+  readonly id: string;
+  readonly fileName: string;
+  readonly mutatorName: string;
+  readonly replacement: string;
+  readonly location: { readonly start: { readonly line: number; readonly column: number } };
+}
+
+interface CheckResult {
+  readonly status: 'passed' | 'compileError';
+  readonly reason: string;
+}
+
+/** As much of a syntax node as is looked at here. */
+interface Node {
+  readonly type: string;
+  readonly value?: unknown;
+  readonly quasis?: readonly { readonly value: { readonly raw: string } }[];
+}
+
+const { MUTATE_SAMPLE, MUTATE_SEED = '1' } = process.env;
+const SAMPLE = Number(MUTATE_SAMPLE);
+
+/** Two words of a sentence. */
+const PROSE = /\w[,.:;]? \w/;
+
+/** Lets as many mutants pass as were asked for. The seed decides which; those of a place that did not change stay the same. */
+class Sampler {
+  readonly #taken = new Set<string>();
+
+  init(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  group(mutants: readonly Mutant[]): Promise<string[][]> {
+    const ranked = mutants.map(({ id, ...mutant }) => ({ id, rank: rankOf(mutant) }));
+    ranked.sort((a, b) => (a.rank < b.rank ? -1 : 1));
+    for (const { id } of ranked.slice(0, SAMPLE)) this.#taken.add(id);
+    return Promise.resolve([mutants.map(({ id }) => id)]);
+  }
+
+  check(mutants: readonly Mutant[]): Promise<Record<string, CheckResult>> {
+    const results = mutants.map(({ id }): [string, CheckResult] => [
+      id,
+      { status: this.#taken.has(id) ? 'passed' : 'compileError', reason: 'not in the sample' },
+    ]);
+    return Promise.resolve(Object.fromEntries(results));
+  }
+}
+
+function rankOf({ fileName, mutatorName, replacement, location: { start } }: Omit<Mutant, 'id'>): string {
+  const file = fileName.slice(fileName.lastIndexOf('/src/'));
+  const identity = [MUTATE_SEED, file, start.line, start.column, mutatorName, replacement].join('\n');
+  return createHash('sha256').update(identity).digest('hex');
+}
+
+/** No test compares sentences word by word, nor should it. */
+const proseIgnorer = {
+  shouldIgnore({ node: { type, value, quasis = [] } }: { readonly node: Node }): string | undefined {
+    const texts = type === 'StringLiteral' ? [String(value)] : quasis.map((quasi) => quasi.value.raw);
+    return texts.some((text) => PROSE.test(text)) ? 'prose' : undefined;
+  },
+};
+
+export const strykerPlugins = [
+  { kind: 'Checker', name: 'sample', injectableClass: Sampler },
+  { kind: 'Ignore', name: 'prose', value: proseIgnorer },
+];
