@@ -296,7 +296,10 @@ class FieldReader {
   describe(part: Part, bytes: Uint8Array | null): string {
     if (part.unused !== null) return `unused, before ${nameOf(part)}`;
     if (!isSectionHeader(part) || bytes === null) return nameOf(part);
-    const type = Number(readLittle(bytes, this.#format.sectionHeader.fields.sh_type));
+    const { sh_type } = this.#format.sectionHeader.fields;
+    // Loader xen-4.6 cuts its headers to the e_shentsize of the image.
+    if (sh_type.offset + sh_type.width > bytes.length) return nameOf(part);
+    const type = Number(readLittle(bytes, sh_type));
     return `${nameOf(part)} (${sectionTypeName(type)})`;
   }
 

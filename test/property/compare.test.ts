@@ -1,11 +1,12 @@
 /** The differences between two loaders, held against their blobs byte by byte. */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { SHT_STRTAB } from '../../src/elf/format.ts';
+import { ELF64, SHT_STRTAB, SHT_SYMTAB } from '../../src/elf/format.ts';
+import { runToEnd } from '../../src/elf/steps.ts';
 import { type BlobRange, type Comparison, comparePlans } from '../../src/xen/compare.ts';
 import { LOADERS, type Loader, loadSymbols } from '../../src/xen/loaders/bsdsyms.ts';
 import { anyKernel, kernelSpec } from '../support/arbitraries.ts';
-import { kernel } from '../support/elf-builder.ts';
+import { kernel, writeField } from '../support/elf-builder.ts';
 import { load, MIB, mustInit } from '../support/load.ts';
 import { imageOf, readHistoricalVectors } from '../support/vectors.ts';
 
@@ -106,6 +107,24 @@ describe.each(pairs)('%s compared with %s', (loader, other) => {
     expect(wrong).toEqual([]);
     expect(compared).toBeGreaterThan(100);
   });
+});
+
+test.each([0, 1, 4, 7, 8, 63])('headers that are %i bytes apart are compared as far as they go', async (stride) => {
+  const { bytes } = kernel();
+  const table = new Uint8Array(1024);
+  // Wherever headers begin, one of them is a symbol table without bytes that links to section 0.
+  new DataView(table.buffer).setUint32(stride + 4, SHT_SYMTAB, true);
+  const image = Uint8Array.from([...bytes, ...table]);
+  const set = (name: 'e_shoff' | 'e_shentsize' | 'e_shnum', value: number): void =>
+    writeField(image, 0, ELF64.elfHeader.fields[name], value, true);
+  set('e_shoff', bytes.length);
+  set('e_shentsize', stride);
+  set('e_shnum', 4);
+  const found = await mustInit(image);
+  const planOf = (loader: Loader) => loadSymbols(found, { loader, loadAddress: 0x10_0000n, maxBlobBytes: MIB });
+  const [own, other] = [planOf('xen-4.6'), planOf('libxc-4.6')];
+  if (!own.ok) throw new Error('the image was not loaded');
+  expect(runToEnd(comparePlans('ELF64', own.plan, 'libxc-4.6', other))).toMatchObject({ broken: null });
 });
 
 test('an image of thousands of sections is compared in steps', async () => {
