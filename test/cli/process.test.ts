@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ended, run, start } from '../support/command.ts';
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
+import { bzImage } from '../support/packed.ts';
 import { until } from '../support/patience.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 
@@ -55,7 +56,8 @@ describe('a process', () => {
   test('does not wait for a pipe that it has no use for', async () => {
     const child = start(['layout', '-']);
     child.stdin.on('error', () => {});
-    child.stdin.write(Buffer.from('fd377a585a000000', 'hex'));
+    // Of a boot protocol without a payload.
+    child.stdin.write(bzImage(new Uint8Array(), { protocol: 0x0200 }));
     expect(await ended(child)).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/^bsdsyms: compression-unsupported: /),
