@@ -153,10 +153,12 @@ describe('a name that is not known', () => {
   );
 
   test('is answered with all that are', async () => {
-    expect(await inQuery('/bsdsyms', 'verbose')).toMatch(/\. Known names: loadAddress, loader, onBroken\.$/);
-    expect(await inForm('/bsdsyms', 'verbose')).toMatch(/\. Known names: image, loadAddress, loader, onBroken\.$/);
-    expect(await inQuery('/kernel', 'verbose')).toMatch(/ is not a parameter of this route\. There are none\.$/);
-    expect(await inForm('/kernel', 'verbose')).toMatch(/\. Known names: image\.$/);
+    expect(await inQuery('/bsdsyms', 'verbose')).toMatch(/\. Known names: loadAddress, loader, onBroken, imageUrl\.$/);
+    expect(await inForm('/bsdsyms', 'verbose')).toMatch(
+      /\. Known names: image, loadAddress, loader, onBroken, imageUrl\.$/,
+    );
+    expect(await inQuery('/kernel', 'verbose')).toMatch(/ is not a parameter of this route\. Known names: imageUrl\.$/);
+    expect(await inForm('/kernel', 'verbose')).toMatch(/\. Known names: image, imageUrl\.$/);
     expect(await onCommandLine('kernel', 'verbose')).toMatch(/\. Known names: --output, --help\.\n$/);
     expect((await run(['Layout', '-'])).stderr).toBe(
       'bsdsyms: There is no subcommand "Layout". It is spelled layout.\n',

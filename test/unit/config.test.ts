@@ -87,6 +87,16 @@ function samplesOf({ name, kind: { accepts } }: AnySetting): Samples {
       ],
     };
   }
+  if (accepts.startsWith('URLs that begin with')) {
+    return {
+      good: [
+        ['https://a.example/', ['https://a.example/']],
+        ['https://a.example/x/, file:///srv/', ['https://a.example/x/', 'file:///srv/']],
+        ['http://10.0.0.1:8080/k/', ['http://10.0.0.1:8080/k/']],
+      ],
+      bad: ['ftp://a.example/', 'file://a.example/x/', 'file:///', 'https://', 'a.example', 'https://a.example/,'],
+    };
+  }
   if (/^\w+(, \w+)+$/.test(accepts)) {
     const values = accepts.split(', ');
     return {
