@@ -402,7 +402,7 @@ describe('the route', () => {
 
   test('is told to be wrong before the body is looked at', async () => {
     const answer = await send(service, '/bsdsyms', {
-      method: 'PUT',
+      method: 'PATCH',
       body: '{',
       headers: { 'content-type': 'application/json', 'content-length': 1 },
     });
