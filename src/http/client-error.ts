@@ -26,7 +26,6 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
     socket.destroy(error);
     return;
   }
-  connection.ignoreInput();
   // The error is in what follows a complete request, whose answer comes first.
   if (connection.owesAnswer) {
     connection.afterwards(() => answerClientError(error, socket));

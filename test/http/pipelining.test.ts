@@ -13,8 +13,6 @@ import { eventually, KIB, MIB, memoryInUse, SlowSender } from '../support/upload
 const image = kernel({ symbols: 20 }).bytes;
 /** What one read of a socket delivers at most. */
 const READ_BYTES = 64 * KIB;
-/** One that is parsed, and what Node reads ahead. */
-const MAX_READS = 3;
 const OK = 'HTTP/1.1 200 OK\r\n';
 
 let service: Service;
@@ -142,7 +140,7 @@ describe('requests sent without waiting for answers', () => {
     const { count, text } = fill(following, 256 * KIB);
     socket.write(text);
     await passTurns();
-    expect(ours.bytesRead).toBeLessThan(image.length + MAX_READS * READ_BYTES);
+    expect(ours.bytesRead).toBeLessThan(image.length + 2 * READ_BYTES);
 
     await sender.finish();
     const good = following.length > 1 ? count + 1 : 1;
@@ -163,7 +161,7 @@ describe('requests sent without waiting for answers', () => {
       received += (data as Buffer).length;
       if (received > 60 * MIB) break;
       // Node reads on whenever it could send something.
-      expect(ours.bytesRead).toBeLessThan(bytes.length + MAX_READS * READ_BYTES);
+      expect(ours.bytesRead).toBeLessThan(bytes.length + 2 * READ_BYTES);
     }
     expect(received).toBeGreaterThan(60 * MIB);
   });
@@ -177,13 +175,13 @@ describe('requests sent without waiting for answers', () => {
     await eventually('one waits for the place', () => service.app.upload.admission.queued === 1);
     socket.resetAndDestroy();
     await passTurns();
+    service.clearLogs();
     sender.stop();
-    // Of its uploads only the first one was begun.
+    // The first one fails when it is answered; the others are never begun.
     await service.logged({ msg: 'request', route: '/layout', status: 499 });
     await service.logged({ msg: 'request', route: '/bsdsyms', status: 499 });
     expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
-    const uploads = service.logs('request').filter(({ method }) => method === 'POST');
-    expect([uploads.length, service.app.lifecycle.idle]).toEqual([2, true]);
+    expect([service.logs('request').length, service.app.lifecycle.idle]).toEqual([2, true]);
   });
 });
 

@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { connectionOf, type TurnOptions, takeTurns } from '../../../src/http/turns.ts';
 import { head, RawConnection } from '../../support/raw-http.ts';
-import { eventually, KIB } from '../../support/uploads.ts';
+import { eventually } from '../../support/uploads.ts';
 
 let server: Server;
 afterEach(() => {
@@ -51,9 +51,6 @@ class Handler {
 async function manyTurns(): Promise<void> {
   for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
-
-/** Two connections with waiting requests, and ten such requests. */
-const ROOM_BYTES = 2 * 64 * KIB + 10 * 3 * KIB;
 
 const gets = (count: number): string => Array.from({ length: count }, (_, index) => head('GET', `/${index}`)).join('');
 
@@ -136,55 +133,10 @@ test('the body of one that waits is there when it begins', async () => {
   connection.destroy();
 });
 
-test('a turn of the event loop has its share of requests, however many connections send one', async () => {
-  const CONNECTIONS = 300;
-  let turn = 0;
-  const begunIn: number[] = [];
-  const first = await start((_request, response) => {
-    begunIn.push(turn);
-    response.end('answered');
-  });
-  let accepted = 1;
-  server.on('connection', () => {
-    accepted += 1;
-  });
-  const others = await Promise.all(Array.from({ length: CONNECTIONS - 1 }, open));
-  const all = [first, ...others];
-  await eventually('all are accepted', () => accepted === CONNECTIONS);
-  let counting = true;
-  const count = (): void => {
-    turn += 1;
-    if (counting) setImmediate(count);
-  };
-  count();
-  // All of them are there before the event loop looks at any.
-  for (const connection of all) void connection.send(gets(1));
-  for (const connection of all) expect((await connection.answer()).text).toBe('answered');
-  counting = false;
-  expect(begunIn).toHaveLength(CONNECTIONS);
-  const most = Math.max(...begunIn.map((one) => begunIn.filter((other) => other === one).length));
-  expect(most).toBeLessThan(100);
-  for (const connection of all) connection.destroy();
-});
-
-test('requests sent at once are parsed as they are answered', async () => {
-  const handler = new Handler();
-  let parsed = 0;
-  const connection = await start(handler.listener);
-  server.on('request', () => {
-    parsed += 1;
-  });
-  await connection.send('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(2000));
-  await handler.begins(1);
-  await manyTurns();
-  expect(parsed).toBeLessThan(300);
-  connection.destroy();
-});
-
 describe('when too many wait', () => {
   test('the connection with the most of them is closed, and the others go on', async () => {
     const handler = new Handler();
-    const modest = await start(handler.listener, { maxWaitingBytes: ROOM_BYTES });
+    const modest = await start(handler.listener, { maxWaiting: 10 });
     await modest.send(gets(4));
     await handler.begins(1);
     const greedy = await open();
@@ -202,7 +154,7 @@ describe('when too many wait', () => {
 
   test('it is so even if the one that comes last is not the greedy one', async () => {
     const handler = new Handler();
-    const greedy = await start(handler.listener, { maxWaitingBytes: ROOM_BYTES });
+    const greedy = await start(handler.listener, { maxWaiting: 10 });
     await greedy.send(gets(11));
     await handler.begins(1);
     const modest = await open();
@@ -222,7 +174,7 @@ describe('when too many wait', () => {
       begun += 1;
       response.end('answered');
     };
-    const connection = await start(answer, { maxWaitingBytes: ROOM_BYTES });
+    const connection = await start(answer, { maxWaiting: 10 });
     for (let round = 0; round < 5; round++) {
       await connection.send(gets(10));
       for (let answers = 0; answers < 10; answers++) expect((await connection.answer()).text).toBe('answered');
