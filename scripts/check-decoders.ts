@@ -181,7 +181,7 @@ for (const way of ways) {
 }
 process.stdout.write(`${checked} files of the tools: ${failures} wrong\n`);
 
-// Members one after the other, and what the tools take behind them.
+// Members one after another, and what the tools accept after them.
 const small = structured(20_000);
 for (const way of ways.filter(({ command }) =>
   ['xz -1 --check=crc32', 'bzip2 -3', 'lzop -3', 'lz4 -q -5'].includes(command.join(' ')),

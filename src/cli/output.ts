@@ -76,7 +76,7 @@ export async function writeToFile(path: string, pieces: AsyncIterable<Piece> | I
       opening = opened;
       return opened;
     });
-    // Before the file has any content.
+    // The mode is set while the file is still empty.
     if (existing !== null) await explain(path, () => takeOver(file, existing));
     await writeAll(path, file, pieces);
     await explain(path, () => rename(temporary, target.path));

@@ -11,7 +11,6 @@ import { openReference, type Reference } from '../image/remote/reference.ts';
 import { type RequestResult } from '../image/remote/results.ts';
 import { placeOf, type SourcePlace } from '../image/remote/source-url.ts';
 import type { ImageStore } from '../image/store.ts';
-import { ImageError } from '../inspect/image-error.ts';
 import type { Parameters, ParameterValues } from '../parameters.ts';
 import { watchFiles } from './watch.ts';
 
@@ -174,7 +173,3 @@ export function isFresh(request: FastifyRequest, tag: string | null): boolean {
   if (tag === null || given === undefined) return false;
   return given.split(',').some((one) => opaque(one) === opaque(tag));
 }
-
-/** Whether an error comes from the origin of an image. */
-export const isSourceError = (error: unknown): error is ImageError =>
-  error instanceof ImageError && error.code.startsWith('source-');

@@ -235,7 +235,7 @@ describe('a form', () => {
     expect(verdict(answer, named)).toEqual(problem(400, 'field-unknown'));
   });
 
-  test('of a part as many header fields are read as any has, and no more', async () => {
+  test('with a part of more header fields than any client sends is read up to a limit', async () => {
     const other = Array.from({ length: 31 }, (_, index) => `X-${index}: 1`);
     const disposition = 'Content-Disposition: form-data; name="nonsense"';
     expect(verdict(await sendForm(formOf([...other, disposition])), '"nonsense"')).toEqual(

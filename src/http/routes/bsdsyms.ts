@@ -33,7 +33,7 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
     operationId: 'bsdsyms',
     summary: 'The symbol blob of an image, or its layout',
     description:
-      'Runs parse and load on the image and answers with the bytes that Xen would place behind the kernel, or, with ' +
+      'Runs parse and load on the image and answers with the bytes that Xen would place after the kernel, or, with ' +
       'Accept: application/json, with where they lie, what they consist of and what guests make of them.',
     parameters: LOAD_PARAMETERS,
     mediaTypes: [OCTETS, JSON_TYPE],

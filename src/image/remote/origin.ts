@@ -36,7 +36,7 @@ export type Resolve = (host: string) => Promise<readonly ResolvedAddress[]>;
 /** The system's resolver: /etc/hosts, search domains and DNS. */
 const resolveHost: Resolve = (host) => lookupAddresses(host, { all: true });
 
-/** Is told of every request to an origin: for metrics, logs and traces. */
+/** Receives every request to an origin, for metrics, logs and traces. */
 export interface OriginObserver {
   /** @returns what is to be called once, when the request is over */
   begin(

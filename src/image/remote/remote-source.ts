@@ -103,7 +103,7 @@ export class RemoteSource implements ImageSource {
         await this.#load(at, gapEnd);
         continue;
       }
-      // It passes through, with the pace of whoever reads it.
+      // It passes through, at the pace of its reader.
       for await (const chunk of this.#request(at, gapEnd)) {
         at += chunk.length;
         yield chunk;
