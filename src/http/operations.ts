@@ -1,0 +1,302 @@
+/** What openapi.yaml says of the routes. It is loaded by `npm run openapi` alone: the service serves the file. */
+import swagger from '@fastify/swagger';
+import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify';
+import { Type } from 'typebox';
+import { OCTETS } from './blob.ts';
+import { JSON_TYPE, NDJSON_TYPE } from './negotiation.ts';
+import {
+  binary,
+  COMPONENTS,
+  flatLayoutResponse,
+  kernelReportResponse,
+  layoutResponse,
+  parameterSchema,
+  problemResponse,
+  symbolsResponse,
+  verifyResponse,
+} from './schemas.ts';
+import type { UploadFacts } from './upload-route.ts';
+
+const header = (description: string) => ({ type: 'string', description });
+const plain = (contentType: string, description: string) => ({
+  description,
+  content: { [contentType]: { schema: Type.String() } },
+});
+
+/** Tokens are an option of the operator's, so both without and with one. */
+const security = (): { readonly [scheme: string]: readonly string[] }[] => [{}, { token: [] }];
+/** The same for all of these, as YAML names what stands in several places. */
+const UPLOAD_SECURITY = security();
+const UNAUTHORISED = problemResponse('The service wants a bearer token.');
+
+interface UploadOperation {
+  readonly operationId: string;
+  readonly summary: string;
+  readonly description: string;
+  /** The 200. */
+  readonly ok: object;
+}
+
+/** The routes that take a file, by path. */
+const UPLOADS: Readonly<Record<string, UploadOperation>> = {
+  '/bsdsyms': {
+    operationId: 'bsdsyms',
+    summary: 'The symbol blob of an image, or its layout',
+    description:
+      'Runs parse and load on the image and answers with the bytes that Xen would place behind the kernel, or, with ' +
+      'Accept: application/json, with where they lie, what they consist of and what guests make of them.',
+    ok: {
+      description: 'The blob, or its layout.',
+      headers: {
+        'Bsdsyms-Pstart': header('Where the blob begins, in lower-case hex. Only with the blob.'),
+        'Bsdsyms-Pend': header('Where it ends. Only with the blob.'),
+        'Bsdsyms-Warnings': header('Codes, comma-separated. Only with the blob, absent when there are none.'),
+        'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with the blob and onBroken=load.'),
+        'Repr-Digest': header(
+          'sha-256 of the blob, when Want-Repr-Digest asked for it (RFC 9530). Left out when the blob is larger than ' +
+            '64 MiB plus twice the image, which only damaged images cause.',
+        ),
+      },
+      content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: layoutResponse } },
+    },
+  },
+  '/layout': {
+    operationId: 'layout',
+    summary: 'The layout of the symbols of an image',
+    description:
+      'The same as POST /bsdsyms with Accept: application/json, whatever the Accept, and on demand compared with what ' +
+      'another loader makes of the image. `guests` says what guests make of the blob.',
+    ok: { description: 'The layout.', content: { [JSON_TYPE]: { schema: layoutResponse } } },
+  },
+  '/kernel': {
+    operationId: 'kernel',
+    summary: 'What Xen makes of a kernel',
+    description:
+      'Segments, notes, and whether Xen would start the kernel as a PV or as an HVM (PVH) guest. For every image that ' +
+      'passes init, with or without symbols; a recorded reason is reported, not refused.',
+    ok: { description: 'The report.', content: { [JSON_TYPE]: { schema: kernelReportResponse } } },
+  },
+  '/image': {
+    operationId: 'image',
+    summary: 'The kernel as it lies in guest memory',
+    description:
+      'Loadable segments and, when wanted, symbols, from the lowest to the highest guest-physical address, with zeros ' +
+      'in between. With Accept: application/json the extents it consists of.',
+    ok: {
+      description: 'The flat image, or its extents.',
+      headers: {
+        'Bsdsyms-Kernel-Pstart': header('Where the image begins in guest memory. Only with the bytes.'),
+        'Bsdsyms-Kernel-Pend': header('Where it ends. Only with the bytes.'),
+        'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with the bytes and onBroken=load.'),
+        'Repr-Digest': header(
+          'sha-256 of the bytes, when Want-Repr-Digest asked for it (RFC 9530). Left out when they are more than 64 MiB ' +
+            'plus twice the image.',
+        ),
+      },
+      content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: flatLayoutResponse } },
+    },
+  },
+  '/symbols': {
+    operationId: 'symbols',
+    summary: 'Symbols of an image, by name, by address or in pages',
+    description:
+      'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
+      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
+    ok: {
+      description: 'The symbols, or the addresses with their symbols.',
+      headers: {
+        'Bsdsyms-Broken': header('The code of what is wrong with the image elsewhere. Only with NDJSON.'),
+      },
+      content: {
+        [JSON_TYPE]: { schema: symbolsResponse },
+        [NDJSON_TYPE]: {
+          schema: Type.String({ description: 'Lines of JSON: each a Symbol; with `address` each a ResolvedAddress.' }),
+        },
+      },
+    },
+  },
+  '/verify': {
+    operationId: 'verify',
+    summary: 'What guests make of a symbol blob',
+    description:
+      'Takes a symbol blob, or a dump of the memory that begins with one, and says for each guest whether it finds its ' +
+      'symbols there, finds none, or reads outside of the bytes; why, how many, and what it misreads. A blob that no guest ' +
+      'can use is an answer too, not a problem; an ELF image, which was sent to the wrong route, is a problem.',
+    ok: { description: 'The verdicts.', content: { [JSON_TYPE]: { schema: verifyResponse } } },
+  },
+};
+
+/** The routes without a body, by path. */
+const READS: Readonly<Record<string, FastifySchema>> = {
+  '/problems': {
+    operationId: 'problems',
+    summary: 'All codes that a problem can carry',
+    tags: ['problems'],
+    response: { 200: plain('text/plain', 'Text for people.') },
+  },
+  '/problems/:code': {
+    operationId: 'problem',
+    summary: 'What one code means and what to do about it',
+    tags: ['problems'],
+    params: Type.Object({ code: Type.String({ description: 'As in a problem.' }) }),
+    response: { 200: plain('text/plain', 'Text for people.'), 404: problemResponse('There is no such code.') },
+  },
+  '/healthz': {
+    operationId: 'health',
+    summary: 'Whether the process is alive',
+    tags: ['service'],
+    response: { 200: plain('text/plain', 'It is.') },
+  },
+  '/readyz': {
+    operationId: 'readiness',
+    summary: 'Whether uploads are taken',
+    tags: ['service'],
+    response: { 200: plain('text/plain', 'They are.'), 503: problemResponse('The service is shutting down.') },
+  },
+  '/openapi.yaml': {
+    operationId: 'openapiYaml',
+    summary: 'This document as YAML',
+    tags: ['service'],
+    response: { 200: plain('application/yaml', 'The document.') },
+  },
+  '/openapi.json': {
+    operationId: 'openapiJson',
+    summary: 'This document as JSON',
+    tags: ['service'],
+    response: {
+      200: {
+        description: 'The document.',
+        content: { 'application/json': { schema: { type: 'object', additionalProperties: true } } },
+      },
+    },
+  },
+  '/metrics': {
+    operationId: 'metrics',
+    summary: 'Metrics in the text format of Prometheus',
+    tags: ['service'],
+    security: security(),
+    response: { 200: plain('text/plain', 'The metrics.'), 401: UNAUTHORISED },
+  },
+};
+
+const ENTITY_TAG = {
+  ETag: header(
+    'Of the version of the image, the parameters, the type of the answer and the version of the service. Absent when the ' +
+      'origin gives neither ETag nor Last-Modified.',
+  ),
+};
+
+const withEntityTag = (ok: object): object => ({
+  ...ok,
+  headers: { ...('headers' in ok && typeof ok.headers === 'object' ? ok.headers : {}), ...ENTITY_TAG },
+});
+
+const describeFailures = ({ mediaTypes, unpack }: UploadFacts) => ({
+  400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
+  401: UNAUTHORISED,
+  ...(mediaTypes.length > 1 ? { 406: problemResponse('None of the types is acceptable.') } : {}),
+  408: problemResponse('The request came too slowly.'),
+  413: problemResponse('The image is too large.'),
+  415: problemResponse('The content type, coding or compression is not supported.'),
+  422: problemResponse(
+    unpack ? 'The image is broken, or has not what is asked for.' : 'The file is not of the kind that is taken.',
+  ),
+  429: problemResponse('Too many uploads from this address.'),
+  500: problemResponse('A defect of the service.'),
+  503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+  ...(unpack
+    ? {
+        403: problemResponse('The image may not be read from where imageUrl says.'),
+        409: problemResponse('The image that imageUrl names changed while it was read.'),
+        424: problemResponse('The origin refuses the image.'),
+        502: problemResponse('The origin cannot be reached, or does not serve ranges as it should.'),
+        504: problemResponse('The origin took too long.'),
+      }
+    : {}),
+});
+
+/** What the two operations of a route share; in YAML it stands once. */
+const shared = new Map<string, ReturnType<typeof describeShared>>();
+const describeShared = (summary: string, facts: UploadFacts) => ({
+  documented: { summary, tags: ['images'], security: UPLOAD_SECURITY, querystring: parameterSchema(facts.parameters) },
+  failures: describeFailures(facts),
+});
+
+function describeUpload(
+  method: 'GET' | 'POST',
+  { operationId, summary, description, ok }: UploadOperation,
+  facts: UploadFacts,
+): FastifySchema {
+  const { documented, failures } = shared.get(operationId) ?? describeShared(summary, facts);
+  shared.set(operationId, { documented, failures });
+  if (method === 'POST') {
+    const form = { image: binary, ...documented.querystring.properties };
+    return {
+      ...documented,
+      operationId,
+      description,
+      body: {
+        content: {
+          'multipart/form-data': { schema: Type.Object(form, { additionalProperties: false }) },
+          'application/octet-stream': { schema: binary },
+        },
+      },
+      response: { 200: ok, ...failures },
+    };
+  }
+  const { 408: _slow, ...failuresOfGet } = failures;
+  return {
+    ...documented,
+    operationId: `${operationId}ByUrl`,
+    description: `The same for an image that is named by imageUrl, which cannot be left out. ${description}`,
+    response: {
+      200: withEntityTag(ok),
+      304: {
+        // Without a body.
+        type: 'null',
+        description: 'The answer is the one whose entity tag If-None-Match names.',
+        headers: ENTITY_TAG,
+      },
+      ...failuresOfGet,
+    },
+  };
+}
+
+/** @throws Error for a route that nothing is said of */
+function describe({ method, url, config }: RouteOptions): FastifySchema {
+  const upload = UPLOADS[url];
+  if ((method === 'POST' || method === 'GET') && upload !== undefined && config?.upload !== undefined) {
+    return describeUpload(method === 'GET' ? method : 'POST', upload, config.upload);
+  }
+  const read = READS[url];
+  if (method === 'GET' && read !== undefined) return read;
+  // The same as GET, and the refusals of all other methods.
+  if (method === 'HEAD' || Array.isArray(method)) return { hide: true };
+  throw new Error(`${String(method)} ${url} has no description: add it to src/http/operations.ts`);
+}
+
+/** Describes the routes that are registered from now on; `server.swagger` then gives the document. */
+export async function describeRoutes(
+  server: FastifyInstance,
+  info: { readonly version: string; readonly description: string },
+): Promise<void> {
+  server.addHook('onRoute', (route) => {
+    route.schema = describe(route);
+  });
+  await server.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'bsdsyms', ...info, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
+      servers: [{ url: '/' }],
+      security: [],
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      tags: [
+        { name: 'images', description: 'What takes an image' },
+        { name: 'problems', description: 'What the codes of problems mean' },
+        { name: 'service', description: 'The service itself' },
+      ],
+    },
+    refResolver: { buildLocalReference: (json) => json['$id'] as string },
+  });
+  for (const component of COMPONENTS) server.addSchema(component);
+}
