@@ -266,7 +266,7 @@ function describeUpload(
 function describe({ method, url, config }: RouteOptions): FastifySchema {
   const upload = UPLOADS[url];
   if ((method === 'POST' || method === 'GET') && upload !== undefined && config?.upload !== undefined) {
-    return describeUpload(method === 'GET' ? method : 'POST', upload, config.upload);
+    return describeUpload(method === 'GET' ? 'GET' : 'POST', upload, config.upload);
   }
   const read = READS[url];
   if (method === 'GET' && read !== undefined) return read;
