@@ -51,7 +51,7 @@ interface Running {
   readonly pid: number;
   readonly startMs: number;
   /** Processor time so far, of all threads. */
-  cpuMs(): number;
+  readonly cpuMs: () => number;
   stop(): Promise<void>;
 }
 
@@ -99,7 +99,11 @@ const run = promisify(execFile);
 async function load({ port, cpuMs }: Running, script: string): Promise<{ perSecond: number; cpuUs: number }> {
   const before = cpuMs();
   const { stdout } = await run('wrk', [
-    ...['-t1', `-c${CONNECTIONS}`, `-d${seconds}s`, '-s', script],
+    '-t1',
+    `-c${CONNECTIONS}`,
+    `-d${seconds}s`,
+    '-s',
+    script,
     `http://127.0.0.1:${port}`,
   ]);
   const used = cpuMs() - before;

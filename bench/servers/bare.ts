@@ -6,6 +6,12 @@ import multipart from '@fastify/multipart';
 import Fastify, { LogController } from 'fastify';
 import { pino } from 'pino';
 
+const read = (stream: NodeJS.ReadableStream): Promise<void> =>
+  new Promise((resolve) => {
+    stream.on('data', () => {});
+    stream.once('end', resolve);
+  });
+
 const app = Fastify({
   requestTimeout: 0,
   loggerInstance: pino({ level: 'info' }),
@@ -21,11 +27,6 @@ app.addContentTypeParser('*', (_request, _body, done) => done(null));
 await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY } });
 app.get('/healthz', (_request, reply) => reply.send('ok\n'));
 app.post<{ Querystring: { readonly answer: string } }>('/bsdsyms', async (request, reply) => {
-  const read = (stream: NodeJS.ReadableStream): Promise<void> =>
-    new Promise((resolve) => {
-      stream.on('data', () => {});
-      stream.once('end', resolve);
-    });
   if (request.isMultipart()) {
     for await (const part of request.parts()) {
       if (part.type === 'file') await read(part.file);
