@@ -30,14 +30,16 @@ export async function sendExtents(
     'Content-Length': size,
     'Content-Disposition': `attachment; filename="${fileName}"`,
   });
-  if (wantsSha256(request) && size <= MAX_HASHED_BYTES + 2 * source.size) {
+  if ((await wantsSha256(request)) && size <= MAX_HASHED_BYTES + 2 * source.size) {
     reply.header('Repr-Digest', `sha-256=:${await hashExtents(source, extents)}:`);
   }
   const pieces = streamExtents(source, extents);
   if (size > MAX_GATHERED_BYTES) return reply.send(Readable.from(pieces, { objectMode: false }));
   const gathered: Uint8Array[] = [];
   for await (const piece of pieces) gathered.push(piece);
-  return reply.send(Buffer.concat(gathered));
+  const [only] = gathered;
+  if (only === undefined || gathered.length > 1) return reply.send(Buffer.concat(gathered));
+  return reply.send(Buffer.from(only.buffer, only.byteOffset, only.byteLength));
 }
 
 /** @returns their SHA-256 in base64 */

@@ -1,8 +1,11 @@
 /** Proactive negotiation (RFC 9110, section 12): which representation the caller wants, and which digest. */
 import accepts from 'accepts';
 import type { FastifyRequest } from 'fastify';
-import { parseDictionary } from 'structured-headers';
 import { Problem } from './problem.ts';
+
+export const JSON_TYPE = 'application/json';
+export const NDJSON_TYPE = 'application/x-ndjson';
+export const XML_TYPE = 'application/xml';
 
 /**
  * The media type that the Accept header prefers; the first one offered when it has no preference or is missing.
@@ -21,9 +24,10 @@ export const prefersJson = (request: FastifyRequest): boolean =>
   accepts(request.raw).type(['text/plain', 'application/json']) === 'application/json';
 
 /** Whether Want-Repr-Digest (RFC 9530) asks for SHA-256. A header that cannot be parsed asks for nothing. */
-export function wantsSha256(request: FastifyRequest): boolean {
+export async function wantsSha256(request: FastifyRequest): Promise<boolean> {
   const header = request.headers['want-repr-digest'];
   if (typeof header !== 'string') return false;
+  const { parseDictionary } = await import('structured-headers');
   try {
     const [preference] = parseDictionary(header).get('sha-256') ?? [0];
     return typeof preference === 'number' && preference > 0;
