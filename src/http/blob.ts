@@ -30,7 +30,7 @@ export async function sendExtents(
     'Content-Length': size,
     'Content-Disposition': `attachment; filename="${fileName}"`,
   });
-  if ((await wantsSha256(request)) && size <= MAX_HASHED_BYTES + 2 * source.size) {
+  if (wantsSha256(request) && size <= MAX_HASHED_BYTES + 2 * source.size) {
     reply.header('Repr-Digest', `sha-256=:${await hashExtents(source, extents)}:`);
   }
   const pieces = streamExtents(source, extents);

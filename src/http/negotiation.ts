@@ -1,6 +1,7 @@
 /** Proactive negotiation (RFC 9110, section 12): which representation the caller wants, and which digest. */
 import accepts from 'accepts';
 import type { FastifyRequest } from 'fastify';
+import { parseDictionary } from 'structured-headers';
 import { Problem } from './problem.ts';
 
 export const JSON_TYPE = 'application/json';
@@ -21,13 +22,12 @@ export function negotiate<const T extends string>(request: FastifyRequest, offer
 
 /** Whether JSON is preferred to text; a caller that wants neither gets text. */
 export const prefersJson = (request: FastifyRequest): boolean =>
-  accepts(request.raw).type(['text/plain', 'application/json']) === 'application/json';
+  accepts(request.raw).type(['text/plain', JSON_TYPE]) === JSON_TYPE;
 
 /** Whether Want-Repr-Digest (RFC 9530) asks for SHA-256. A header that cannot be parsed asks for nothing. */
-export async function wantsSha256(request: FastifyRequest): Promise<boolean> {
+export function wantsSha256(request: FastifyRequest): boolean {
   const header = request.headers['want-repr-digest'];
   if (typeof header !== 'string') return false;
-  const { parseDictionary } = await import('structured-headers');
   try {
     const [preference] = parseDictionary(header).get('sha-256') ?? [0];
     return typeof preference === 'number' && preference > 0;

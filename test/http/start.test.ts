@@ -13,7 +13,6 @@ const UNUSED = [
   '@opentelemetry',
   'ajv',
   'bintrees',
-  'structured-headers',
   'tdigest',
   'typebox',
   'yaml',
