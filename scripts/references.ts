@@ -1,5 +1,5 @@
 /**
- * Holds images by reference against uploads, for longer than the tests do: `node scripts/references.ts`.
+ * Holds images by reference against uploads, for longer than the tests do: `npm run test:references`.
  *
  * All recorded images on every route, byte for byte (`--every N` for one in N); then an image that changes at 10,000 random moments
  * (`--changes N`): half of them with little memory, so that more is read while the answer is sent, and one in fifty as a file.
