@@ -8,7 +8,7 @@ import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
 import { JSON_TYPE, NDJSON_TYPE } from '../negotiation.ts';
 import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
-export function lookupRoutes(app: FastifyInstance, services: UploadServices): void {
+export function symbolsRoute(app: FastifyInstance, services: UploadServices): void {
   const { metrics } = services;
 
   uploadRoute(app, services, {
