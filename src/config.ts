@@ -128,7 +128,7 @@ export const SETTINGS = {
     0,
     'uploads that one client address may have under way or waiting; 0 for no limit',
   ),
-  maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a place'),
+  maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a slot'),
   queueTimeoutMs: setting('BSDSYMS_QUEUE_TIMEOUT_MS', milliseconds(0), 1000, 'how long they may wait'),
   stallTimeoutMs: setting(
     'BSDSYMS_STALL_TIMEOUT_MS',
