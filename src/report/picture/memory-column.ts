@@ -1,0 +1,95 @@
+/** The column of guest memory: segments, the gap, the symbols. */
+import { hex } from '../../elf/hex.ts';
+import type { SegmentGroup } from '../../xen/segment-groups.ts';
+import type { MemoryRegion, MemoryRegions } from './memory-regions.ts';
+import { bottomOf, stackRows } from './scale.ts';
+import { ADDRESS_SIZE, drawLabel, drawRegion, heightOfLines, type Rectangle, type Region } from './shapes.ts';
+import type { LookName } from './theme.ts';
+import { bytes, permissions } from './words.ts';
+
+/** Of all rows together, unless there are more than fit. */
+const MOST_HEIGHT = 900;
+const COLUMN_WIDTH = 230;
+
+interface MemoryColumn {
+  readonly svg: string;
+  readonly right: number;
+  readonly bottom: number;
+  /** Where the symbols are. */
+  readonly symbols: Rectangle;
+}
+
+/** @param x of the left edge of the column; addresses are left of it */
+export function drawMemoryColumn(
+  { regions, addresses, marks, overlap }: MemoryRegions,
+  symbolsName: string,
+  x: number,
+  y: number,
+): MemoryColumn {
+  const sizes = addresses.slice(1).map((address, index) => Number(address - (addresses[index] ?? address)));
+  const rows = stackRows(sizes, y, { least: heightOfLines(2), perDoubling: 4, most: MOST_HEIGHT });
+  const bottom = bottomOf(rows, y);
+  const positions = new Map(addresses.map((address, index) => [address, rows[index]?.y ?? bottom]));
+  const at = (address: bigint): number => positions.get(address) ?? bottom;
+  const half = COLUMN_WIDTH / 2;
+  const place = ({ kind, start, end }: MemoryRegion): Rectangle => {
+    const top = at(start);
+    const height = at(end) - top;
+    if (!overlap || kind === 'gap') return { x, y: top, width: COLUMN_WIDTH, height };
+    return { x: kind === 'symbols' ? x + half : x, y: top, width: half, height };
+  };
+  const labels = addresses.map((address) => {
+    const top = at(address);
+    const named = marks.filter((mark) => mark.address === address);
+    return [
+      drawLabel(hex(address), x - 6, top + 4, { anchor: 'end', look: 'ink', size: ADDRESS_SIZE, monospace: true }),
+      ...named.map(({ name }, index) =>
+        drawLabel(name, x - 6, top + 15 + index * 11, { anchor: 'end', look: 'faint', size: 10, monospace: false }),
+      ),
+    ].join('');
+  });
+  const symbols = regions.find(({ kind }) => kind === 'symbols');
+  return {
+    svg: [...regions.map((region) => drawRegion(describe(region, symbolsName, place(region)))), ...labels].join(''),
+    right: x + COLUMN_WIDTH,
+    bottom,
+    symbols: symbols === undefined ? { x, y, width: COLUMN_WIDTH, height: 0 } : place(symbols),
+  };
+}
+
+const LOOKS: Readonly<Record<MemoryRegion['kind'], LookName>> = { segment: 'segment', symbols: 'symbols', gap: 'gap' };
+
+function describe(memory: MemoryRegion, symbolsName: string, rectangle: Rectangle): Region {
+  const { kind, region, start, end, group } = memory;
+  const size = bytes(end - start);
+  const [name, details] = nameRegion(memory, symbolsName);
+  return {
+    ...rectangle,
+    name: region,
+    look: LOOKS[kind],
+    dashed: kind === 'gap',
+    lines: [name, size, ...details],
+    mark: null,
+    title: `${name}: ${hex(start)} to ${hex(end)}, ${size}. ${group === null ? '' : describeGroup(group)}`.trim(),
+    data: { start: hex(start), end: hex(end) },
+  };
+}
+
+function nameRegion({ kind, group }: MemoryRegion, symbolsName: string): [name: string, details: string[]] {
+  if (kind === 'gap') return ['gap', []];
+  if (group === null) return [symbolsName, []];
+  const flags = permissions(group.flags);
+  if (group.count > 1) return [`${group.count} segments ${flags}`, [group.overlaps ? 'overlapping' : '']];
+  const { filesz, memsz, index } = group.first;
+  return [`segment ${index} ${flags}`, filesz < memsz ? [`${bytes(filesz)} from the file`, 'then zeros'] : []];
+}
+
+function describeGroup({ count, first, lastIndex, overlaps, hasGaps }: SegmentGroup): string {
+  if (count > 1) {
+    const range = `Program headers ${first.index} to ${lastIndex}.`;
+    return `${range}${overlaps ? ' Segments overlap.' : ''}${hasGaps ? ' There are gaps between them.' : ''}`;
+  }
+  const { offset, filesz, memsz, vaddr, align } = first;
+  const zeros = memsz > filesz ? `, then ${bytes(memsz - filesz)} of zeros` : '';
+  return `${bytes(filesz)} from offset ${hex(offset)} of the image${zeros}. Virtual address ${hex(vaddr)}, align ${hex(align)}.`;
+}
