@@ -12,12 +12,12 @@ import { runInSteps } from '../../inspect/turn.ts';
 import type { SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
 import { groupSegmentsInSteps, type SegmentMap } from '../../xen/segment-groups.ts';
 import { hasSegments } from '../../xen/segments.ts';
+import { drawBands } from './bands.ts';
 import { BLOB_WIDTH, type Blob, besideWidth, drawBlobColumn } from './blob-column.ts';
 import { type BlobPart, listBlobParts } from './blob-parts.ts';
 import { type BlobComparison, findMarks, type Side } from './marks.ts';
 import { drawMemoryColumn } from './memory-column.ts';
 import { listMemoryRegions } from './memory-regions.ts';
-import type { Row } from './scale.ts';
 import { addressWidth, drawLabel } from './shapes.ts';
 import { element, textElement } from './svg.ts';
 import { type LookName, lookOf, PICTURE_CLASS, PICTURE_CSS } from './theme.ts';
@@ -106,7 +106,7 @@ export function drawPicture(pictured: Pictured, segments: SegmentMap, { inline =
     ...(compared === null || other === null || otherColumn === null
       ? []
       : [
-          drawBands(own, ownColumn.rows, other, otherColumn.rows, ownX + BLOB_WIDTH),
+          drawBands(compared, { ...own, ...ownColumn }, { ...other, ...otherColumn }, ownX + BLOB_WIDTH, BAND_WIDTH),
           heading(`The symbols of ${compared.loader}`, otherX),
         ]),
     ownColumn.svg,
@@ -145,36 +145,6 @@ function subtitle({ image, plan, comparison }: Pictured): string {
   return [...kind, `image of ${bytes(size)}`, `loader ${loaders}`].join(' · ');
 }
 
-/** Connects what is the same in both blobs. */
-function drawBands(own: Blob, rows: readonly Row[], other: Blob, otherRows: readonly Row[], x: number): string {
-  const found = new Map<string, Row>();
-  for (const [index, part] of other.parts.entries()) {
-    const row = otherRows[index];
-    const key = bandKey(part);
-    if (row !== undefined && key !== null && !found.has(key)) found.set(key, row);
-  }
-  const bands = own.parts.flatMap((part, index) => {
-    const row = rows[index];
-    const key = bandKey(part);
-    const match = key === null ? undefined : found.get(key);
-    if (row === undefined || key === null || match === undefined) return [];
-    found.delete(key);
-    const [top, bottom] = [row.y + 1, row.y + row.height - 1];
-    const [otherTop, otherBottom] = [match.y + 1, match.y + match.height - 1];
-    const points = `${x},${top} ${x + BAND_WIDTH},${otherTop} ${x + BAND_WIDTH},${otherBottom} ${x},${bottom}`;
-    const look: LookName = own.marks?.get(part.region)?.look ?? 'same';
-    return [element('polygon', { ...lookOf(look), class: `band ${look}`, 'stroke-width': 0, points, opacity: 0.6 })];
-  });
-  return bands.join('');
-}
-
-/** Parts with the same key are the same part of the image. */
-function bandKey({ kind, region, table }: BlobPart): string | null {
-  if (kind === 'unused' || kind === 'tail' || kind === 'tables') return null;
-  if (table === null) return region;
-  return table.fileOffset === null ? null : `${kind} ${table.fileOffset} ${table.size}`;
-}
-
 interface Note {
   readonly text: string;
   readonly look: LookName;
@@ -192,7 +162,7 @@ function listNotes({ broken, comparison }: Pictured, segments: SegmentMap, overl
       say(summarize(comparison), 'ink');
     }
   }
-  say('Addresses grow downwards. The scale is logarithmic: a row that is twice as high has many times as many bytes.');
+  say('Addresses grow downwards. Heights are logarithmic: each doubling of the bytes adds the same height.');
   const joined = segments.groups.filter(({ count }) => count > 1).reduce((sum, { count }) => sum + count, 0);
   if (joined > 0) say(`${group(joined)} of ${group(segments.count)} segments are drawn together with others.`);
   if (segments.empty > 0) say(`${group(segments.empty)} segments take no memory and are not drawn.`);

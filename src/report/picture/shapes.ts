@@ -1,7 +1,7 @@
 /** What the columns of a picture are made of. */
 import { element, textElement } from './svg.ts';
 import { type LookName, lookOf } from './theme.ts';
-import { fit } from './words.ts';
+import { fit, textWidth } from './words.ts';
 
 export const MONOSPACE = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace';
 /** Of one character of `MONOSPACE`, in parts of the font's size. */
@@ -31,8 +31,8 @@ export interface Region extends Rectangle {
   readonly dashed: boolean;
   /** The first is its name. Lines that have no room are left out. */
   readonly lines: readonly string[];
-  /** A line of its own about the difference to the other column. */
-  readonly mark: { readonly look: LookName; readonly text: string } | null;
+  /** Lines about the difference to the other column. */
+  readonly mark: { readonly look: LookName; readonly lines: readonly string[] } | null;
   /** All that is known about it, as sentences. */
   readonly title: string;
   /** For a page: attributes without their `data-`. */
@@ -46,8 +46,8 @@ export function drawRegion(region: Region): string {
   const { x, y, width, height, look, lines, mark } = region;
   const stripe = mark === null ? 0 : STRIPE;
   const room = Math.max(1, Math.floor((height - PADDING) / LINE_HEIGHT));
-  const shown = lines.slice(0, Math.max(1, room - (mark === null ? 0 : 1)));
-  const texts = mark === null ? shown : [...shown, mark.text];
+  const marked = mark?.lines ?? [];
+  const texts = [...lines.slice(0, Math.max(1, room - marked.length)), ...marked];
   const middle = y + height / 2;
   const first = middle - ((texts.length - 1) * LINE_HEIGHT) / 2 + 4;
   const data = Object.entries(region.data).map(([key, value]) => [`data-${key}`, value] as const);
@@ -116,7 +116,8 @@ export interface Rail {
 /** @param x of its left edge */
 export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number): string {
   const line = x + RAIL_WIDTH - 5;
-  const middle = (y + end) / 2;
+  // Without changing the direction, a text that is longer than its rail begins where the rail ends.
+  const middle = Math.min((y + end) / 2, end - textWidth(text, 10) / 2);
   const alarm = look === 'alarm';
   const cap = (at: number): string => `M${line - 3} ${at}H${line + 3}`;
   const colours = lookOf(alarm ? 'missing' : 'line');
@@ -134,10 +135,7 @@ export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number): 
         'text-anchor': 'middle',
         transform: `rotate(-90 ${line - 5} ${middle})`,
       },
-      fit(text, Math.max(end - y, MIN_RAIL_TEXT), 10),
+      text,
     ),
   );
 }
-
-/** A text may be longer than its rail, up to this. */
-const MIN_RAIL_TEXT = 120;
