@@ -7,6 +7,7 @@ import { Problem } from './problem.ts';
 export const JSON_TYPE = 'application/json';
 export const NDJSON_TYPE = 'application/x-ndjson';
 export const XML_TYPE = 'application/xml';
+export const SVG_TYPE = 'image/svg+xml';
 
 /**
  * The media type that the Accept header prefers; the first one offered when it has no preference or is missing.

@@ -85,7 +85,10 @@ function nameRegion({ kind, group }: MemoryRegion, symbolsName: string): [name: 
   if (kind === 'gap') return ['gap', []];
   if (group === null) return [symbolsName, []];
   const flags = permissions(group.flags);
-  if (group.count > 1) return [`${group.count} segments ${flags}`, group.overlaps ? ['overlapping'] : []];
+  if (group.count > 1) {
+    const details = [...(group.overlaps ? ['overlapping'] : []), ...(group.hasGaps ? ['with gaps between them'] : [])];
+    return [`${group.count} segments ${flags}`, details];
+  }
   const { filesz, memsz, index } = group.first;
   const content = filesz === 0n ? ['all zeros'] : [`${bytes(filesz)} from the file`, 'then zeros'];
   return [`segment ${index} ${flags}`, filesz < memsz ? content : []];

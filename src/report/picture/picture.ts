@@ -21,11 +21,12 @@ import { listMemoryRegions } from './memory-regions.ts';
 import { addressWidth, drawLabel } from './shapes.ts';
 import { element, textElement } from './svg.ts';
 import { type LookName, lookOf, PICTURE_CLASS, PICTURE_CSS } from './theme.ts';
-import { bytes, group } from './words.ts';
+import { bytes, group, wrap } from './words.ts';
 
 /** What a picture shows. */
-export type Pictured = Pick<LoadedImage, 'image' | 'kernel' | 'plan' | 'broken' | 'comparison'>;
+export type Pictured = Pick<LoadedImage, 'image' | 'kernel' | 'plan' | 'broken' | 'warnings' | 'comparison'>;
 
+/** How a picture is to be used. */
 export interface PictureOptions {
   /**
    * For a document that the picture becomes a part of, instead of a file or an `<img>`: without an XML declaration and
@@ -137,6 +138,7 @@ export function drawPicture(pictured: Pictured, segments: SegmentMap, { inline =
 const TITLE = 'A kernel and its symbols in guest memory';
 const SANS_SERIF = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
 const MIN_WIDTH = 760;
+const MAX_NOTE_CHARACTERS = 100;
 
 function subtitle({ image, plan, comparison }: Pictured): string {
   const { identity, size } = image;
@@ -150,10 +152,15 @@ interface Note {
   readonly look: LookName;
 }
 
-function listNotes({ broken, comparison }: Pictured, segments: SegmentMap, overlap: boolean): Note[] {
+function listNotes({ broken, warnings, comparison }: Pictured, segments: SegmentMap, overlap: boolean): Note[] {
   const notes: Note[] = [];
   const say = (text: string, look: LookName = 'faint'): void => void notes.push({ text, look });
   if (broken !== null) say(`Recorded against the image, and loaded all the same: ${broken.code}.`, 'alarm');
+  if (warnings.length > 0) {
+    const codes = [...new Set(warnings.map(({ code }) => code))];
+    for (const line of wrap([`Warnings: ${codes[0] ?? ''}`, ...codes.slice(1)], MAX_NOTE_CHARACTERS, 3))
+      say(line, 'alarm');
+  }
   if (overlap) say('The symbols lie over segments of the kernel.', 'alarm');
   if (comparison !== null) {
     if (comparison.broken !== null) {
@@ -162,7 +169,7 @@ function listNotes({ broken, comparison }: Pictured, segments: SegmentMap, overl
       say(summarize(comparison), 'ink');
     }
   }
-  say('Addresses grow downwards. Heights are logarithmic: each doubling of the bytes adds the same height.');
+  say('Addresses grow downwards. Heights are logarithmic: in a column, each doubling of the bytes adds the same.');
   const joined = segments.groups.filter(({ count }) => count > 1).reduce((sum, { count }) => sum + count, 0);
   if (joined > 0) say(`${group(joined)} of ${group(segments.count)} segments are drawn together with others.`);
   if (segments.empty > 0) say(`${group(segments.empty)} segments take no memory and are not drawn.`);
