@@ -117,7 +117,7 @@ function expected({ status, headers, body, text }: Answer, accept: string): unkn
     return { status: 0, stdout: body.toString('latin1'), stderr: [...broken, ...warnings].join('') };
   }
   const { instance: _instance, ...problem } = json({ text });
-  return { status: 1, stdout: accept === OCTETS ? '' : problem, stderr: line(problem) };
+  return { status: 1, stdout: accept === OCTETS || accept === SVG_TYPE ? '' : problem, stderr: line(problem) };
 }
 
 function got({ status, stdout, stderr }: Ran): unknown {

@@ -455,7 +455,7 @@ describe('every answer', () => {
       single.map(({ path }) => post(service('plain'), path, goodFor(path), { accept: 'a/b' })),
     );
     expect(answers.map(({ status }) => status)).toEqual(single.map(() => 200));
-    expect(single.map(({ path }) => path)).toContain('/layout');
+    expect(single.map(({ path }) => path)).toContain('/kernel');
   });
 });
 
