@@ -31,7 +31,8 @@ export function drawMemoryColumn(
   const cells = addresses.slice(1).map((end, index) => {
     const start = addresses[index] ?? end;
     const names = marks.filter(({ address }) => address === start).length;
-    return { size: Number(end - start), least: Math.max(heightOfLines(2), 22 + names * 11) };
+    const joined = regions.some((region) => region.start === start && (region.group?.count ?? 1) > 1);
+    return { size: Number(end - start), least: Math.max(heightOfLines(joined ? 4 : 2), 22 + names * 11) };
   });
   const rows = stackRows(cells, y, { perDoubling: 4, most: MOST_HEIGHT });
   const bottom = bottomOf(rows, y);

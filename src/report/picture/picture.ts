@@ -55,6 +55,7 @@ function* drawInSteps(loaded: LoadedImage, options: PictureOptions): Steps<strin
 const MARGIN = 20;
 const COLUMNS_Y = 100;
 const WEDGE_WIDTH = 60;
+const RAIL_GAP = 8;
 const BAND_WIDTH = 80;
 const LINE_HEIGHT = 16;
 
@@ -75,7 +76,7 @@ export function drawPicture(pictured: Pictured, segments: SegmentMap, { inline =
   const memoryX = MARGIN + addressWidth(longest) + 6;
   const memoryColumn = drawMemoryColumn(memory, 'symbols', memoryX, COLUMNS_Y);
   const wedgeEnd = memoryColumn.right + WEDGE_WIDTH;
-  const ownX = wedgeEnd + besideWidth(own);
+  const ownX = wedgeEnd + RAIL_GAP + besideWidth(own);
   const ownColumn = drawBlobColumn(own, ownX, COLUMNS_Y);
   const otherX = ownX + BLOB_WIDTH + BAND_WIDTH;
   const otherColumn = other === null ? null : drawBlobColumn(other, otherX, COLUMNS_Y);
