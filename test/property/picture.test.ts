@@ -83,8 +83,8 @@ function missingParts(
   const { offset, size, count } = sectionHeaders;
   if (!has('size-word', 0, 4)) wrong.push('no size word');
   if (!has('elf-header', 4, elfHeaderSize)) wrong.push('no ELF header');
-  if (count > 4 && !has('section-headers', offset, size * count)) wrong.push('no section headers');
-  for (let index = 0; count <= 4 && index < count; index++) {
+  if (count > 4) return has('section-headers', offset, size * count) ? wrong : [...wrong, 'no section headers'];
+  for (let index = 0; index < count; index++) {
     if (!has(`section-header-${index}`, offset + index * size, size)) wrong.push(`no section header ${index}`);
   }
   return wrong;

@@ -137,7 +137,7 @@ const LOOKS: Readonly<Record<PartKind, LookName>> = {
   symtab: 'symtab',
   strtab: 'strtab',
   tables: 'strtab',
-  unused: 'unused',
+  padding: 'unused',
   tail: 'unused',
 };
 
@@ -174,7 +174,7 @@ function linesOf({ sizeWord }: SymbolPlan, { name, kind, size, table, written }:
       return [name, `${length} · says ${group(sizeWord)}`];
     case 'elf-header':
       return [name, `${length} · sh_offset 0`];
-    case 'unused':
+    case 'padding':
     case 'tail':
       return [name, `${length} of zeros`];
     case 'symtab':
@@ -197,7 +197,7 @@ function explain({ sizeWord }: SymbolPlan, { kind, table, count }: BlobPart, sym
       return [`Its value is ${group(sizeWord)}, counted in bytes from the ELF header.`];
     case 'elf-header':
       return ['Every sh_offset counts from its first byte.'];
-    case 'unused':
+    case 'padding':
     case 'tail':
       return ['Load writes nothing here; the blob has zeros.'];
     case 'section-headers':

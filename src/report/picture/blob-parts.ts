@@ -11,7 +11,7 @@ export type PartKind =
   | 'symtab'
   | 'strtab'
   | 'tables'
-  | 'unused'
+  | 'padding'
   | 'tail';
 
 /** A range of a blob that is drawn as one. */
@@ -52,11 +52,11 @@ export function listBlobParts(plan: SymbolPlan): readonly BlobPart[] {
   const parts: BlobPart[] = [];
   let end = 0;
   for (const part of outline(plan)) {
-    if (part.offset > end) parts.push(unusedPart(`unused-${end}`, end, part.offset - end));
+    if (part.offset > end) parts.push(paddingPart(`padding-${end}`, end, part.offset - end));
     parts.push(part);
     end = part.offset + part.size;
   }
-  if (plan.size > end) parts.push({ ...unusedPart('tail', end, plan.size - end), kind: 'tail', name: 'tail' });
+  if (plan.size > end) parts.push({ ...paddingPart('tail', end, plan.size - end), kind: 'tail', name: 'tail' });
   return parts;
 }
 
@@ -66,10 +66,10 @@ export function endOfWritten(parts: readonly BlobPart[]): number {
   return last === undefined ? 0 : last.offset + last.size;
 }
 
-const unusedPart = (region: string, offset: number, size: number): BlobPart => ({
-  kind: 'unused',
+const paddingPart = (region: string, offset: number, size: number): BlobPart => ({
+  kind: 'padding',
   region,
-  name: 'unused',
+  name: 'padding',
   offset,
   size,
   table: null,

@@ -3,7 +3,7 @@ import { hex } from '../../elf/hex.ts';
 import type { BlobRange, Comparison, Difference } from '../../xen/compare.ts';
 import type { BlobPart } from './blob-parts.ts';
 import type { LookName } from './theme.ts';
-import { group, wrap } from './words.ts';
+import { counted, group, wrap } from './words.ts';
 
 /** A comparison of two blobs that both exist. */
 export type BlobComparison = Extract<Comparison, { readonly broken: null }>;
@@ -54,9 +54,9 @@ function markSeveral(differences: readonly Difference[]): Mark {
   const kinds = new Set(differences.map(({ kind }) => kind));
   const [kind = 'changed'] = kinds;
   const look = kinds.size === 1 ? kind : 'changed';
-  const count = differences.length === 1 ? '1 difference' : `${group(differences.length)} differences`;
+  const all = counted(differences.length, 'difference');
   const titles = differences.slice(0, MAX_FIELDS).map(({ what, meaning }) => `${what}: ${meaning}`);
-  return { look, lines: [`${SIGNS[look]} ${count}`], title: `${count}. ${titles.join(' ')}` };
+  return { look, lines: [`${SIGNS[look]} ${all}`], title: `${all}. ${titles.join(' ')}` };
 }
 
 /** Colours alone do not tell them apart. */

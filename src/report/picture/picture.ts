@@ -21,7 +21,7 @@ import { listMemoryRegions } from './memory-regions.ts';
 import { addressWidth, drawLabel } from './shapes.ts';
 import { element, textElement } from './svg.ts';
 import { type LookName, lookOf, PICTURE_CLASS, PICTURE_CSS } from './theme.ts';
-import { bytes, group, wrap } from './words.ts';
+import { bytes, counted, group, wrap } from './words.ts';
 
 /** What a picture shows. */
 export type Pictured = Pick<LoadedImage, 'image' | 'kernel' | 'plan' | 'broken' | 'warnings' | 'comparison'>;
@@ -172,17 +172,17 @@ function listNotes({ broken, warnings, comparison }: Pictured, segments: Segment
   }
   say('Addresses grow downwards. Heights are logarithmic: in a column, each doubling of the bytes adds the same.');
   const joined = segments.groups.filter(({ count }) => count > 1).reduce((sum, { count }) => sum + count, 0);
-  if (joined > 0) say(`${group(joined)} of ${group(segments.count)} segments are drawn together with others.`);
-  if (segments.empty > 0) say(`${group(segments.empty)} segments take no memory and are not drawn.`);
+  if (joined > 0) say(`${group(joined)} of ${counted(segments.count, 'segment')} are drawn together with others.`);
+  if (segments.empty > 0) say(`Not drawn, as they take no memory: ${counted(segments.empty, 'segment')}.`);
   return notes;
 }
 
 function summarize({ loader, differences, unlisted }: BlobComparison): string {
   if (differences.length === 0) return `${loader} writes the same bytes.`;
-  const count = differences.length + unlisted;
+  const all = differences.length + unlisted;
   const listed = unlisted > 0 ? ` The first ${group(differences.length)} are marked.` : '';
   const sides = '≠ other bytes, ↕ at another offset, − or + only there.';
-  return `${count === 1 ? '1 difference' : `${group(count)} differences`} to ${loader}: ${sides}${listed}`;
+  return `${counted(all, 'difference')} to ${loader}: ${sides}${listed}`;
 }
 
 function describePicture(
@@ -192,7 +192,7 @@ function describePicture(
 ): string {
   const sentences = [
     hasSegments(kernel)
-      ? `The kernel takes ${hex(kernel.pstart)} to ${hex(kernel.pend)} in ${group(segments.count)} segments.`
+      ? `The kernel takes ${hex(kernel.pstart)} to ${hex(kernel.pend)} in ${counted(segments.count, 'segment')}.`
       : 'The kernel has no segments.',
     `The symbols take ${hex(plan.pstart)} to ${hex(plan.pend)}, ${bytes(plan.size)}.`,
     `They consist of: ${parts.map(({ name, offset, size }) => `${name}, ${bytes(size)} at ${group(offset)}`).join('; ')}.`,

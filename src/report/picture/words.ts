@@ -20,6 +20,9 @@ const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 /** A number with a comma after each three digits, the same everywhere. */
 export const group = (value: bigint | number): string => value.toString().replaceAll(/\B(?=(\d{3})+$)/g, ',');
 
+/** A number with what it counts. */
+export const counted = (number: number, one: string): string => `${group(number)} ${one}${number === 1 ? '' : 's'}`;
+
 /** `p_flags` as letters. */
 export const permissions = (flags: number): string =>
   [flags & 4 ? 'R' : '', flags & 2 ? 'W' : '', flags & 1 ? 'X' : ''].join('');

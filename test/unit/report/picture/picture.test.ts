@@ -50,7 +50,7 @@ describe('a picture of a kernel', () => {
       'section-header-0',
       'section-header-1',
       'section-header-2',
-      'unused-260',
+      'padding-260',
       'section-1',
       'section-2',
       'tail',
@@ -129,7 +129,7 @@ describe('a picture of a kernel', () => {
     const headless = { ...loaded, plan: { ...loaded.plan, headers: null, tables: loaded.plan.tables.slice(0, 1) } };
     const picture = readPicture(drawPicture(headless, groupSegments(loaded.elf, 4)));
     expect(findFlaws(picture)).toEqual([]);
-    expect(names(picture.regions)).toEqual(['segment-0', 'symbols', 'unused-0', 'section-1', 'tail']);
+    expect(names(picture.regions)).toEqual(['segment-0', 'symbols', 'padding-0', 'section-1', 'tail']);
     expect(picture.labels.some((label) => label.startsWith('size word'))).toBe(false);
   });
 
@@ -229,7 +229,7 @@ describe('as a document', () => {
     const [title, desc] = root.children;
     expect(root.attributes['aria-labelledby']).toBe(`${title?.attributes['id']} ${desc?.attributes['id']}`);
     expect([title?.name, title?.text]).toEqual(['title', 'A kernel and its symbols in guest memory']);
-    expect(desc?.text).toMatch(/^The kernel takes 0x100000 to 0x102000 in 1 segments?\. The symbols take 0x102000 to/);
+    expect(desc?.text).toMatch(/^The kernel takes 0x100000 to 0x102000 in 1 segment\. The symbols take 0x102000 to/);
     expect(desc?.text).toContain('symbol table, 264 bytes at 264');
   });
 
