@@ -190,10 +190,11 @@ describe('a comparison', () => {
   });
 });
 
-describe('many', () => {
-  const spread = (count: number) =>
-    Array.from({ length: count }, (_, index) => ({ paddr: 0x20_0000 + index * 0x1_0000, memsz: 0x8000 }));
+/** Segments with gaps between them. */
+const spread = (count: number) =>
+  Array.from({ length: count }, (_, index) => ({ paddr: 0x20_0000 + index * 0x1_0000, memsz: 0x8000 }));
 
+describe('many', () => {
   test('segments are drawn in groups, which count them', async () => {
     const { regions, labels } = await draw({ segments: spread(999) });
     const segments = regions.filter(({ name }) => name.startsWith('segment'));
@@ -263,15 +264,17 @@ describe('as a document', () => {
   });
 });
 
+/** Relative luminance of `#rrggbb` (WCAG 2.2). */
+function luminance(colour: string): number {
+  const [red = 0, green = 0, blue = 0] = [1, 3, 5].map((at) => {
+    const channel = Number.parseInt(colour.slice(at, at + 2), 16) / 255;
+    return channel <= 0.040_45 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
 /** Contrast of two colours (WCAG 2.2). */
 function contrast(one: string, other: string): number {
-  const luminance = (colour: string): number => {
-    const [red = 0, green = 0, blue = 0] = [1, 3, 5].map((at) => {
-      const channel = Number.parseInt(colour.slice(at, at + 2), 16) / 255;
-      return channel <= 0.040_45 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-  };
   const [light = 0, dark = 0] = [luminance(one), luminance(other)].sort((a, b) => b - a);
   return (light + 0.05) / (dark + 0.05);
 }
