@@ -96,7 +96,7 @@ const UPLOADS: Readonly<Record<string, UploadOperation>> = {
     description:
       'The same as POST /bsdsyms with Accept: application/json, and on demand compared with what another loader makes of ' +
       'the image. `guests` says what guests make of the blob. With Accept: image/svg+xml a picture; with `compareWith` it ' +
-      'shows both loaders side by side and marks the differences.',
+      'shows both loaders side by side and marks the differences. Any other Accept gets JSON.',
     ok: {
       description: 'The layout, or the picture of it.',
       headers: PICTURE_HEADERS,
@@ -271,10 +271,10 @@ function describeUnacceptable(mediaTypes: readonly string[]): object {
   return { description, content: Object.fromEntries(types) };
 }
 
-const describeFailures = ({ mediaTypes, unpack }: UploadFacts, refused: object | undefined) => ({
+const describeFailures = ({ mediaTypes, isStrict, unpack }: UploadFacts, refused: object | undefined) => ({
   400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
   401: UNAUTHORISED,
-  ...(mediaTypes.length > 1 ? { 406: describeUnacceptable(mediaTypes) } : {}),
+  ...(isStrict ? { 406: describeUnacceptable(mediaTypes) } : {}),
   408: problemResponse('The request came too slowly.'),
   413: problemResponse('The image is too large.'),
   415: problemResponse('The content type, coding or compression is not supported.'),

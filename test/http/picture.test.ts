@@ -62,11 +62,6 @@ describe.each(['/layout', '/bsdsyms'])('%s', (path) => {
     expect(answer.headers['content-type']).toBe(expected ?? preferred);
   });
 
-  test('refuses what it has not', async () => {
-    const answer = await post(service, path, image, { accept: 'image/png' });
-    expect(verdict(answer, SVG)).toEqual(problem(406, 'not-acceptable'));
-  });
-
   test('draws an image by reference, and tells its tag from that of the JSON', async () => {
     const url = origin.serve('/kernel', image);
     const answer = await send(service, named(path, url), { headers: { accept: SVG } });
@@ -105,6 +100,13 @@ describe.each(['/layout', '/bsdsyms'])('%s', (path) => {
     });
     expect(odd.text).toContain('out-of-range-access');
   });
+});
+
+test('/bsdsyms names it among its types, /layout gives JSON to those who take neither', async () => {
+  const refused = await post(service, '/bsdsyms', image, { accept: 'image/png' });
+  expect(verdict(refused, SVG)).toEqual(problem(406, 'not-acceptable'));
+  const answer = await post(service, '/layout', image, { accept: 'image/png, image/svg+xml;q=0' });
+  expect([answer.status, answer.headers['content-type']]).toEqual([200, 'application/json; charset=utf-8']);
 });
 
 test('a comparison is drawn side by side', async () => {

@@ -45,6 +45,8 @@ export function symbolRoutes(app: FastifyInstance, services: UploadServices): vo
     url: '/layout',
     parameters: LAYOUT_PARAMETERS,
     mediaTypes: [JSON_TYPE, SVG_TYPE],
+    // For people who type curl: it has JSON for everybody else.
+    otherwise: JSON_TYPE,
     async handle(received) {
       const loaded = await load(received);
       if (received.mediaType === SVG_TYPE) return answerPicture(received.reply, loaded);
