@@ -3,6 +3,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
 import { type LoadedImage, type LoadRequest, loadImage } from '../../src/inspect/load.ts';
+import { MAX_HEADER_PARTS, MAX_TABLE_PARTS } from '../../src/report/picture/blob-parts.ts';
 import { MAX_SEGMENT_GROUPS, toPicture } from '../../src/report/picture/picture.ts';
 import { LOADERS } from '../../src/xen/loaders/bsdsyms.ts';
 import { listSegments } from '../../src/xen/segments.ts';
@@ -13,7 +14,7 @@ import { findBlobFlaws, findFlaws, findMemoryFlaws, type PicturedRegion, readPic
 import { imageOf, loadAddressOf, readBsdsymsVectors, readHistoricalVectors } from '../support/vectors.ts';
 
 const U64_END = 2n ** 64n;
-const MAX_PICTURE_CHARACTERS = 100_000;
+const MAX_PICTURE_BYTES = 100_000;
 
 const startOf = ({ data }: PicturedRegion): bigint => BigInt(data['start'] ?? -1);
 const endOf = ({ data }: PicturedRegion): bigint => BigInt(data['end'] ?? -1);
@@ -28,7 +29,7 @@ async function complaints(loaded: LoadedImage): Promise<string[]> {
   const others = regions.filter(({ name, data }) => data['offset'] !== undefined && name.startsWith('other-'));
   const { plan, comparison } = loaded;
   return [
-    ...(svg.length > MAX_PICTURE_CHARACTERS ? [`${svg.length} characters`] : []),
+    ...(Buffer.byteLength(svg) > MAX_PICTURE_BYTES ? [`${Buffer.byteLength(svg)} bytes`] : []),
     ...findFlaws(picture),
     ...findMemoryFlaws(memory),
     ...missingMemory(loaded, memory),
@@ -75,7 +76,7 @@ function missingParts(
       return found === `${prefix}${name}` && data['offset'] === `${offset}` && data['size'] === `${size}`;
     });
   const wrong = tables
-    .slice(0, 12)
+    .slice(0, MAX_TABLE_PARTS)
     .filter(({ index, offset, size }) => !has(`section-${index}`, offset, size))
     .map(({ index }) => `no section ${index}`);
   if (headers === null) return has('size-word', 0, 4) ? ['a size word that nobody wrote'] : wrong;
@@ -83,7 +84,8 @@ function missingParts(
   const { offset, size, count } = sectionHeaders;
   if (!has('size-word', 0, 4)) wrong.push('no size word');
   if (!has('elf-header', 4, elfHeaderSize)) wrong.push('no ELF header');
-  if (count > 4) return has('section-headers', offset, size * count) ? wrong : [...wrong, 'no section headers'];
+  if (count > MAX_HEADER_PARTS)
+    return has('section-headers', offset, size * count) ? wrong : [...wrong, 'no section headers'];
   for (let index = 0; index < count; index++) {
     if (!has(`section-header-${index}`, offset + index * size, size)) wrong.push(`no section header ${index}`);
   }

@@ -21,12 +21,16 @@ interface Band {
   readonly look: LookName;
 }
 
+/** More than parts can have, whatever their differences. */
+const MAX_BANDS = 64;
+
 /** @param x where the bands begin */
 export function drawBands(comparison: BlobComparison, own: Drawn, other: Drawn, x: number, width: number): string {
   // A part of several in one blob may be drawn on its own in the other.
   const bands = [...findBands(comparison, own), ...findBands(comparison, other)];
   const drawn = new Map(bands.map((band) => [`${band.own.offset} ${band.other.offset}`, band]));
   return [...drawn.values()]
+    .slice(0, MAX_BANDS)
     .map((band) => {
       const [top, bottom] = ends(band.own, own);
       const [otherTop, otherBottom] = ends(band.other, other);

@@ -36,7 +36,7 @@ export interface BlobPart {
 /** How many section headers are drawn one by one; more of them are one part. */
 export const MAX_HEADER_PARTS = 4;
 /** How many tables are drawn one by one; further ones are one part. */
-export const MAX_TABLE_PARTS = 12;
+export const MAX_TABLE_PARTS = 8;
 
 /** The first index of the null section, SYMTAB and STRTAB in blobs with three headers. */
 const nameHeader = (index: number, tables: readonly PlannedTable[]): string => {

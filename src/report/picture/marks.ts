@@ -19,8 +19,9 @@ export interface Mark {
 /** Whose blob it is: the one asked for, or the one that it is compared with. */
 export type Side = 'own' | 'other';
 
-/** How many fields a title lists. */
+/** How many fields a title lists, and how many differences: a picture may have sixty of them. */
 const MAX_FIELDS = 12;
+const MAX_DIFFERENCES = 3;
 
 /** The mark of each part that differs, by its region. */
 export function findMarks(
@@ -55,8 +56,9 @@ function markSeveral(differences: readonly Difference[]): Mark {
   const [kind = 'changed'] = kinds;
   const look = kinds.size === 1 ? kind : 'changed';
   const all = counted(differences.length, 'difference');
-  const titles = differences.slice(0, MAX_FIELDS).map(({ what, meaning }) => `${what}: ${meaning}`);
-  return { look, lines: [`${SIGNS[look]} ${all}`], title: `${all}. ${titles.join(' ')}` };
+  const rest = differences.length > MAX_DIFFERENCES ? ' …' : '';
+  const titles = differences.slice(0, MAX_DIFFERENCES).map(({ what, meaning }) => `${what}: ${meaning}`);
+  return { look, lines: [`${SIGNS[look]} ${all}`], title: `${all}. ${titles.join(' ')}${rest}` };
 }
 
 /** Colours alone do not tell them apart. */
