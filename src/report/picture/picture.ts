@@ -181,8 +181,8 @@ function summarize({ loader, differences, unlisted }: BlobComparison): string {
   if (differences.length === 0) return `${loader} writes the same bytes.`;
   const all = differences.length + unlisted;
   const listed = unlisted > 0 ? ` The first ${group(differences.length)} are marked.` : '';
-  const sides = '≠ other bytes, ↕ at another offset, − or + only there.';
-  return `${counted(all, 'difference')} to ${loader}: ${sides}${listed}`;
+  const signs = '≠ other bytes, ↕ at another offset, − or + only in one of them.';
+  return `${counted(all, 'difference')} to ${loader}: ${signs}${listed}`;
 }
 
 function describePicture(

@@ -129,11 +129,11 @@ export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number): 
       'text',
       {
         ...lookOf(alarm ? 'alarm' : 'faint'),
-        x: line - 5,
+        x: line - 7,
         y: middle,
         'font-size': 10,
         'text-anchor': 'middle',
-        transform: `rotate(-90 ${line - 5} ${middle})`,
+        transform: `rotate(-90 ${line - 7} ${middle})`,
       },
       text,
     ),
