@@ -67,7 +67,9 @@ function* walk(element: XmlElement): Generator<XmlElement, void> {
 /** What no picture may have: anything active, regions that overlap or leave the paper, names that are used twice. */
 export function findFlaws({ root, width, height, regions }: ReadPicture): string[] {
   const flaws: string[] = [];
-  for (const { name, attributes } of walk(root)) {
+  const top = Math.min(...regions.map(({ y }) => y));
+  for (const element of walk(root)) {
+    const { name, attributes } = element;
     if (!ELEMENTS.has(name)) flaws.push(`an element ${name}`);
     for (const [key, value] of Object.entries(attributes)) {
       if (!ATTRIBUTES.test(key)) flaws.push(`an attribute ${key}`);
@@ -75,10 +77,7 @@ export function findFlaws({ root, width, height, regions }: ReadPicture): string
       if (/^(?:x|y|width|height)$/.test(key) && (Number(value) < 0 || Number(value) > 1e5))
         flaws.push(`${key}=${value}`);
     }
-    if (name === 'text') {
-      const [x, y] = [Number(attributes['x']), Number(attributes['y'])];
-      if (!(x >= 0 && x <= width && y >= 0 && y <= height)) flaws.push(`a text at ${x} ${y}`);
-    }
+    if (name === 'text') flaws.push(...findTextFlaws(element, { width, height, top }));
   }
   for (const [index, one] of regions.entries()) {
     if (!(one.width > 0 && one.height > 0)) flaws.push(`${one.name} has no area`);
@@ -97,6 +96,23 @@ export function findFlaws({ root, width, height, regions }: ReadPicture): string
     }
   }
   return flaws;
+}
+
+/** A text has to have room on the paper, and one along a column below its heading; even in a font that is not wide. */
+function findTextFlaws(
+  { attributes, text }: XmlElement,
+  { width, height, top }: { readonly width: number; readonly height: number; readonly top: number },
+): string[] {
+  const [x, y] = [Number(attributes['x']), Number(attributes['y'])];
+  const length = Array.from(text).length * Number(attributes['font-size']) * 0.45;
+  const anchor = attributes['text-anchor'] ?? 'start';
+  const before = anchor === 'end' ? length : anchor === 'middle' ? length / 2 : 0;
+  const isRotated = attributes['transform'] !== undefined;
+  const [start, end] = isRotated ? [y - length + before, y + before] : [x - before, x - before + length];
+  const across = isRotated ? x : y;
+  const fits =
+    start >= 0 && end <= (isRotated ? height : width) && across >= 0 && across <= (isRotated ? width : height);
+  return fits ? [] : [`no room for ${text} at ${x} ${y}`];
 }
 
 /** What is wrong with the regions of a blob: it is made of them, from its start to its end, one below the other. */

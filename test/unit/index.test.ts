@@ -42,7 +42,6 @@ describe('the library', () => {
       'ImageError',
       'LOADERS',
       'MemorySource',
-      'PICTURE_CLASS',
       'PICTURE_CSS',
       'REQUIREMENTS',
       'SymbolTable',

@@ -1,7 +1,6 @@
 /** The column of a blob: its parts, where they lie, and what is counted from where. */
 import { hex } from '../../elf/hex.ts';
-import type { SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
-import { SIZE_WORD_BYTES } from '../../xen/loaders/bsdsyms.ts';
+import { SIZE_WORD_BYTES, type SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
 import { type BlobPart, endOfWritten, type PartKind } from './blob-parts.ts';
 import type { Mark, Side } from './marks.ts';
 import { bottomOf, type Row, stackRows } from './scale.ts';
@@ -76,7 +75,7 @@ export function drawBlobColumn(blob: Blob, x: number, y: number): BlobColumn {
   const rails = listRails(blob, rows);
   const width = labelWidth(blob);
   const drawnRails = rails.map((rail, index) =>
-    drawRail(rail, onLeft ? x - width - (index + 1) * RAIL_WIDTH : x + BLOB_WIDTH + width + index * RAIL_WIDTH),
+    drawRail(rail, onLeft ? x - width - (index + 1) * RAIL_WIDTH : x + BLOB_WIDTH + width + index * RAIL_WIDTH, y),
   );
   return { svg: [...regions, ...labels, ...drawnRails].join(''), bottom, rows };
 }

@@ -1,6 +1,5 @@
 /** The parts that a blob is drawn as: all of its bytes, in order, in a list of bounded length. */
-import type { SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
-import { SIZE_WORD_BYTES } from '../../xen/loaders/bsdsyms.ts';
+import { SIZE_WORD_BYTES, type SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
 import type { PlannedTable } from '../../xen/loaders/layout.ts';
 
 export type PartKind =
@@ -38,7 +37,7 @@ export const MAX_HEADER_PARTS = 4;
 /** How many tables are drawn one by one; further ones are one part. */
 export const MAX_TABLE_PARTS = 8;
 
-/** The first index of the null section, SYMTAB and STRTAB in blobs with three headers. */
+/** Names a section header after its table, if it has one. */
 const nameHeader = (index: number, tables: readonly PlannedTable[]): string => {
   const type = tables.find((table) => table.index === index)?.type;
   return `section header ${index}${type === undefined ? '' : ` (${type})`}`;

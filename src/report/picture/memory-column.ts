@@ -24,7 +24,6 @@ interface MemoryColumn {
 /** @param x of the left edge of the column; addresses are left of it */
 export function drawMemoryColumn(
   { regions, addresses, marks, overlap }: MemoryRegions,
-  symbolsName: string,
   x: number,
   y: number,
 ): MemoryColumn {
@@ -57,7 +56,7 @@ export function drawMemoryColumn(
   });
   const symbols = regions.find(({ kind }) => kind === 'symbols');
   return {
-    svg: [...regions.map((region) => drawRegion(describe(region, symbolsName, place(region)))), ...labels].join(''),
+    svg: [...regions.map((region) => drawRegion(describe(region, place(region)))), ...labels].join(''),
     right: x + width,
     bottom,
     symbols: symbols === undefined ? { x, y, width, height: 0 } : place(symbols),
@@ -66,10 +65,10 @@ export function drawMemoryColumn(
 
 const LOOKS: Readonly<Record<MemoryRegion['kind'], LookName>> = { segment: 'segment', symbols: 'symbols', gap: 'gap' };
 
-function describe(memory: MemoryRegion, symbolsName: string, rectangle: Rectangle): Region {
+function describe(memory: MemoryRegion, rectangle: Rectangle): Region {
   const { kind, region, start, end, group } = memory;
   const size = bytes(end - start);
-  const [name, details] = nameRegion(memory, symbolsName);
+  const [name, details] = nameRegion(memory);
   return {
     ...rectangle,
     name: region,
@@ -82,9 +81,9 @@ function describe(memory: MemoryRegion, symbolsName: string, rectangle: Rectangl
   };
 }
 
-function nameRegion({ kind, group }: MemoryRegion, symbolsName: string): [name: string, details: string[]] {
+function nameRegion({ kind, group }: MemoryRegion): [name: string, details: string[]] {
   if (kind === 'gap') return ['gap', []];
-  if (group === null) return [symbolsName, []];
+  if (group === null) return ['symbols', []];
   const flags = permissions(group.flags);
   if (group.count > 1) {
     const details = [...(group.overlaps ? ['overlapping'] : []), ...(group.hasGaps ? ['with gaps between them'] : [])];

@@ -24,7 +24,7 @@ import { type LookName, lookOf, PICTURE_CLASS, PICTURE_CSS } from './theme.ts';
 import { bytes, counted, group, wrap } from './words.ts';
 
 /** What a picture shows. */
-export type Pictured = Pick<LoadedImage, 'image' | 'kernel' | 'plan' | 'broken' | 'warnings' | 'comparison'>;
+type Pictured = Pick<LoadedImage, 'image' | 'kernel' | 'plan' | 'broken' | 'warnings' | 'comparison'>;
 
 /** How a picture is to be used. */
 export interface PictureOptions {
@@ -74,7 +74,7 @@ export function drawPicture(pictured: Pictured, segments: SegmentMap, { inline =
   const memory = listMemoryRegions(kernel, plan, segments);
   const longest = Math.max(...memory.addresses.map((address) => hex(address).length), 'symbols pstart'.length);
   const memoryX = MARGIN + addressWidth(longest) + 6;
-  const memoryColumn = drawMemoryColumn(memory, 'symbols', memoryX, COLUMNS_Y);
+  const memoryColumn = drawMemoryColumn(memory, memoryX, COLUMNS_Y);
   const wedgeEnd = memoryColumn.right + WEDGE_WIDTH;
   const ownX = wedgeEnd + RAIL_GAP + besideWidth(own);
   const ownColumn = drawBlobColumn(own, ownX, COLUMNS_Y);
@@ -140,6 +140,7 @@ const TITLE = 'A kernel and its symbols in guest memory';
 const SANS_SERIF = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
 const MIN_WIDTH = 760;
 const MAX_NOTE_CHARACTERS = 100;
+const MAX_WARNING_LINES = 3;
 
 function subtitle({ image, plan, comparison }: Pictured): string {
   const { identity, size } = image;
@@ -158,9 +159,9 @@ function listNotes({ broken, warnings, comparison }: Pictured, segments: Segment
   const say = (text: string, look: LookName = 'faint'): void => void notes.push({ text, look });
   if (broken !== null) say(`Recorded against the image, and loaded all the same: ${broken.code}.`, 'alarm');
   if (warnings.length > 0) {
-    const codes = [...new Set(warnings.map(({ code }) => code))];
-    for (const line of wrap([`Warnings: ${codes[0] ?? ''}`, ...codes.slice(1)], MAX_NOTE_CHARACTERS, 3))
-      say(line, 'alarm');
+    const [first = '', ...others] = new Set(warnings.map(({ code }) => code));
+    const lines = wrap([`Warnings: ${first}`, ...others], MAX_NOTE_CHARACTERS, MAX_WARNING_LINES);
+    for (const line of lines) say(line, 'alarm');
   }
   if (overlap) say('The symbols lie over segments of the kernel.', 'alarm');
   if (comparison !== null) {

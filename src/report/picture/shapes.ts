@@ -3,11 +3,11 @@ import { element, textElement } from './svg.ts';
 import { type LookName, lookOf } from './theme.ts';
 import { fit, textWidth } from './words.ts';
 
-export const MONOSPACE = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace';
+const MONOSPACE = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace';
 /** Of one character of `MONOSPACE`, in parts of the font's size. */
 const MONOSPACE_WIDTH = 0.61;
 export const ADDRESS_SIZE = 11;
-export const DETAIL_SIZE = 11;
+const DETAIL_SIZE = 11;
 const NAME_SIZE = 12;
 const LINE_HEIGHT = 14;
 const PADDING = 8;
@@ -113,11 +113,12 @@ export interface Rail {
   readonly ticks: readonly number[];
 }
 
-/** @param x of its left edge */
-export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number): string {
+/** @param x of its left edge @param top of the column; no text begins above it */
+export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number, top: number): string {
   const line = x + RAIL_WIDTH - 5;
-  // Without changing the direction, a text that is longer than its rail begins where the rail ends.
-  const middle = Math.min((y + end) / 2, end - textWidth(text, 10) / 2);
+  // A text that is longer than its rail reaches above it, as long as there is room.
+  const half = textWidth(text, 10) / 2;
+  const middle = Math.round(Math.max(Math.min((y + end) / 2, end - half), top + half));
   const alarm = look === 'alarm';
   const cap = (at: number): string => `M${line - 3} ${at}H${line + 3}`;
   const colours = lookOf(alarm ? 'missing' : 'line');
