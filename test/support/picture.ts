@@ -109,9 +109,9 @@ function findTextFlaws(
   const before = anchor === 'end' ? length : anchor === 'middle' ? length / 2 : 0;
   const isRotated = attributes['transform'] !== undefined;
   const [start, end] = isRotated ? [y - length + before, y + before] : [x - before, x - before + length];
-  const across = isRotated ? x : y;
-  const fits =
-    start >= 0 && end <= (isRotated ? height : width) && across >= 0 && across <= (isRotated ? width : height);
+  const fits = isRotated
+    ? start >= top && end <= height && x >= 0 && x <= width
+    : start >= 0 && end <= width && y >= 0 && y <= height;
   return fits ? [] : [`no room for ${text} at ${x} ${y}`];
 }
 

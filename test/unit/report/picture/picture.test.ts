@@ -134,6 +134,17 @@ describe('a picture of a kernel', () => {
     expect(picture.labels.some((label) => label.startsWith('size word'))).toBe(false);
   });
 
+  test('shows a blob that nothing is written to', async () => {
+    const loaded = await load();
+    const [symtab] = loaded.plan.tables;
+    if (symtab === undefined) throw new Error('no table');
+    const tables = [{ ...symtab, fileOffset: null }];
+    const empty = { ...loaded, plan: { ...loaded.plan, headers: null, tables } };
+    const picture = readPicture(drawPicture(empty, groupSegments(loaded.elf, 4)));
+    expect(findFlaws(picture)).toEqual([]);
+    expect(picture.labels).toContain('load writes up to +0');
+  });
+
   test('names warnings', async () => {
     const { labels } = await draw();
     expect(labels).toContain('Warnings: no-xen-notes');
