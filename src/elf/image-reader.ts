@@ -17,6 +17,9 @@ export const BLOCK_BYTES = 1024;
 /** 1 MiB: small images are read once, however often their notes point to the same bytes. */
 const MAX_BLOCKS = 1024;
 
+const NOTHING: Uint8Array = new Uint8Array();
+const NO_DATA = dataOf(NOTHING);
+
 export class ImageReader {
   readonly imageSize: number;
   readonly #recorder: Recorder | null;
@@ -24,8 +27,8 @@ export class ImageReader {
   /** By block number, in the order in which they were read. */
   readonly #blocks = new Map<number, Uint8Array>();
   /** The bytes used last: a block, or what reaches from one into the next. */
-  #block: Uint8Array = new Uint8Array();
-  #data = dataOf(new Uint8Array());
+  #block = NOTHING;
+  #data = NO_DATA;
   #blockStart = 0;
 
   /** @param recorder records reads outside the image; null when they do not count against it */
