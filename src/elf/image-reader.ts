@@ -204,6 +204,6 @@ export function asciiBytes(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-/** Whether the bytes are those expected; false for null. */
-export const isSame = (bytes: Uint8Array | null, expected: Uint8Array): boolean =>
-  bytes !== null && bytes.length === expected.length && expected.every((byte, index) => bytes[index] === byte);
+/** Whether as many bytes are the same. */
+export const isSame = (bytes: Uint8Array, expected: Uint8Array): boolean =>
+  expected.every((byte, index) => bytes[index] === byte);
