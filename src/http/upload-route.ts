@@ -29,6 +29,8 @@ export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
 export interface UploadFacts {
   readonly parameters: Parameters;
   readonly mediaTypes: readonly string[];
+  /** Whether a caller is refused who accepts none of them. */
+  readonly isStrict: boolean;
   readonly unpack: boolean;
 }
 
@@ -67,6 +69,8 @@ interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
+  /** The type for a caller that accepts none of several; without it, such a caller is refused. */
+  readonly otherwise?: MediaType;
   /** False for a file that is not an image: it is used as it is, compressed or not. */
   readonly unpack?: boolean;
   /** @returns the payload, or the reply when it is being sent. The image stays open until the answer was sent */
@@ -80,6 +84,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   route: UploadRoute<MediaType, P>,
 ): void {
   const { mediaTypes, unpack = true, conflict = () => null } = route;
+  const otherwise = route.otherwise ?? (mediaTypes.length > 1 ? null : mediaTypes[0]);
   // A blob is small, so naming it instead of sending it would save nothing.
   const parameters: P = unpack ? { ...route.parameters, ...REFERENCE_PARAMETERS } : route.parameters;
 
@@ -149,7 +154,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
 
   /** Receives the image and answers. @returns when the answer is on its way */
   async function answer(request: FastifyRequest, reply: FastifyReply, scope: Scope): Promise<void> {
-    const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
+    const mediaType = negotiate(request, mediaTypes, otherwise);
     const collected = new ParameterCollector(parameters);
     const received = await receive(request, reply, collected, mediaType, scope);
     refusals.arrived(request);
@@ -163,7 +168,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   }
 
   const options = {
-    config: { upload: { parameters, mediaTypes, unpack } },
+    config: { upload: { parameters, mediaTypes, isStrict: otherwise === null, unpack } },
     onRequest: [
       (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
         refusals.begin(request);
