@@ -33,23 +33,16 @@ test('that there is no symbol table is recorded with what was found', async () =
 });
 
 describe('the region', () => {
-  test('of ELF64 is 264 bytes and both tables, each rounded up to 8', async () => {
-    const { plan } = await mustLoad(kernel(SMALL).bytes, AT);
+  test.each([
+    ['of ELF64 is 264 bytes and both tables, each rounded up to 8', 'ELF64', 296, 296],
+    ['of ELF32 is reserved for 192 bytes and the tables, but written to after that', 'ELF32', 224, 292],
+  ] as const)('%s', async (_rule, elfClass, reserved, size) => {
+    const { plan } = await mustLoad(kernel({ ...SMALL, class: elfClass }).bytes, AT);
     expect(plan).toMatchObject({
       pstart: 0x10_0000n,
-      xenReservedEnd: 0x10_0000n + 296n,
-      size: 296,
-      pend: 0x10_0000n + 296n,
-    });
-  });
-
-  test('of ELF32 is reserved for 192 bytes and the tables, but written to after that', async () => {
-    const { plan } = await mustLoad(kernel({ ...SMALL, class: 'ELF32' }).bytes, AT);
-    expect(plan).toMatchObject({
-      pstart: 0x10_0000n,
-      xenReservedEnd: 0x10_0000n + 224n,
-      size: 292,
-      pend: 0x10_0000n + 292n,
+      xenReservedEnd: 0x10_0000n + BigInt(reserved),
+      size,
+      pend: 0x10_0000n + BigInt(size),
     });
   });
 
