@@ -30,13 +30,13 @@ import { Metrics } from './metrics.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
 import { openReferences } from './reference.ts';
 import { Refusals } from './refusals.ts';
-import { symbolRoutes } from './routes/bsdsyms.ts';
+import { bsdsymsRoutes } from './routes/bsdsyms.ts';
 import { checkRoute } from './routes/check.ts';
 import { kernelRoutes } from './routes/kernel.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
-import { lookupRoutes } from './routes/symbols.ts';
+import { symbolsRoute } from './routes/symbols.ts';
 import { verifyRoute } from './routes/verify.ts';
 import { ReaderWatch } from './slow-readers.ts';
 import { Tokens } from './tokens.ts';
@@ -166,9 +166,9 @@ export async function buildApp(
 
   const methods = answerOtherMethods(server);
   const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard, version: version ?? '' };
-  symbolRoutes(server, services);
+  bsdsymsRoutes(server, services);
   kernelRoutes(server, services);
-  lookupRoutes(server, services);
+  symbolsRoute(server, services);
   verifyRoute(server, services);
   checkRoute(server, services);
   problemRoutes(server);

@@ -27,7 +27,7 @@ export function answerOtherMethods(server: FastifyInstance): { close(): void } {
           method: server.supportedMethods.filter((method) => !methods.has(method)),
           // In a hook, so that the body of such a request is not looked at.
           onRequest: (request) => {
-            throw new Problem('method-not-allowed', `${request.method} is not taken here; ${allow} is.`, {
+            throw new Problem('method-not-allowed', `${request.method} is not allowed here. Use ${allow}.`, {
               headers: { Allow: allow },
             });
           },

@@ -113,7 +113,7 @@ export class Metrics {
       this.#sourceBytes.inc({ result }, 0);
     }
     gauge('bsdsyms_uploads_in_flight', 'Uploads under way', () => admission.running);
-    gauge('bsdsyms_uploads_queued', 'Uploads that wait for a place', () => admission.queued);
+    gauge('bsdsyms_uploads_queued', 'Uploads that wait for a slot', () => admission.queued);
     gauge('bsdsyms_memory_budget_used_bytes', 'Images held in memory, and what unpacks them', () => store.memory.used);
     gauge('bsdsyms_memory_budget_limit_bytes', 'BSDSYMS_MEMORY_BUDGET_BYTES', () => store.memory.limit);
     gauge('bsdsyms_spool_budget_used_bytes', 'Images in spool files', () => store.spool.budget.used);
@@ -132,7 +132,7 @@ export class Metrics {
     const machine = identity?.machine ?? 'none';
     this.#images.inc({
       class: identity?.class ?? 'none',
-      // A machine without a name is told by its number, of which there are 65,536.
+      // A machine without a name has its number in place of one, and there are 65,536 numbers.
       machine: machine.startsWith('0x') ? 'other' : machine,
       compression: compression ?? 'none',
     });

@@ -16,7 +16,7 @@ import {
 } from '../inspect/symbol-table.ts';
 import { reportRecorded } from '../xen/broken.ts';
 import { describeBroken, describeImage } from './layout.ts';
-import { count } from './numbers.ts';
+import { toJsonNumber } from './numbers.ts';
 import type { AddressReport, SymbolReport, SymbolsReport } from './schemas.ts';
 
 /** A query of a symbol table: symbols by name, or by address, or a page of all. */
@@ -118,7 +118,7 @@ export function describeSymbol(symbol: TableSymbol): SymbolReport {
     index,
     ...describeName(name),
     value: hex(value),
-    size: count(size),
+    size: toJsonNumber(size),
     type: symbolTypeName(type),
     bind: symbolBindName(bind),
     visibility: visibilityName(visibility),
@@ -143,5 +143,5 @@ function describeName(name: SymbolName | null): Pick<SymbolReport, 'name' | 'nam
 function describeAddress({ address, symbol }: ResolvedAddress): AddressReport {
   return symbol === null
     ? { address: hex(address), symbol, offset: null }
-    : { address: hex(address), symbol: describeSymbol(symbol), offset: count(address - symbol.value) };
+    : { address: hex(address), symbol: describeSymbol(symbol), offset: toJsonNumber(address - symbol.value) };
 }

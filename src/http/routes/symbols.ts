@@ -8,7 +8,7 @@ import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
 import { JSON_TYPE, NDJSON_TYPE } from '../negotiation.ts';
 import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
-export function lookupRoutes(app: FastifyInstance, services: UploadServices): void {
+export function symbolsRoute(app: FastifyInstance, services: UploadServices): void {
   const { metrics } = services;
 
   uploadRoute(app, services, {
@@ -33,7 +33,7 @@ export function lookupRoutes(app: FastifyInstance, services: UploadServices): vo
   });
 }
 
-/** Up to this length it is sent in one piece, with its length, and may still fail. */
+/** Up to this length the answer is sent in one piece, with its length, and can still become a problem. */
 const MAX_GATHERED_CHARS = 64 * 1024;
 
 /** Sends text as it comes. */
