@@ -191,6 +191,7 @@ export async function buildApp(
     shared?.collectMetrics ?? (() => metrics.registry.metrics()),
     openTokens(config, 'metricsTokensFile', logger),
   );
+  for (const [url, taken] of methods.taken) metrics.expect(url, taken);
   methods.close();
   server.setNotFoundHandler((request) => {
     const path = request.url.split('?', 1)[0]?.slice(0, 100);

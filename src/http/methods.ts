@@ -3,8 +3,15 @@ import { METHODS } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { Problem } from './problem.ts';
 
-/** Notes the routes that are registered from now on; `close` then adds the refusals for all other methods. */
-export function answerOtherMethods(server: FastifyInstance): { close(): void } {
+/** The routes that are registered from a time on. */
+interface NotedRoutes {
+  /** The methods that each path takes. */
+  readonly taken: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Adds the refusals for all other methods. */
+  close(): void;
+}
+
+export function answerOtherMethods(server: FastifyInstance): NotedRoutes {
   // CONNECT never reaches the routes.
   for (const method of METHODS.filter((name) => name !== 'CONNECT' && !server.supportedMethods.includes(name))) {
     server.addHttpMethod(method);
@@ -18,6 +25,7 @@ export function answerOtherMethods(server: FastifyInstance): { close(): void } {
     taken.set(url, methods);
   });
   return {
+    taken,
     close() {
       closed = true;
       for (const [url, methods] of taken) {
