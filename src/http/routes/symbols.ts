@@ -58,7 +58,7 @@ export function lookupRoutes(app: FastifyInstance, services: UploadServices): vo
 const MAX_GATHERED_CHARS = 64 * 1024;
 
 /** Sends text as it comes. */
-async function send(reply: FastifyReply, pieces: AsyncGenerator<string, void>): Promise<FastifyReply> {
+async function send(reply: FastifyReply, pieces: AsyncGenerator<string, unknown>): Promise<FastifyReply> {
   let gathered = '';
   while (gathered.length <= MAX_GATHERED_CHARS) {
     const { done, value } = await pieces.next();
@@ -68,7 +68,7 @@ async function send(reply: FastifyReply, pieces: AsyncGenerator<string, void>): 
   return reply.send(Readable.from(following(gathered, pieces), { objectMode: false }));
 }
 
-async function* following(first: string, pieces: AsyncGenerator<string, void>): AsyncGenerator<string, void> {
+async function* following(first: string, pieces: AsyncGenerator<string, unknown>): AsyncGenerator<string, void> {
   yield first;
   yield* pieces;
 }
