@@ -1,6 +1,6 @@
 /** 405 with Allow: the answer to a known path with a method that it does not take. */
-import { METHODS } from 'node:http';
 import type { FastifyInstance } from 'fastify';
+import { METHODS } from './node-http.ts';
 import { Problem } from './problem.ts';
 
 /** The routes that are registered from a time on. */
@@ -33,7 +33,6 @@ export function answerOtherMethods(server: FastifyInstance): NotedRoutes {
         server.route({
           url,
           method: server.supportedMethods.filter((method) => !methods.has(method)),
-          schema: { hide: true },
           // In a hook, so that the body of such a request is not looked at.
           onRequest: (request) => {
             throw new Problem('method-not-allowed', `${request.method} is not taken here; ${allow} is.`, {

@@ -1,11 +1,11 @@
 /** What operators can watch (Prometheus). Labels have few values: codes, routes, names from closed lists. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { REQUEST_RESULTS, type RequestResult } from '../image/remote/results.ts';
 import { REQUIREMENTS, type Requirement } from '../inspect/check.ts';
 import { COMPRESSIONS, type Compression } from '../inspect/image-source.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { BROKEN_KINDS, type Broken } from '../xen/broken.ts';
 import { PROBLEM_KINDS, type ProblemCode } from './problem.ts';
+import { Counter, collectProcessMetrics, Gauge, Histogram, Registry } from './prometheus.ts';
 import type { UploadOptions } from './upload.ts';
 
 const KiB = 1024;
@@ -61,7 +61,7 @@ export class Metrics {
 
   constructor({ admission, store }: Pick<UploadOptions, 'admission' | 'store'>) {
     const registers = [this.registry];
-    collectDefaultMetrics({ register: this.registry });
+    collectProcessMetrics(this.registry);
     // Gauges whose names claim to be counters; the same by type stands beside them.
     for (const what of ['handles', 'requests', 'resources']) {
       this.registry.removeSingleMetric(`nodejs_active_${what}_total`);
