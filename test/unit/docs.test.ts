@@ -30,6 +30,7 @@ const DOCUMENTS = [
   'docs/library.md',
   'docs/loader.md',
   'docs/operations.md',
+  'docs/release.md',
   'docs/references.md',
   'docs/symbols.md',
   'docs/verify.md',
@@ -224,7 +225,7 @@ describe('Dockerfile', () => {
 
   test('has the version of Node that everybody runs', () => {
     const minor = manifest.devDependencies['node']?.split('.').slice(0, 2).join('.');
-    const images = matches(dockerfile, /^FROM (\S+)/gm);
+    const images = matches(dockerfile, /^FROM (?:--\S+ )?(\S+)/gm);
     expect(images).toEqual([`node:${minor}-slim`, `node:${minor}-slim`]);
   });
 
