@@ -6,6 +6,7 @@ import type { ImageFacts } from '../inspect/load.ts';
 import { BROKEN_KINDS, type Broken } from '../xen/broken.ts';
 import { PROBLEM_KINDS, type ProblemCode } from './problem.ts';
 import { Counter, collectProcessMetrics, Gauge, Histogram, Registry } from './prometheus.ts';
+import { UNNAMED } from './tokens.ts';
 import type { UploadOptions } from './upload.ts';
 
 const KiB = 1024;
@@ -25,6 +26,15 @@ const STAGES: readonly Broken['stage'][] = ['init', 'segments', 'notes', 'parse'
 /** What is watched of every route, and of those that take an image. */
 const STATUSES = [200, 500];
 const UPLOAD_STATUSES = [200, 400, 401, 422, 429, 499, 500, 503];
+/** What comes of an upload: the answer; an image that is broken; a request that is refused; a fault of the service, or no room. */
+const CLIENT_RESULTS = ['ok', 'broken', 'refused', 'failed'] as const;
+
+function resultOf(status: number): (typeof CLIENT_RESULTS)[number] {
+  if (status < 400) return 'ok';
+  if (status === 422) return 'broken';
+  return status < 500 ? 'refused' : 'failed';
+}
+
 /** The images that are usual. The other machines are too many to begin with. */
 const USUAL_IMAGES = [
   { class: 'ELF64', machine: 'x86-64' },
@@ -55,6 +65,7 @@ export class Metrics {
   readonly #images: Counter<'class' | 'machine' | 'compression'>;
   readonly #broken: Counter<'code' | 'stage'>;
   readonly #refused: Counter<'code'>;
+  readonly #clients: Counter<'client' | 'result'>;
   readonly #requirements: Counter<'requirement' | 'met'>;
   readonly #sourceRequests: Counter<'result'>;
   readonly #sourceBytes: Counter<'result'>;
@@ -140,6 +151,12 @@ export class Metrics {
       labelNames: ['requirement', 'met'],
       registers,
     });
+    this.#clients = new Counter({
+      name: 'bsdsyms_client_uploads_total',
+      help: 'Uploads with a token, by the name of the token or of the entry for its issuer, and what came of them',
+      labelNames: ['client', 'result'],
+      registers,
+    });
     startAtZero(this.#broken, { code: Object.keys(BROKEN_KINDS), stage: STAGES });
     startAtZero(this.#refused, { code: Object.keys(PROBLEM_KINDS) });
     startAtZero(this.#requirements, { requirement: REQUIREMENTS, met: ['true', 'false'] });
@@ -162,6 +179,16 @@ export class Metrics {
     const method = [...methods].filter((name) => name !== 'HEAD');
     startAtZero(this.#requests, { route: [url], method, status: methods.has('POST') ? UPLOAD_STATUSES : STATUSES });
     this.#durations.zero({ route: url });
+  }
+
+  /** Starts what is watched of clients. @param names of a closed list: those of tokens, and of entries for issuers */
+  expectClients(names: readonly string[]): void {
+    startAtZero(this.#clients, { client: names, result: CLIENT_RESULTS });
+  }
+
+  /** An upload of somebody with a token is over. */
+  client(name: string | null, status: number): void {
+    this.#clients.inc({ client: name ?? UNNAMED, result: resultOf(status) });
   }
 
   /** @param route the pattern of the route, null when there is none */

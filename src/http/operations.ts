@@ -250,6 +250,9 @@ function describeUnacceptable(mediaTypes: readonly string[]): object {
 const describeFailures = ({ mediaTypes, unpack }: UploadFacts, refused: object | undefined) => ({
   400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
   401: UNAUTHORISED,
+  403: problemResponse(
+    `The claims of the token let nobody in${unpack ? ', or the image may not be read from where imageUrl says' : ''}.`,
+  ),
   ...(mediaTypes.length > 1 ? { 406: describeUnacceptable(mediaTypes) } : {}),
   408: problemResponse('The request came too slowly.'),
   413: problemResponse('The image is too large.'),
@@ -261,10 +264,11 @@ const describeFailures = ({ mediaTypes, unpack }: UploadFacts, refused: object |
     ),
   429: problemResponse('Too many uploads from this address.'),
   500: problemResponse('A defect of the service.'),
-  503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+  503: problemResponse(
+    'There is no room for another upload, the service is shutting down, or the keys of the issuer of a token cannot be fetched.',
+  ),
   ...(unpack
     ? {
-        403: problemResponse('The image may not be read from where imageUrl says.'),
         409: problemResponse('The image that imageUrl names changed while it was read.'),
         424: problemResponse('The origin refuses the image.'),
         502: problemResponse('The origin cannot be reached, or does not serve ranges as it should.'),
@@ -352,7 +356,15 @@ export async function describeRoutes(
       },
       servers: [{ url: '/' }],
       security: [],
-      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      components: {
+        securitySchemes: {
+          token: {
+            type: 'http',
+            scheme: 'bearer',
+            description: "A token of the operator's, or one that a CI system gives to its jobs (OpenID Connect).",
+          },
+        },
+      },
       tags: [
         { name: 'images', description: 'What takes an image' },
         { name: 'problems', description: 'What the codes of problems mean' },
