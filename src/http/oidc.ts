@@ -166,8 +166,8 @@ export class Oidc {
 
 /** Which entry lets a good token in. @throws Problem unauthorized or forbidden */
 function admit(payload: Jose.JWTPayload, entries: readonly Entry[]): OidcClient {
-  const audiences = [payload.aud ?? []].flat();
-  const meant = entries.filter((entry) => entry.audiences.some((audience) => audiences.includes(audience)));
+  const audiences = new Set([payload.aud ?? []].flat());
+  const meant = entries.filter((entry) => entry.audiences.some((audience) => audiences.has(audience)));
   if (meant.length === 0)
     throw refuseToken('The token is meant for somebody else: its audience (aud) is not this service.');
   const misfits = meant.map((entry) => findMisfit(payload, entry));

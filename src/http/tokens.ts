@@ -62,8 +62,12 @@ export class Tokens {
   /** @returns the token's line, undefined for one that is not known */
   find(token: string): { readonly name: string | null } | undefined {
     const candidate = digestOf(token);
+    let found: NamedToken | undefined;
     // All are compared, so that the time does not tell which one came near.
-    return this.#tokens.filter(({ digest }) => timingSafeEqual(digest, candidate))[0];
+    for (const known of this.#tokens) {
+      if (timingSafeEqual(known.digest, candidate)) found = known;
+    }
+    return found;
   }
 
   /**

@@ -63,7 +63,7 @@ let origin: TestOrigin;
 let issuer: TestIssuer;
 /** A good token of somebody who is not let in. */
 let stranger: string;
-const files = new TemporaryDirectory();
+const oidcFiles = new TemporaryDirectory();
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'bsdsyms-contract-'));
@@ -74,7 +74,7 @@ beforeAll(async () => {
   issuer = await TestIssuer.start();
   stranger = await issuer.sign({ claims: { repository_owner: 'somebody-else' } });
   for (const [name, env] of Object.entries(ENVIRONMENTS)) {
-    const oidc = issuer.configure(files);
+    const oidc = issuer.configure(oidcFiles);
     const guards = { BSDSYMS_TOKENS_FILE: tokens, BSDSYMS_METRICS_TOKENS_FILE: tokens, BSDSYMS_OIDC_FILE: oidc };
     const sources = { BSDSYMS_IMAGE_SOURCES: `${origin.url}/` };
     services.set(name, await startService({ ...sources, ...(name === 'guarded' ? guards : env) }));
@@ -88,7 +88,7 @@ afterAll(async () => {
   await Promise.all([...services.values()].map((one) => one.close()));
   origin.close();
   await issuer.close();
-  files.remove();
+  oidcFiles.remove();
   await rm(directory, { recursive: true });
 });
 
@@ -236,10 +236,6 @@ const UPLOAD_PRODUCERS: Readonly<Record<string, Producer>> = {
     breakSources();
     return withAccepts((accept) => post(service('plain'), path, image, jsonOr(accept)));
   },
-  403: (path) =>
-    withAccepts((accept) =>
-      post(service('guarded'), path, image, { ...jsonOr(accept), authorization: `Bearer ${stranger}` }),
-    ),
   503: async (path) => [
     ...(await withAccepts((accept) => post(service('draining'), path, image, jsonOr(accept)))),
     await post(service('full'), path, image),
@@ -293,10 +289,17 @@ const askFor = (
 
 /** How a route that takes an image by reference comes to the answers that are due to its origin. */
 const REFERENCE_PRODUCERS: Readonly<Record<string, (method: string, path: string) => Promise<Answer[]>>> = {
-  403: (method, path) =>
-    withAccepts((accept) =>
-      send(service('plain'), named(path, 'https://elsewhere.example/x'), { method, headers: jsonOr(accept) }),
-    ),
+  403: async (method, path) => [
+    ...(await withAccepts((accept) =>
+      send(service('guarded'), path, { method, headers: { ...jsonOr(accept), authorization: `Bearer ${stranger}` } }),
+    )),
+    // A blob is not taken by reference.
+    ...(path === '/verify'
+      ? []
+      : await withAccepts((accept) =>
+          send(service('plain'), named(path, 'https://elsewhere.example/x'), { method, headers: jsonOr(accept) }),
+        )),
+  ],
   409: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'far', jsonOr(accept))),
   424: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'none', jsonOr(accept))),
   502: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'unusable', jsonOr(accept))),

@@ -361,7 +361,7 @@ describe('spellings of the Authorization header', () => {
     ]) {
       const connection = await RawConnection.open(one.port);
       const fields = pair.map((token) => `Authorization: Bearer ${token}\r\n`).join('');
-      const request = head('POST', '/layout', { 'Content-Length': image.length }).toString();
+      const request = head('POST', '/layout', { 'Content-Length': image.length });
       await connection.send(request.replace(/\r\n\r\n$/, `\r\n${fields}\r\n`), image);
       const answer = await connection.answer();
       expect([pair, answer.status, answer.headers['www-authenticate']]).toEqual([
@@ -516,14 +516,14 @@ describe('the keys of an issuer', () => {
   test('are not read beyond a size', async () => {
     let sent = 0;
     issuer.misbehaviour = (_request, response) => {
-      const send = (): void => {
+      const fill = (): void => {
         while (!response.destroyed && sent < 1 << 30) {
           sent += 65_536;
           if (!response.write(Buffer.alloc(65_536, ' '))) return;
         }
       };
-      response.on('drain', send);
-      send();
+      response.on('drain', fill);
+      fill();
       return true;
     };
     const one = await start({ jwksUrl: `${issuer.url}/jwks` });
@@ -591,22 +591,23 @@ describe('the log and the metrics', () => {
 describe('a changed file', () => {
   test('is in force soon; one that cannot be used leaves the one before in force', async () => {
     const path = issuer.configure(directory);
-    service = await startService({ BSDSYMS_OIDC_FILE: path });
+    const one = await startService({ BSDSYMS_OIDC_FILE: path });
+    service = one;
     const [own, other] = [await issuer.sign(), await issuer.sign({ claims: { repository_owner: 'other' } })];
-    expect([await statusOf(service, own), await statusOf(service, other)]).toEqual([200, 403]);
+    expect([await statusOf(one, own), await statusOf(one, other)]).toEqual([200, 403]);
     const told = 'issuers of tokens could not be read again; those before stay in force';
-    const { logs } = service;
     writeFileSync(path, '{"issuers": []}');
-    await expect.poll(() => service?.logs(told).length ?? logs.length, SOON).toBe(1);
-    expect(await statusOf(service, own)).toBe(200);
+    await expect.poll(() => one.logs(told).length, SOON).toBe(1);
+    expect(await statusOf(one, own)).toBe(200);
     writeFileSync(path, JSON.stringify({ issuers: [issuer.entry({ claims: { repository_owner: 'other' } })] }));
-    await expect.poll(() => statusOf(service as Service, other), SOON).toBe(200);
-    expect(await statusOf(service, own)).toBe(403);
+    await expect.poll(() => statusOf(one, other), SOON).toBe(200);
+    expect(await statusOf(one, own)).toBe(403);
   });
 });
 
+const entry = (members: Readonly<Record<string, unknown>>): unknown => ({ issuers: [issuer.entry(members)] });
+
 describe('a file that cannot be used stops the start', () => {
-  const entry = (members: Readonly<Record<string, unknown>>): unknown => ({ issuers: [issuer.entry(members)] });
   test.each<[string, () => unknown, RegExp]>([
     ['no JSON', () => '{', /not JSON/],
     ['a list', () => [], /no object/],

@@ -1,7 +1,7 @@
 /** What alerts and the dashboard look at is in /metrics before the first request, so that they see the first event. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { REQUIREMENTS } from '../../src/inspect/check.ts';
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
@@ -10,6 +10,7 @@ import { SOON } from '../support/patience.ts';
 import { Processes } from '../support/process.ts';
 import { type Exposition, scrape } from '../support/prometheus.ts';
 import { startService } from '../support/service.ts';
+import { TemporaryDirectory } from '../support/temporary.ts';
 
 const read = (path: string): string => readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8');
 
@@ -69,12 +70,14 @@ const missing = (metrics: readonly Exposition[], { name, labels }: Selector): st
 /** The metrics of a service that has had no request yet: alone, and with workers. */
 async function startFresh(): Promise<Exposition[]> {
   const ports = [
-    (await processes.start().listening()).port,
+    (await processes.start({ BSDSYMS_TOKENS_FILE: directory.write('farm:sesame\n') }).listening()).port,
     (await processes.start({ BSDSYMS_WORKERS: '2' }).listening(2)).port,
   ];
   return Promise.all(ports.map((port) => scrape({ port })));
 }
 
+const directory = new TemporaryDirectory();
+afterAll(() => directory.remove());
 const processes = new Processes();
 afterEach(() => processes.endAll());
 

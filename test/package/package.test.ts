@@ -39,9 +39,10 @@ const run = (program: string, args: readonly string[], cwd = app) =>
     env: { PATH: `${dirname(process.execPath)}:${process.env['PATH']}`, HOME: directory.path },
   });
 
-describe.skipIf(!hasProgram('npm', '--version') || !hasProgram('tar', '--version'))('the package', () => {
-  const installed = join(app, 'node_modules/bsdsyms');
+const installed = join(app, 'node_modules/bsdsyms');
+const command = (...args: string[]) => run(process.execPath, [join(installed, 'dist/cli.js'), ...args]);
 
+describe.skipIf(!hasProgram('npm', '--version') || !hasProgram('tar', '--version'))('the package', () => {
   beforeAll(() => {
     const clone = directory.file('clone');
     mkdirSync(clone);
@@ -85,7 +86,6 @@ describe.skipIf(!hasProgram('npm', '--version') || !hasProgram('tar', '--version
   });
 
   test('runs the command', () => {
-    const command = (...args: string[]) => run(process.execPath, [join(installed, 'dist/cli.js'), ...args]);
     expect(command('--version').stdout.toString()).toBe(`${manifest.version}\n`);
     const blob = command('blob', 'kernel');
     expect([blob.status, blob.stdout.length > 264]).toEqual([0, true]);
