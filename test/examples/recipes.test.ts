@@ -279,7 +279,9 @@ describe.skipIf(!hasCurl)('recipes', () => {
     test('sends the token that GitHub gives to the job', async () => {
       const token = await issuer.sign();
       issuer.misbehaviour = ({ url, headers }, response) => {
-        if (url !== `/token?api-version=2.0&audience=${encodeURIComponent(AUDIENCE)}`) return false;
+        const { pathname, searchParams } = new URL(url ?? '', issuer.url);
+        if (pathname !== '/token') return false;
+        expect([searchParams.get('api-version'), searchParams.get('audience')]).toEqual(['2.0', AUDIENCE]);
         response.writeHead(headers.authorization === 'Bearer of-the-job' ? 200 : 401);
         response.end(JSON.stringify({ count: 2, value: token }));
         return true;
