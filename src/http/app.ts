@@ -26,7 +26,7 @@ import { checkFraming } from './framing.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createListener } from './listener.ts';
 import { observeRequest } from './logging.ts';
-import { answerOtherMethods } from './methods.ts';
+import { answerOptionsOfAll, answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
 import { Oidc } from './oidc.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
@@ -182,7 +182,8 @@ export async function buildApp(
   );
   for (const [url, taken] of methods.taken) metrics.expect(url, taken);
   methods.close();
-  server.setNotFoundHandler((request) => {
+  server.setNotFoundHandler((request, reply) => {
+    if (answerOptionsOfAll(request, reply)) return;
     const path = request.url.split('?', 1)[0]?.slice(0, 100);
     throw new Problem(
       'not-found',

@@ -1,5 +1,5 @@
-/** 405 with Allow: the answer to a known path with a method that it does not take. */
-import type { FastifyInstance } from 'fastify';
+/** Which methods a path takes: the answer to OPTIONS, and 405 with Allow for those that it does not take. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { METHODS } from './node-http.ts';
 import { Problem } from './problem.ts';
 
@@ -7,7 +7,7 @@ import { Problem } from './problem.ts';
 interface NotedRoutes {
   /** The methods that each path takes. */
   readonly taken: ReadonlyMap<string, ReadonlySet<string>>;
-  /** Adds the refusals for all other methods. */
+  /** Adds OPTIONS, and the refusals for all other methods. */
   close(): void;
 }
 
@@ -29,10 +29,16 @@ export function answerOtherMethods(server: FastifyInstance): NotedRoutes {
     close() {
       closed = true;
       for (const [url, methods] of taken) {
-        const allow = [...methods].sort().join(', ');
+        const allow = [...methods, 'OPTIONS'].sort().join(', ');
         server.route({
           url,
-          method: server.supportedMethods.filter((method) => !methods.has(method)),
+          method: 'OPTIONS',
+          onRequest: (_request, reply) => sendAllow(reply, allow),
+          handler: () => {},
+        });
+        server.route({
+          url,
+          method: server.supportedMethods.filter((method) => method !== 'OPTIONS' && !methods.has(method)),
           // In a hook, so that the body of such a request is not looked at.
           onRequest: (request) => {
             throw new Problem('method-not-allowed', `${request.method} is not taken here; ${allow} is.`, {
@@ -44,4 +50,19 @@ export function answerOtherMethods(server: FastifyInstance): NotedRoutes {
       }
     },
   };
+}
+
+/** RFC 9110, section 9.3.7. Anyone may ask: nothing is done. */
+function sendAllow(reply: FastifyReply, allow: string): void {
+  void reply.code(204).header('Allow', allow).send();
+}
+
+/** All methods that any path takes. */
+const EVERYWHERE = 'GET, HEAD, OPTIONS, POST, PUT';
+
+/** Answers `OPTIONS *`, which asks about the service as a whole. @returns whether it was that */
+export function answerOptionsOfAll({ raw: { method, url } }: FastifyRequest, reply: FastifyReply): boolean {
+  if (method !== 'OPTIONS' || url !== '*') return false;
+  sendAllow(reply, EVERYWHERE);
+  return true;
 }

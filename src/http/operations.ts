@@ -133,7 +133,8 @@ const UPLOADS: Readonly<Record<string, UploadOperation>> = {
     summary: 'Symbols of an image, by name, by address or in pages',
     description:
       'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
-      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
+      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address. With ' +
+      'Accept-Encoding: gzip it is compressed (curl --compressed).',
     ok: {
       description: 'The symbols, or the addresses with their symbols.',
       headers: {
@@ -329,8 +330,8 @@ function describe({ method, url, config }: RouteOptions): FastifySchema {
   }
   const read = READS[url];
   if (method === 'GET' && read !== undefined) return read;
-  // The same as GET and as POST, and the refusals of all other methods.
-  if (method === 'HEAD' || method === 'PUT' || Array.isArray(method)) return { hide: true };
+  // The same as GET and as POST, what the info says of every path, and the refusals of all other methods.
+  if (method === 'HEAD' || method === 'PUT' || method === 'OPTIONS' || Array.isArray(method)) return { hide: true };
   throw new Error(`${String(method)} ${url} has no description: add it to src/http/operations.ts`);
 }
 
@@ -351,7 +352,8 @@ export async function describeRoutes(
         description:
           `${info.description}. Every answer has an X-Request-Id, which the log has too and a problem has as \`instance\`. A request ` +
           'may bring its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
-          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified.',
+          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified. A body may have the Content-Encoding gzip, deflate, br or zstd, ' +
+          'or two of them. OPTIONS answers with the methods of a path (Allow). HTTP/1.1 and 1.0 are spoken, not HTTP/2.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],

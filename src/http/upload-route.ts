@@ -69,6 +69,8 @@ interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
   /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
+  /** The header fields that choose the representation. Default: Accept. */
+  readonly vary?: string;
   /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
   handle(received: Received<MediaType, P>): Promise<unknown>;
 }
@@ -132,7 +134,11 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     if (request.method === 'GET') {
       const representation = { route: route.url, mediaType, parameters: collected.values, version };
       const tag = entityTag(imageUrl, reference.version, representation);
-      reply.headers({ 'Cache-Control': 'no-cache', Vary: 'Accept', ...(tag === null ? {} : { ETag: tag }) });
+      reply.headers({
+        'Cache-Control': 'no-cache',
+        Vary: route.vary ?? 'Accept',
+        ...(tag === null ? {} : { ETag: tag }),
+      });
       if (isFresh(request, tag)) {
         reply.code(304);
         return null;

@@ -389,7 +389,9 @@ describe('the route', () => {
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
   test.each([...UPLOAD_PATHS, ...SERVICE_PATHS])('%s takes its methods only', async (path) => {
-    const allowed = methodsOf(path);
+    const allowed = [...methodsOf(path), 'OPTIONS'].sort();
+    const asked = await send(service, path, { method: 'OPTIONS' });
+    expect([asked.status, asked.headers.allow, asked.text]).toEqual([204, allowed.join(', '), '']);
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);
