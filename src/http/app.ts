@@ -26,7 +26,7 @@ import { checkFraming } from './framing.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createListener } from './listener.ts';
 import { observeRequest } from './logging.ts';
-import { answerOptionsOfAll, answerOtherMethods } from './methods.ts';
+import { adviseOnPath, answerOptionsOfAll, answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
 import { Oidc } from './oidc.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
@@ -187,7 +187,7 @@ export async function buildApp(
     const path = request.url.split('?', 1)[0]?.slice(0, 100);
     throw new Problem(
       'not-found',
-      `There is no route ${request.method} ${path}. GET /openapi.yaml describes all routes.`,
+      `There is no route ${request.method} ${path}. ${adviseOnPath(request.method, path ?? '', methods.taken)}`,
     );
   });
   await server.ready();

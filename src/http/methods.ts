@@ -66,3 +66,19 @@ export function answerOptionsOfAll({ raw: { method, url } }: FastifyRequest, rep
   sendAllow(reply, EVERYWHERE);
   return true;
 }
+
+/** What to do about a path that is not there. */
+export function adviseOnPath(method: string, path: string, taken: NotedRoutes['taken']): string {
+  const routes = 'GET /openapi.yaml describes all routes.';
+  const slash = path.lastIndexOf('/');
+  const folder = path.slice(0, slash);
+  if (taken.get(path.replace(/\/+$/, '')) !== undefined) return `Leave out the slash at the end. ${routes}`;
+  // Any other client that sends a file by PUT names it as well.
+  if (method !== 'PUT') return routes;
+  if (taken.get(folder)?.has('PUT') === true) {
+    return `curl -T appends the name of the file to a URL that ends with a slash: write ${folder} without it. ${routes}`;
+  }
+  return slash === 0
+    ? `curl -T appends the name of the file to a URL without a path: write one, such as /check. ${routes}`
+    : routes;
+}

@@ -425,6 +425,15 @@ describe('the route', () => {
     expect(verdict(await send(service, path, { method }), 'GET /')).toEqual(problem(404, 'not-found'));
   });
 
+  test.each([
+    ['PUT', '/check/vmlinux', 'write /check without it'],
+    ['PUT', '/vmlinux', 'write one, such as /check'],
+    ['POST', '/check/', 'Leave out the slash'],
+    ['GET', '/healthz/', 'Leave out the slash'],
+  ])('%s %s is not there, and what to do follows from what curl -T does', async (method, path, words) => {
+    expect(verdict(await send(service, path, { method }), words)).toEqual(problem(404, 'not-found'));
+  });
+
   test.each(['/%zz', '/problems/%', '/problems/%ff'])('%s is badly encoded', async (path) => {
     const answer = await send(service, path);
     expect(verdict(answer)).toEqual(problem(404, 'not-found'));
