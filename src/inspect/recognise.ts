@@ -35,7 +35,7 @@ export function recogniseContent(start: Uint8Array): string {
   const kind = findFileKind(start);
   if (kind !== undefined) return `It looks like ${kind.name}. ${kind.advice}`;
   // What clients make of fields without files: application/x-www-form-urlencoded.
-  if (/^image=/.test(ascii(start, 0, 6))) {
+  if (ascii(start, 0, 6) === 'image=') {
     return (
       'It looks like the field of a form without a file. Send the file: as the body, or as a file part (curl -F image=@FILE; ' +
       "Python requests: files={'image': open(FILE, 'rb')})."
