@@ -49,6 +49,7 @@ const FORMATS: Readonly<Record<Exclude<Format, 'bytes'>, Option>> = {
   ndjson: { description: 'Writes a line of JSON for each result.' },
   text: { description: 'Writes lines of text for people.' },
   table: { description: 'Writes a table for people.' },
+  svg: { description: 'Writes a picture as SVG.' },
 };
 const HELP: Option = { short: 'h', description: 'Shows this help.' };
 

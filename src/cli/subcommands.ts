@@ -58,7 +58,7 @@ export type Limits = Pick<Config, (typeof LIMITS)[number]>;
  * The formats of output. Bytes are never written to a terminal. `table` is `text` in columns, for people alone; where a log may
  * be read by programs too, both exist.
  */
-export type Format = 'bytes' | 'json' | 'ndjson' | 'text' | 'table';
+export type Format = 'bytes' | 'json' | 'ndjson' | 'text' | 'table' | 'svg';
 
 /** What is written to a file of its own besides. */
 export const REPORTS = {
@@ -132,15 +132,21 @@ const blob: Subcommand<typeof LOAD_PARAMETERS> = {
 };
 
 const layout: Subcommand<typeof LAYOUT_PARAMETERS> = {
-  summary: 'Writes where the symbols lie, what they consist of and what guests make of them.',
+  summary: 'Writes where the symbols lie, what they consist of and what guests make of them, or a picture of it.',
   parameters: LAYOUT_PARAMETERS,
-  formats: ['json', 'text'],
+  formats: ['json', 'text', 'svg'],
   terminalFormat: 'text',
-  async run({ source, compression, parameters, limits, format }) {
-    const loaded = await loadImage(source, { ...parameters, maxBlobBytes: limits.maxBlobBytes, askGuests: true });
+  async run({ source, compression, parameters, limits: { maxBlobBytes }, format }) {
+    const loaded = await loadImage(source, { ...parameters, maxBlobBytes, askGuests: format !== 'svg' });
     if (!loaded.ok) return loaded;
-    const report = toLayout(loaded, compression);
-    return format === 'text' ? text(({ writeLayoutText }) => writeLayoutText(report)) : json(report);
+    if (format !== 'svg') {
+      const report = toLayout(loaded, compression);
+      return format === 'text' ? text(({ writeLayoutText }) => writeLayoutText(report)) : json(report);
+    }
+    // Loaded when it is wanted: the start of the command is most of its time.
+    const { toPicture } = await import('../report/picture/picture.ts');
+    const { broken, warnings } = loaded;
+    return { ok: true, output: [await toPicture(loaded)], broken, warnings };
   },
 };
 

@@ -17,6 +17,9 @@ export const BLOCK_BYTES = 1024;
 /** 1 MiB: small images are read once, however often their notes point to the same bytes. */
 const MAX_BLOCKS = 1024;
 
+const NOTHING: Uint8Array = new Uint8Array();
+const NO_DATA = dataOf(NOTHING);
+
 export class ImageReader {
   readonly imageSize: number;
   readonly #recorder: Recorder | null;
@@ -24,8 +27,8 @@ export class ImageReader {
   /** By block number, in the order in which they were read. */
   readonly #blocks = new Map<number, Uint8Array>();
   /** The bytes used last: a block, or what reaches from one into the next. */
-  #block: Uint8Array = new Uint8Array();
-  #data = dataOf(new Uint8Array());
+  #block = NOTHING;
+  #data = NO_DATA;
   #blockStart = 0;
 
   /** @param recorder records reads outside the image; null when they do not count against it */
@@ -201,6 +204,6 @@ export function asciiBytes(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-/** Whether the bytes are those expected; false for null. */
-export const isSame = (bytes: Uint8Array | null, expected: Uint8Array): boolean =>
-  bytes !== null && bytes.length === expected.length && expected.every((byte, index) => bytes[index] === byte);
+/** Whether as many bytes are the same. */
+export const isSame = (bytes: Uint8Array, expected: Uint8Array): boolean =>
+  expected.every((byte, index) => bytes[index] === byte);

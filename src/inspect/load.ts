@@ -77,10 +77,7 @@ export interface ImageFacts {
 }
 
 /** An image with its symbols planned. */
-export interface LoadedImage {
-  readonly ok: true;
-  readonly image: ImageFacts;
-  readonly kernel: KernelRange;
+export interface LoadedImage extends OpenedImage {
   readonly plan: SymbolPlan;
   /**
    * The first reason recorded against the image, only with `onBroken: 'load'`; the plan is then what the reference
@@ -182,6 +179,7 @@ export async function loadOpened(
   return {
     ok: true,
     image,
+    elf,
     kernel,
     plan,
     broken: reportRecorded(recorded),

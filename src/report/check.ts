@@ -5,6 +5,7 @@ import { describeBroken, describeImage, describeKernel, describeSymbols } from '
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ProblemDocument } from './problem.ts';
 import type { CheckReport } from './schemas.ts';
 import { printable } from './table.ts';
+import { escapeXml } from './xml.ts';
 
 /** The JSON of `POST /check`. @param compression how the image was compressed */
 export function toCheckReport(checked: CheckedImage, compression: Compression | null): CheckReport {
@@ -67,17 +68,3 @@ function writeTestCase({ name, met, code, detail }: Requirement): string {
   const text = escapeXml(printable(detail));
   return `${testCase}>\n      <failure type="${escapeXml(code ?? '')}" message="${text}">${text}</failure>\n    </testcase>`;
 }
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&apos;',
-};
-
-/** What XML 1.0 has no way to write is replaced. */
-const escapeXml = (text: string): string =>
-  text
-    .replaceAll(/[&<>"']/g, (character) => ENTITIES[character] ?? character)
-    .replaceAll(/[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu, '\u{fffd}');

@@ -42,12 +42,20 @@ interface Asked {
 const OCTETS = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
 const NDJSON_TYPE = 'application/x-ndjson';
+const SVG_TYPE = 'image/svg+xml';
 const PARAMETERS = ['', 'onBroken=load', 'loader=libxc-4.6', 'loadAddress=0x5001', 'loadAddress=0'];
 
 /** What of the command is what of the service. */
 const ASKED: Readonly<Record<string, readonly Asked[]>> = {
   blob: PARAMETERS.map((query) => ({ args: [], path: `/bsdsyms?${query}`, accept: OCTETS })),
-  layout: PARAMETERS.map((query) => ({ args: [], path: `/layout?${query}`, accept: JSON_TYPE })),
+  layout: [
+    ...PARAMETERS.map((query) => ({ args: [], path: `/layout?${query}`, accept: JSON_TYPE })),
+    ...[...PARAMETERS, 'compareWith=xen-4.6'].map((query) => ({
+      args: ['--svg'],
+      path: `/layout?${query}`,
+      accept: SVG_TYPE,
+    })),
+  ],
   kernel: [{ args: [], path: '/kernel?', accept: JSON_TYPE }],
   image: ['', 'symbols=always', 'symbols=always&onBroken=load', 'symbols=never&loader=xen-4.6'].flatMap((query) => [
     { args: [], path: `/image?${query}`, accept: OCTETS },
@@ -111,7 +119,7 @@ function expected({ status, headers, body, text }: Answer, { path, accept }: Ask
     return { status: missing === '' ? 0 : 1, stdout: body.toString('latin1'), stderr };
   }
   const { instance: _instance, ...problem } = json({ text });
-  return { status: 1, stdout: accept === OCTETS ? '' : problem, stderr: line(problem) };
+  return { status: 1, stdout: accept === OCTETS || accept === SVG_TYPE ? '' : problem, stderr: line(problem) };
 }
 
 /** A search without a result is an answer of the service, and status 1 of the command. */

@@ -133,19 +133,19 @@ test('the body of one that waits is there when it begins', async () => {
   connection.destroy();
 });
 
-describe('a turn of the event loop', () => {
-  /** Opens as many connections, all of them accepted. */
-  async function openAll(count: number, handler: RequestListener): Promise<RawConnection[]> {
-    const first = await start(handler, { maxWaiting: Number.POSITIVE_INFINITY });
-    let accepted = 1;
-    server.on('connection', () => {
-      accepted += 1;
-    });
-    const others = await Promise.all(Array.from({ length: count - 1 }, open));
-    await eventually('all are accepted', () => accepted === count);
-    return [first, ...others];
-  }
+/** Opens as many connections, all of them accepted. */
+async function openAll(count: number, handler: RequestListener): Promise<RawConnection[]> {
+  const first = await start(handler, { maxWaiting: Number.POSITIVE_INFINITY });
+  let accepted = 1;
+  server.on('connection', () => {
+    accepted += 1;
+  });
+  const others = await Promise.all(Array.from({ length: count - 1 }, open));
+  await eventually('all are accepted', () => accepted === count);
+  return [first, ...others];
+}
 
+describe('a turn of the event loop', () => {
   /** Counts events by turn. */
   class Turns {
     readonly #counts = [0];
