@@ -47,13 +47,15 @@ interface Rules {
 export class Oidc {
   readonly #jose: typeof Jose;
   readonly #log: FastifyBaseLogger;
-  #rules: Rules;
+  readonly #path: string;
+  readonly #watched = new Set<string>();
+  #rules: Rules = { entries: [], keys: new Map() };
   #onNames: (names: readonly string[]) => void = () => {};
 
-  private constructor(jose: typeof Jose, log: FastifyBaseLogger, rules: Rules) {
+  private constructor(path: string, jose: typeof Jose, log: FastifyBaseLogger) {
+    this.#path = path;
     this.#jose = jose;
     this.#log = log;
-    this.#rules = rules;
   }
 
   /**
@@ -63,20 +65,47 @@ export class Oidc {
    */
   static async open(path: string, log: FastifyBaseLogger): Promise<Oidc> {
     const jose = await import('jose');
-    const entries = readEntries(path);
-    const oidc = new Oidc(jose, log, { entries, keys: openKeys(jose, log, entries) });
-    const files = entries.flatMap(({ jwksFile }) => (jwksFile === null ? [] : [jwksFile]));
-    watchFiles([...new Set([path, ...files])], () => {
-      try {
-        const again = readEntries(path);
-        oidc.#rules = { entries: again, keys: openKeys(jose, log, again) };
-        oidc.#onNames(oidc.#names);
-        log.info({ entries: again.length }, 'issuers of tokens were read again');
-      } catch (error) {
-        log.error({ err: error }, 'issuers of tokens could not be read again; those before stay in force');
-      }
-    });
+    const oidc = new Oidc(path, jose, log);
+    oidc.#read();
     return oidc;
+  }
+
+  /** @throws Error; what was in force before stays so */
+  #read(): void {
+    const entries = readEntries(this.#path);
+    this.#rules = { entries, keys: this.#openKeys(entries) };
+    this.#onNames(this.#names);
+    const files = [this.#path, ...entries.flatMap(({ jwksFile }) => (jwksFile === null ? [] : [jwksFile]))];
+    for (const file of files) {
+      if (this.#watched.has(file)) continue;
+      this.#watched.add(file);
+      watchFiles([file], () => this.#readAgain());
+    }
+  }
+
+  #readAgain(): void {
+    try {
+      this.#read();
+      this.#log.info({ entries: this.#rules.entries.length }, 'issuers of tokens were read again');
+    } catch (error) {
+      this.#log.error({ err: error }, 'issuers of tokens could not be read again; those before stay in force');
+    }
+  }
+
+  /** @throws Error for a file with keys that cannot be used */
+  #openKeys(entries: readonly Entry[]): Map<string, FindKey> {
+    const keys = new Map<string, FindKey>();
+    for (const { issuer, jwksFile, jwksUrl } of entries) {
+      if (keys.has(issuer)) continue;
+      // Keys that were fetched stay, should the issuer be down right now.
+      const before = this.#rules.entries.find((entry) => entry.issuer === issuer);
+      const same = before?.jwksFile === null && jwksFile === null && before.jwksUrl?.href === jwksUrl?.href;
+      const kept = same ? this.#rules.keys.get(issuer) : undefined;
+      if (kept !== undefined) keys.set(issuer, kept);
+      else if (jwksFile !== null) keys.set(issuer, readKeys(this.#jose, jwksFile));
+      else keys.set(issuer, new IssuerKeys(this.#jose, { issuer, jwksUrl }, this.#log).find);
+    }
+    return keys;
   }
 
   get #names(): string[] {
@@ -279,21 +308,12 @@ function readClaims(value: unknown, what: string): Entry['claims'] {
   );
 }
 
-/** @throws Error for a file with keys that cannot be used */
-function openKeys(jose: typeof Jose, log: FastifyBaseLogger, entries: readonly Entry[]): Map<string, FindKey> {
-  const keys = new Map<string, FindKey>();
-  for (const { issuer, jwksFile, jwksUrl } of entries) {
-    if (keys.has(issuer)) continue;
-    if (jwksFile === null) {
-      keys.set(issuer, new IssuerKeys(jose, { issuer, jwksUrl }, log).find);
-      continue;
-    }
-    const document = parseJson(readFileSync(jwksFile, 'utf8'), 'a jwksFile');
-    try {
-      keys.set(issuer, jose.createLocalJWKSet(document as Jose.JSONWebKeySet));
-    } catch {
-      throw new Error('a jwksFile is no JSON Web Key Set');
-    }
+/** @throws Error for a file that cannot be used */
+function readKeys(jose: typeof Jose, path: string): FindKey {
+  const document = parseJson(readFileSync(path, 'utf8'), 'a jwksFile');
+  try {
+    return jose.createLocalJWKSet(document as Jose.JSONWebKeySet);
+  } catch {
+    throw new Error('a jwksFile is no JSON Web Key Set');
   }
-  return keys;
 }

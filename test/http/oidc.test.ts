@@ -388,6 +388,51 @@ describe('spellings of the Authorization header', () => {
   });
 });
 
+/** What an issuer may do instead of answering. */
+const TROUBLES: Readonly<Record<string, TestIssuer['misbehaviour']>> = {
+  'answers 500': (_request, response) => {
+    response.writeHead(500).end('{}');
+    return true;
+  },
+  redirects: (_request, response) => {
+    response.writeHead(302, { location: '/jwks' }).end();
+    return true;
+  },
+  'closes the connection': (_request, response) => {
+    response.destroy();
+    return true;
+  },
+  'sends no JSON': (_request, response) => {
+    response.end('<html>');
+    return true;
+  },
+  'sends a list': (_request, response) => {
+    response.end('[]');
+    return true;
+  },
+  'sends null': (_request, response) => {
+    response.end('null');
+    return true;
+  },
+  'is another one': (_request, response) => {
+    response.end(JSON.stringify({ issuer: 'https://other.example', jwks_uri: `${issuer.url}/jwks` }));
+    return true;
+  },
+  'has no keys': (_request, response) => {
+    response.end(JSON.stringify({ issuer: issuer.url }));
+    return true;
+  },
+  'has its keys where anyone could change them': (_request, response) => {
+    response.end(JSON.stringify({ issuer: issuer.url, jwks_uri: 'http://keys.example/jwks' }));
+    return true;
+  },
+  'sends keys that are none': (request, response) => {
+    if (request.url !== '/jwks') return false;
+    response.end(JSON.stringify({ keys: 'x' }));
+    return true;
+  },
+};
+
 describe('the keys of an issuer', () => {
   test('are fetched with the first token, and not again', async () => {
     const one = await start();
@@ -436,51 +481,6 @@ describe('the keys of an issuer', () => {
     const answer = await ask(one, await issuer.sign({ header: { kid: undefined } }));
     expect(verdict(answer, '(kid)')).toEqual(problem(401, 'unauthorized'));
   });
-
-  /** What an issuer may do instead of answering. */
-  const TROUBLES: Readonly<Record<string, TestIssuer['misbehaviour']>> = {
-    'answers 500': (_request, response) => {
-      response.writeHead(500).end('{}');
-      return true;
-    },
-    redirects: (_request, response) => {
-      response.writeHead(302, { location: '/jwks' }).end();
-      return true;
-    },
-    'closes the connection': (_request, response) => {
-      response.destroy();
-      return true;
-    },
-    'sends no JSON': (_request, response) => {
-      response.end('<html>');
-      return true;
-    },
-    'sends a list': (_request, response) => {
-      response.end('[]');
-      return true;
-    },
-    'sends null': (_request, response) => {
-      response.end('null');
-      return true;
-    },
-    'is another one': (_request, response) => {
-      response.end(JSON.stringify({ issuer: 'https://other.example', jwks_uri: `${issuer.url}/jwks` }));
-      return true;
-    },
-    'has no keys': (_request, response) => {
-      response.end(JSON.stringify({ issuer: issuer.url }));
-      return true;
-    },
-    'has its keys where anyone could change them': (_request, response) => {
-      response.end(JSON.stringify({ issuer: issuer.url, jwks_uri: 'http://keys.example/jwks' }));
-      return true;
-    },
-    'sends keys that are none': (request, response) => {
-      if (request.url !== '/jwks') return false;
-      response.end(JSON.stringify({ keys: 'x' }));
-      return true;
-    },
-  };
 
   test.each(Object.entries(TROUBLES))(
     'are not there when the issuer %s: 503, and one attempt',
@@ -589,6 +589,23 @@ describe('the log and the metrics', () => {
 });
 
 describe('a changed file', () => {
+  test('keeps the keys that were fetched, and watches the files with keys that it names now', async () => {
+    const path = issuer.configure(directory);
+    const one = await startService({ BSDSYMS_OIDC_FILE: path });
+    service = one;
+    const [own, other] = [await issuer.sign(), await issuer.sign({ claims: { repository_owner: 'other' } })];
+    expect([await statusOf(one, own), await statusOf(one, other)]).toEqual([200, 403]);
+    issuer.misbehaviour = TROUBLES['answers 500'] ?? (() => false);
+    writeFileSync(path, JSON.stringify({ issuers: [issuer.entry({ claims: { repository_owner: 'other' } })] }));
+    await expect.poll(() => statusOf(one, other), SOON).toBe(200);
+
+    const keys = directory.write('{"keys": []}');
+    writeFileSync(path, JSON.stringify({ issuers: [issuer.entry({ jwksFile: keys })] }));
+    await expect.poll(() => statusOf(one, own), SOON).toBe(401);
+    writeFileSync(keys, JSON.stringify(issuer.jwks));
+    await expect.poll(() => statusOf(one, own), SOON).toBe(200);
+  });
+
   test('is in force soon; one that cannot be used leaves the one before in force', async () => {
     const path = issuer.configure(directory);
     const one = await startService({ BSDSYMS_OIDC_FILE: path });
