@@ -176,9 +176,15 @@ export const SETTINGS = {
     'BSDSYMS_TOKENS_FILE',
     optionalFile,
     null,
-    'bearer tokens for uploads, one a line; read again on change',
+    'bearer tokens for uploads, `name:token` or a token a line; read again on change',
   ),
   metricsTokensFile: setting('BSDSYMS_METRICS_TOKENS_FILE', optionalFile, null, 'the same for /metrics'),
+  oidcFile: setting(
+    'BSDSYMS_OIDC_FILE',
+    optionalFile,
+    null,
+    'whose signed tokens (OpenID Connect) let them upload, as JSON; read again on change',
+  ),
   rateLimitPerMinute: setting(
     'BSDSYMS_RATE_LIMIT_PER_MINUTE',
     integer(0, 1_000_000),

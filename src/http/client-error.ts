@@ -14,6 +14,14 @@ const CODES: Readonly<Record<string, ProblemCode>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
   HPE_HEADER_OVERFLOW: 'header-fields-too-large',
   HPE_INVALID_EOF_STATE: 'body-truncated',
+  HPE_PAUSED_H2_UPGRADE: 'http-version-unsupported',
+};
+
+/** What to do, where that follows from the error. */
+const DETAILS: Readonly<Record<string, string>> = {
+  HPE_PAUSED_H2_UPGRADE:
+    'The connection begins with the preface of HTTP/2 (prior knowledge). The service takes HTTP/1.1: curl --http1.1, without ' +
+    '--http2-prior-knowledge. A proxy in front of it can take HTTP/2.',
 };
 
 /** How long a connection stays open after its last answer, so that the client can read it and no reset overtakes it. */
@@ -42,7 +50,8 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
   state.code = code === 'body-truncated' ? 'client-gone' : code;
   // A request that is under way holds its slot until the connection is closed, so do not delay that.
   const lingers = !connection.busy && !socket.readableEnded;
-  writeProblem(socket, new Problem(code, PROBLEM_KINDS[code].explanation), lingers);
+  const detail = DETAILS[error.code ?? ''] ?? PROBLEM_KINDS[code].explanation;
+  writeProblem(socket, new Problem(code, detail), lingers);
 }
 
 /** CONNECT is for proxies. Node has detached the connection, so earlier requests on it can no longer be answered. */

@@ -91,7 +91,15 @@ const HTTP_PROBLEM_KINDS = {
     title: 'A bearer token is needed',
     explanation:
       'This service takes uploads only with a token (Authorization: Bearer TOKEN, curl -H "Authorization: Bearer $TOKEN"). ' +
-      'Ask its operator for one.',
+      'Ask its operator for one. The tokens that CI systems give to their jobs (OpenID Connect) are taken where the operator lists ' +
+      'them; the detail says what is wrong with such a token.',
+  },
+  forbidden: {
+    status: 403,
+    title: 'The token does not let its owner in',
+    explanation:
+      'The token was signed by an issuer that the service knows, is meant for it and has not expired, but its claims are not among ' +
+      'those that the operator lists (BSDSYMS_OIDC_FILE). The detail names the claims.',
   },
   'not-found': {
     status: 404,
@@ -170,6 +178,13 @@ const HTTP_PROBLEM_KINDS = {
     explanation:
       'BSDSYMS_MAX_UPLOADS uploads are under way and the short queue for them is full. Send the request again after ' +
       'the time in Retry-After (curl --retry does).',
+  },
+  'issuer-unavailable': {
+    status: 503,
+    title: 'The keys of the issuer of the token cannot be fetched',
+    explanation:
+      'The token can only be verified with the keys of its issuer, and the service could not fetch them; its log has the cause. ' +
+      'Send the request again after the time in Retry-After.',
   },
   'shutting-down': {
     status: 503,

@@ -73,6 +73,8 @@ interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly otherwise?: MediaType;
   /** False for a file that is not an image: it is used as it is, compressed or not. */
   readonly unpack?: boolean;
+  /** The header fields that choose the representation. Default: Accept. */
+  readonly vary?: string;
   /** @returns the payload, or the reply when it is being sent. The image stays open until the answer was sent */
   handle(received: Received<MediaType, P>): Promise<unknown>;
 }
@@ -138,7 +140,11 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     if (request.method === 'GET') {
       const representation = { route: route.url, mediaType, parameters: collected.values, version };
       const tag = entityTag(imageUrl, reference.version, representation);
-      reply.headers({ 'Cache-Control': 'no-cache', Vary: 'Accept', ...(tag === null ? {} : { ETag: tag }) });
+      reply.headers({
+        'Cache-Control': 'no-cache',
+        Vary: route.vary ?? 'Accept',
+        ...(tag === null ? {} : { ETag: tag }),
+      });
       if (isFresh(request, tag)) {
         reply.code(304);
         return null;

@@ -16,6 +16,7 @@ import { contentCodings, decodeBody } from './coding.ts';
 import { BodyDigests } from './digest.ts';
 import { continueUpload } from './expectation.ts';
 import { type FormPart, MAX_FIELD_BYTES, readForm } from './form.ts';
+import { JSON_TYPE } from './negotiation.ts';
 import type { ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
 import type { References } from './reference.ts';
@@ -70,6 +71,9 @@ interface AnnouncedBody {
   readonly digests: BodyDigests | null;
 }
 
+/** HTTPie takes what it is piped for JSON. */
+const JSON_ADVICE = ' With HTTPie: http -f POST URL image@vmlinux, or Content-Type:application/octet-stream.';
+
 /**
  * Refuses a request whose header fields already show that it cannot be used, before a byte of the body is read.
  *
@@ -81,7 +85,7 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
     throw new Problem(
       'media-type-unsupported',
       `${mediaType} is not accepted. Send a form (multipart/form-data, curl -F image=@vmlinux) or the image itself ` +
-        '(application/octet-stream or no content type, curl -T vmlinux).',
+        `(application/octet-stream or no content type, curl -T vmlinux).${mediaType === JSON_TYPE ? JSON_ADVICE : ''}`,
     );
   }
   // RFC 9110, section 14.5: a part of an image would pass for all of it.

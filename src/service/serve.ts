@@ -43,7 +43,7 @@ export async function serve(
   countDroppedLines(metrics.registry, output);
   if (supervisor !== null) supervisor.snapshot = () => metrics.registry.getMetricsAsJSON();
 
-  if (!isLoopback(config.host) && config.tokensFile === null) {
+  if (!isLoopback(config.host) && config.tokensFile === null && config.oidcFile === null) {
     logger.warn({ host: config.host }, 'listening on a public address without BSDSYMS_TOKENS_FILE: anyone may upload');
   }
   const listening = server.listen({ port: config.port, host: config.host });

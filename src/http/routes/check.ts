@@ -24,6 +24,7 @@ export function checkRoute(app: FastifyInstance, services: UploadServices): void
         noteBroken(request, metrics, broken, image, { ...parameters, loadAddress });
       }
       if (plan !== null) metrics.blob(plan.size);
+      metrics.checked(checked.requirements);
       const problem = met ? null : new Problem('check-failed', summarizeCheck(checked));
       if (problem !== null) {
         prepareProblem(problem, request, reply);

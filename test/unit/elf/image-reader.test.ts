@@ -90,14 +90,14 @@ test.each([
   expect(read).toHaveLength(size % 4 === 0 ? Math.min(size / 4, count) : 0);
 });
 
-describe('a string', () => {
-  /** The reader of an image with a NUL at that place. */
-  function withNul(size: number, nul: number) {
-    const opened = open(size);
-    opened.image[nul] = 0;
-    return opened;
-  }
+/** The reader of an image with a NUL at that place. */
+function withNul(size: number, nul: number) {
+  const opened = open(size);
+  opened.image[nul] = 0;
+  return opened;
+}
 
+describe('a string', () => {
   test.each([
     ['in its block', 5],
     ['at once', 3],
