@@ -15,7 +15,7 @@ WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
 COPY --from=build /app/dist ./dist
-COPY openapi.yaml LICENSE ./
+COPY openapi.json openapi.yaml LICENSE ./
 # The one folder that is written to. As a volume it stays writable when the root file system is read-only.
 RUN mkdir /spool && chown node:node /spool
 VOLUME /spool

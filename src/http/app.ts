@@ -2,14 +2,14 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import multipart from '@fastify/multipart';
-import rateLimit, { type FastifyRateLimitStoreCtor } from '@fastify/rate-limit';
-import swagger from '@fastify/swagger';
+import type { FastifyRateLimitStoreCtor } from '@fastify/rate-limit';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
   type FastifyPluginCallback,
   type FastifyReply,
   type FastifyRequest,
+  type FastifyServerOptions,
   LogController,
 } from 'fastify';
 import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
@@ -38,20 +38,27 @@ import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
 import { lookupRoutes } from './routes/symbols.ts';
 import { verifyRoute } from './routes/verify.ts';
-import { COMPONENTS } from './schemas.ts';
 import { ReaderWatch } from './slow-readers.ts';
 import { Tokens } from './tokens.ts';
 import type { UploadOptions } from './upload.ts';
 import type { Guard, UploadServices } from './upload-route.ts';
 
 const packageFile = new URL('../../package.json', import.meta.url);
-const { version, description } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
+const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
 
 export const RATE_WINDOW_MS = 60_000;
 /** A request id of a caller is taken over only if it cannot do harm in a log or a header. */
 const PLAIN_ID = /^[\w.:-]{1,64}$/;
 /** W3C Trace Context, section 3.2. */
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+type SchemaCompilers = NonNullable<NonNullable<FastifyServerOptions['schemaController']>['compilersFactory']>;
+
+/** Routes have no schemas, and those of the document check and write nothing. By default Fastify loads compilers for them. */
+const NO_SCHEMAS = {
+  buildValidator: () => () => () => true,
+  buildSerializer: () => () => JSON.stringify,
+} as unknown as Required<SchemaCompilers>;
 
 export interface App {
   readonly server: FastifyInstance;
@@ -71,6 +78,8 @@ export interface AppOptions {
     readonly admission: AdmissionControl;
     readonly rateLimitStore: FastifyRateLimitStoreCtor;
   } | null;
+  /** Called before the routes are registered, to describe them. */
+  readonly describe?: (server: FastifyInstance) => Promise<void>;
 }
 
 /**
@@ -81,7 +90,7 @@ export interface AppOptions {
 export async function buildApp(
   config: Config,
   logger: FastifyBaseLogger,
-  { tracing, shared, resolve }: AppOptions = {},
+  { tracing, shared, resolve, describe }: AppOptions = {},
 ): Promise<App> {
   const lifecycle = new Lifecycle();
   const upload: UploadOptions = {
@@ -109,11 +118,12 @@ export async function buildApp(
   };
   const server = Fastify({
     loggerInstance: logger,
+    schemaController: { compilersFactory: NO_SCHEMAS },
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent, bindings, options, raw) => {
       const trace = raw.headers['traceparent'];
-      const traced = typeof trace === 'string' && TRACEPARENT.test(trace) ? { traceparent: trace } : {};
-      return parent.child({ ...bindings, ...traced }, options);
+      const isTraced = typeof trace === 'string' && TRACEPARENT.test(trace);
+      return parent.child(isTraced ? { ...bindings, traceparent: trace } : bindings, options);
     },
     requestIdHeader: false,
     genReqId: ({ headers }) => {
@@ -150,30 +160,7 @@ export async function buildApp(
   // Any other body is left in the socket for the route to read; no parser ever gathers one.
   server.addContentTypeParser('*', (_request, _body, done) => done(null));
   await server.register(multipart);
-  await server.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'bsdsyms',
-        version: version ?? '',
-        description:
-          `${description ?? ''}. Every answer has an X-Request-Id, which the log has too and a problem has as \`instance\`. A request ` +
-          'may bring its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
-          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified.',
-        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
-      },
-      servers: [{ url: '/' }],
-      security: [],
-      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
-      tags: [
-        { name: 'images', description: 'What takes an image' },
-        { name: 'problems', description: 'What the codes of problems mean' },
-        { name: 'service', description: 'The service itself' },
-      ],
-    },
-    refResolver: { buildLocalReference: (json) => json['$id'] as string },
-  });
-  for (const component of COMPONENTS) server.addSchema(component);
+  await describe?.(server);
 
   const guard = await guardUploads(server, config, shared?.rateLimitStore);
 
@@ -227,6 +214,7 @@ async function guardUploads(
   const tokens = openTokens(config, 'tokensFile', server.log);
   const guards: Guard[] = [];
   if (config.rateLimitPerMinute > 0) {
+    const { default: rateLimit } = await import('@fastify/rate-limit');
     await server.register(rateLimit, {
       global: false,
       max: config.rateLimitPerMinute,

@@ -37,7 +37,9 @@ export async function sendExtents(
   if (size > MAX_GATHERED_BYTES) return reply.send(Readable.from(pieces, { objectMode: false }));
   const gathered: Uint8Array[] = [];
   for await (const piece of pieces) gathered.push(piece);
-  return reply.send(Buffer.concat(gathered));
+  const [only] = gathered;
+  if (only === undefined || gathered.length > 1) return reply.send(Buffer.concat(gathered));
+  return reply.send(Buffer.from(only.buffer, only.byteOffset, only.byteLength));
 }
 
 /** @returns their SHA-256 in base64 */

@@ -1,10 +1,11 @@
 /** Answers what fails below the routes: bytes that are no HTTP, requests that never come to their end. */
 
 import { randomUUID } from 'node:crypto';
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionState, connectionState } from './logging.ts';
+import { STATUS_CODES } from './node-http.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, Problem, type ProblemCode, problemDocument } from './problem.ts';
 import { connectionOf } from './turns.ts';
 

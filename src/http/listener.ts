@@ -1,11 +1,12 @@
 /** The HTTP server below Fastify: plain or TLS, with time limits that hold. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createServer, type RequestListener, type Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { FastifyBaseLogger } from 'fastify';
 import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
 import { answerConnect } from './client-error.ts';
+import { createServer } from './node-http.ts';
 import { takeTurns } from './turns.ts';
 import { watchFiles } from './watch.ts';
 

@@ -1,6 +1,6 @@
 /** 405 with Allow: the answer to a known path with a method that it does not take. */
-import { METHODS } from 'node:http';
 import type { FastifyInstance } from 'fastify';
+import { METHODS } from './node-http.ts';
 import { Problem } from './problem.ts';
 
 /** Notes the routes that are registered from now on; `close` then adds the refusals for all other methods. */
@@ -25,7 +25,6 @@ export function answerOtherMethods(server: FastifyInstance): { close(): void } {
         server.route({
           url,
           method: server.supportedMethods.filter((method) => !methods.has(method)),
-          schema: { hide: true },
           // In a hook, so that the body of such a request is not looked at.
           onRequest: (request) => {
             throw new Problem('method-not-allowed', `${request.method} is not taken here; ${allow} is.`, {

@@ -1,10 +1,10 @@
 /** What operators can watch (Prometheus). Labels have few values: codes, routes, names from closed lists. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { REQUEST_RESULTS, type RequestResult } from '../image/remote/results.ts';
 import type { Compression } from '../inspect/image-source.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { ProblemCode } from './problem.ts';
+import { Counter, collectProcessMetrics, Gauge, Histogram, Registry } from './prometheus.ts';
 import type { UploadOptions } from './upload.ts';
 
 const KiB = 1024;
@@ -34,7 +34,7 @@ export class Metrics {
 
   constructor({ admission, store }: Pick<UploadOptions, 'admission' | 'store'>) {
     const registers = [this.registry];
-    collectDefaultMetrics({ register: this.registry });
+    collectProcessMetrics(this.registry);
     // Gauges whose names claim to be counters; the same by type stands beside them.
     for (const what of ['handles', 'requests', 'resources']) {
       this.registry.removeSingleMetric(`nodejs_active_${what}_total`);

@@ -4,6 +4,10 @@ import type { FastifyRequest } from 'fastify';
 import { parseDictionary } from 'structured-headers';
 import { Problem } from './problem.ts';
 
+export const JSON_TYPE = 'application/json';
+export const NDJSON_TYPE = 'application/x-ndjson';
+export const XML_TYPE = 'application/xml';
+
 /**
  * The media type that the Accept header prefers; the first one offered when it has no preference or is missing.
  *
@@ -18,7 +22,7 @@ export function negotiate<const T extends string>(request: FastifyRequest, offer
 
 /** Whether JSON is preferred to text; a caller that wants neither gets text. */
 export const prefersJson = (request: FastifyRequest): boolean =>
-  accepts(request.raw).type(['text/plain', 'application/json']) === 'application/json';
+  accepts(request.raw).type(['text/plain', JSON_TYPE]) === JSON_TYPE;
 
 /** Whether Want-Repr-Digest (RFC 9530) asks for SHA-256. A header that cannot be parsed asks for nothing. */
 export function wantsSha256(request: FastifyRequest): boolean {

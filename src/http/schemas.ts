@@ -1,4 +1,4 @@
-/** Parameters and answers of the routes: types, checks, serialisation and openapi.yaml all come from here. */
+/** Parameters and answers of the routes, as openapi.yaml describes them. Loaded by `npm run openapi` alone. */
 import { Type } from 'typebox';
 import type { Parameter, Parameters } from '../parameters.ts';
 import {
@@ -30,9 +30,6 @@ import {
 } from '../report/schemas.ts';
 import { LOADERS } from '../xen/loaders/bsdsyms.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE } from './problem.ts';
-
-export const JSON_TYPE = 'application/json';
-export const NDJSON_TYPE = 'application/x-ndjson';
 
 /** The parameters of a route as it documents them: in the query, or as fields of the form. */
 export const parameterSchema = (parameters: Parameters): Type.TObject =>

@@ -30,16 +30,23 @@ export class Scope {
    */
   async close(): Promise<void> {
     this.#closed = true;
-    const releases = this.#releases.toReversed();
+    const releases = this.#releases;
     this.#releases = [];
-    await Promise.all(releases.map((release) => this.#run(release)));
+    const pending: Promise<void>[] = [];
+    for (let index = releases.length - 1; index >= 0; index--) {
+      const released = this.#run(releases[index]);
+      if (released !== undefined) pending.push(released);
+    }
+    if (pending.length > 0) await Promise.all(pending);
   }
 
-  async #run(release: Release): Promise<void> {
+  /** @returns what to wait for, where that takes time */
+  #run(release: Release | undefined): Promise<void> | undefined {
     try {
-      await release();
+      return release?.()?.catch(this.#onFailure);
     } catch (error) {
       this.#onFailure(error);
+      return undefined;
     }
   }
 }

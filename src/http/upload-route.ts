@@ -5,10 +5,7 @@ import type {
   FastifyRequest,
   onRequestAsyncHookHandler,
   onRequestHookHandler,
-  RouteHandlerMethod,
-  RouteShorthandOptions,
 } from 'fastify';
-import { Type } from 'typebox';
 import type { Config } from '../config.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { type Parameters, type ParameterValues, REFERENCE_PARAMETERS } from '../parameters.ts';
@@ -23,11 +20,23 @@ import { ParameterCollector } from './parameters.ts';
 import { clientGone, isProblemCode, PROBLEM_KINDS, Problem, sendProblem, toProblem } from './problem.ts';
 import { entityTag, isFresh, openRequested } from './reference.ts';
 import type { Refusals } from './refusals.ts';
-import { binary, parameterSchema, problemResponse } from './schemas.ts';
 import { Scope } from './scope.ts';
 import { receiveImage, refuseForms, type Upload, type UploadOptions, urlOf } from './upload.ts';
 
 export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
+
+/** What a route says of itself, for the document. */
+export interface UploadFacts {
+  readonly parameters: Parameters;
+  readonly mediaTypes: readonly string[];
+  readonly unpack: boolean;
+}
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    readonly upload?: UploadFacts;
+  }
+}
 
 /** What the upload routes work with. */
 export interface UploadServices {
@@ -53,26 +62,16 @@ export interface Received<MediaType extends string, P extends Parameters> extend
 
 interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly url: string;
-  readonly operationId: string;
-  readonly summary: string;
-  readonly description: string;
   readonly parameters: P;
   /** What is wrong between parameters; asked when those of the query are there, and again when all are. */
   readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
-  /** The schema of the 200. */
-  readonly ok: object;
-  /** The schema of the 422, where it is not that of a problem alone. */
-  readonly refused?: object;
   /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
   /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
   handle(received: Received<MediaType, P>): Promise<unknown>;
 }
-
-/** Tokens are an option of the operator's, so both without and with one. */
-const SECURITY: { readonly [scheme: string]: readonly string[] }[] = [{}, { token: [] }];
 
 export function uploadRoute<MediaType extends string, P extends Parameters>(
   app: FastifyInstance,
@@ -82,7 +81,6 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   const { mediaTypes, unpack = true, conflict = () => null } = route;
   // What is no image is small, and there is nothing to save.
   const parameters: P = unpack ? { ...route.parameters, ...REFERENCE_PARAMETERS } : route.parameters;
-  const querystring = parameterSchema(parameters);
 
   function checkTogether(collected: ParameterCollector<P>): void {
     const detail = conflict((name) => collected.isGiven(name));
@@ -163,36 +161,8 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     if (payload !== undefined) void reply.send(payload);
   }
 
-  const byReference = unpack
-    ? {
-        403: problemResponse('The image may not be read from where imageUrl says.'),
-        409: problemResponse('The image that imageUrl names changed while it was read.'),
-        424: problemResponse('The origin refuses the image.'),
-        502: problemResponse('The origin cannot be reached, or does not serve ranges as it should.'),
-        504: problemResponse('The origin took too long.'),
-      }
-    : {};
-  const failures = {
-    400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
-    401: problemResponse('The service wants a bearer token.'),
-    ...(mediaTypes.length > 1 ? { 406: unacceptable(mediaTypes) } : {}),
-    408: problemResponse('The request came too slowly.'),
-    413: problemResponse('The image is too large.'),
-    415: problemResponse('The content type, coding or compression is not supported.'),
-    422:
-      route.refused ??
-      problemResponse(
-        unpack ? 'The image is broken, or has not what is asked for.' : 'The file is not of the kind that is taken.',
-      ),
-    429: problemResponse('Too many uploads from this address.'),
-    500: problemResponse('A defect of the service.'),
-    503: problemResponse('There is no room for another upload, or the service is shutting down.'),
-    ...byReference,
-  };
-  const documented = { summary: route.summary, tags: ['images'], security: SECURITY, querystring };
   const options = {
-    // The parameters are checked by their collector, wherever they stand; the schemas are for the document.
-    validatorCompiler: () => () => true,
+    config: { upload: { parameters, mediaTypes, unpack } },
     onRequest: [
       (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
         refusals.begin(request);
@@ -227,87 +197,13 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     }
   };
 
-  takeUploads(
-    app,
-    route.url,
-    {
-      ...options,
-      schema: {
-        ...documented,
-        operationId: route.operationId,
-        description: `${route.description} PUT is taken as POST.`,
-        body: {
-          content: {
-            'multipart/form-data': {
-              schema: Type.Object({ image: binary, ...querystring.properties }, { additionalProperties: false }),
-            },
-            'application/octet-stream': { schema: binary },
-          },
-        },
-        response: { 200: route.ok, ...failures },
-      },
-    },
-    handler,
-  );
+  app.post(route.url, options, handler);
+  // As `curl -T` sends it.
+  app.put(route.url, options, handler);
   if (!unpack) return;
-  const { 408: _slow, ...failuresOfGet } = failures;
-  app.get(
-    route.url,
-    {
-      ...options,
-      // Without its body the answer would take as long.
-      exposeHeadRoute: false,
-      schema: {
-        ...documented,
-        operationId: `${route.operationId}ByUrl`,
-        description: `The same for an image that is named by imageUrl, which cannot be left out. ${route.description}`,
-        response: {
-          200: withEntityTag(route.ok),
-          304: {
-            // Without a body.
-            type: 'null',
-            description: 'The answer is the one whose entity tag If-None-Match names.',
-            headers: ENTITY_TAG,
-          },
-          ...failuresOfGet,
-        },
-      },
-    },
-    handler,
-  );
+  // Without its body an answer to HEAD would take as long.
+  app.get(route.url, { ...options, exposeHeadRoute: false }, handler);
 }
-
-/** A caller that takes text is never refused by a route that answers in text. */
-function unacceptable(mediaTypes: readonly string[]): object {
-  const { description, content } = problemResponse('None of the types is acceptable.');
-  const types = Object.entries(content).filter(([type]) => !mediaTypes.includes(type));
-  return { description, content: Object.fromEntries(types) };
-}
-
-/** Takes POST, and PUT, which `curl -T` sends, as the same. The document does not say everything twice. */
-function takeUploads(
-  app: FastifyInstance,
-  url: string,
-  options: RouteShorthandOptions,
-  handler: RouteHandlerMethod,
-): void {
-  app.post(url, options, handler);
-  app.put(url, { ...options, schema: { ...options.schema, hide: true } }, handler);
-}
-
-const ENTITY_TAG = {
-  ETag: {
-    type: 'string',
-    description:
-      'Of the version of the image, the parameters, the type of the answer and the version of the service. Absent when the ' +
-      'origin gives neither ETag nor Last-Modified.',
-  },
-};
-
-const withEntityTag = (ok: object): object => ({
-  ...ok,
-  headers: { ...('headers' in ok && typeof ok.headers === 'object' ? ok.headers : {}), ...ENTITY_TAG },
-});
 
 /** Where symbols were to be placed, for the log. */
 interface Placement {

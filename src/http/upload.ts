@@ -208,16 +208,18 @@ function watchBody(
     stalled.refresh();
   };
   const onData = (chunk: Buffer): void => {
+    if (body === request) stalled.refresh();
     received += chunk.length;
     if (received > maxBodyBytes) fail(imageTooLarge(maxImageBytes, 'The body is larger'));
   };
-  request.on('data', onArrival);
+  // A body without content codings is the request itself.
+  if (body !== request) request.on('data', onArrival);
   body.on('data', onData);
   return {
     failed,
     stop() {
       clearTimeout(stalled);
-      request.off('data', onArrival);
+      if (body !== request) request.off('data', onArrival);
       body.off('data', onData);
     },
   };

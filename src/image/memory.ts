@@ -19,8 +19,9 @@ export class MemorySource implements ImageSource {
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     assertInside(offset, length, this.size);
-    // Always a copy: what the image occupies is another image's as soon as this one is closed.
-    const bytes = new Uint8Array(length);
+    // Always a copy: what the image occupies is another image's as soon as this one is closed. Not a Buffer, whose slices are none.
+    const allocated = Buffer.allocUnsafe(length);
+    const bytes = new Uint8Array(allocated.buffer, allocated.byteOffset, length);
     let at = 0;
     for (const piece of this.#pieces(offset, length)) {
       bytes.set(piece, at);

@@ -8,8 +8,11 @@ const BYTES_PER_TURN = 1024 * 1024;
 const FILL_PIECE_BYTES = 64 * 1024;
 const ZEROS = new Uint8Array(FILL_PIECE_BYTES);
 
-/** Extents up to this size are gathered when there are several in a row: a plan can have a hundred thousand of them. */
-const MAX_SHORT_BYTES = 4 * 1024;
+/**
+ * Extents up to this size are gathered when there are several in a row: a plan can have a hundred thousand of them, and all of
+ * a small image is one piece.
+ */
+const MAX_SHORT_BYTES = 32 * 1024;
 /** The most that is gathered at once, in bytes and in extents. */
 const MAX_GATHERED_BYTES = 64 * 1024;
 const MAX_GATHERED_EXTENTS = 1024;

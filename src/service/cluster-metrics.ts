@@ -1,5 +1,5 @@
 /** The metrics of several workers as those of one service. */
-import { AggregatorRegistry, Registry } from 'prom-client';
+import { AggregatorRegistry, Registry } from '../http/prometheus.ts';
 import type { Snapshot } from './messages.ts';
 import { countWorkers, type WorkerCounts } from './process-metrics.ts';
 import { within } from './within.ts';

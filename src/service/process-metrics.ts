@@ -1,5 +1,5 @@
 /** Metrics of the processes themselves, beside those of the service in src/http/metrics.ts. */
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from '../http/prometheus.ts';
 import type { LogOutput } from './log-output.ts';
 
 /** Of every process that writes a log. */

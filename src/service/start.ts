@@ -6,8 +6,6 @@ import { AUTO, type Config, ConfigError, EXIT_BAD_CONFIG, loadConfig, SETTINGS }
 import { openLogOutput } from './log-output.ts';
 import { serve } from './serve.ts';
 import type { Shutdown } from './shutdown.ts';
-import { shareConfig, supervise } from './supervise.ts';
-import { SupervisorLink } from './supervisor-link.ts';
 
 /** Settings that cannot be used end the process with a status of their own, and one line on standard error. */
 export async function start(shutdown: Shutdown): Promise<void> {
@@ -19,12 +17,18 @@ export async function start(shutdown: Shutdown): Promise<void> {
     output.onGap = (dropped) => logger.warn({ dropped }, 'log lines were dropped, as nobody read them');
     const log = { logger, output };
     shutdown.log = log;
-    if (cluster.isWorker) return await serve(shareConfig(config), shutdown, log, new SupervisorLink());
+    if (cluster.isWorker) {
+      const [{ shareConfig }, { SupervisorLink }] = [
+        await import('./supervise.ts'),
+        await import('./supervisor-link.ts'),
+      ];
+      return await serve(shareConfig(config), shutdown, log, new SupervisorLink());
+    }
     if (process.env[SETTINGS.workers.name] === AUTO && config.workers < availableParallelism()) {
       const { workers } = config;
       logger.warn({ workers }, 'fewer workers than cores: each needs room for an image of BSDSYMS_MAX_IMAGE_BYTES');
     }
-    if (config.workers > 1) supervise(config, shutdown, log);
+    if (config.workers > 1) (await import('./supervise.ts')).supervise(config, shutdown, log);
     else await serve(config, shutdown, log, null);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

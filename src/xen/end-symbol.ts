@@ -54,6 +54,8 @@ const MAX_FOUND_OFFSETS = 65_536;
 /** Bytes in the longest name, without its NUL. */
 const LONGEST = 4;
 const LOW_BITS = 0xffff;
+/** With fewer offsets, looking them up costs less than the memory for hints. */
+const MIN_HINTED = 64;
 
 /** Four bytes as a word of this machine. */
 const wordOf = (...bytes: readonly [number, number, number, number]): number =>
@@ -73,8 +75,8 @@ const WORDS = {
 export class EndStringSearch {
   readonly #names: ReadonlySet<EndSymbol>;
   readonly #found = new Map<number, EndSymbol>();
-  /** 1 for the low bits of each offset found: rules out most offsets quickly. */
-  readonly #hints = new Uint8Array(LOW_BITS + 1);
+  /** 1 for the low bits of each offset found: rules out most offsets quickly. Null while few are found. */
+  #hints: Uint8Array | null = null;
   /** Where in the table the next piece begins. */
   #offset = 0;
   /** The last bytes before it. */
@@ -91,7 +93,7 @@ export class EndStringSearch {
 
   /** The name that begins there. */
   at(offset: number): EndSymbol | undefined {
-    return this.#hints[offset & LOW_BITS] === 0 ? undefined : this.#found.get(offset);
+    return this.#hints?.[offset & LOW_BITS] === 0 ? undefined : this.#found.get(offset);
   }
 
   /** Scans the next piece of the table. Pieces come in order and are not kept. */
@@ -137,7 +139,11 @@ export class EndStringSearch {
   #add(offset: number, name: EndSymbol): void {
     if (!this.#names.has(name) || this.#found.size === MAX_FOUND_OFFSETS) return;
     this.#found.set(offset, name);
-    this.#hints[offset & LOW_BITS] = 1;
+    if (this.#hints !== null) this.#hints[offset & LOW_BITS] = 1;
+    else if (this.#found.size === MIN_HINTED) {
+      this.#hints = new Uint8Array(LOW_BITS + 1);
+      for (const known of this.#found.keys()) this.#hints[known & LOW_BITS] = 1;
+    }
   }
 
   /** A byte of the piece, or before it. */

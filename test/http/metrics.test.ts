@@ -1,5 +1,7 @@
 /** /metrics: that Prometheus can read it, that it agrees with what was sent, and that nobody can make it grow. */
 import { spawnSync } from 'node:child_process';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { PROBLEM_KINDS } from '../../src/http/problem.ts';
@@ -24,6 +26,11 @@ const start = async (env: Readonly<Record<string, string>> = {}): Promise<Servic
   return service;
 };
 afterEach(() => service.close());
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+}
 
 /** The requests counted, but for those for the metrics themselves. */
 async function requests(): Promise<Record<string, number>> {
@@ -63,6 +70,11 @@ describe('the page', () => {
     await start();
     for (const path of ['/bsdsyms', '/layout']) expect((await post(service, path, image)).status).toBe(200);
     await expect.poll(requests, SOON).toEqual({ '/bsdsyms POST 200': 1, '/layout POST 200': 1 });
+    // So short a run may do without one.
+    collectGarbage();
+    await expect
+      .poll(async () => (await scrape(service)).samples('nodejs_gc_duration_seconds_count').length, SOON)
+      .toBeGreaterThan(0);
     const text = await scrape(service);
     const histograms = [...text.families.values()].filter(({ type }) => type === 'histogram');
     expect(histograms.map(({ name }) => name)).toEqual(

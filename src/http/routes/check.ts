@@ -1,43 +1,19 @@
 /** `POST /check`: one verdict on a kernel, for a build. */
 import type { FastifyInstance } from 'fastify';
-import { Type } from 'typebox';
 import { checkImage } from '../../inspect/check.ts';
 import { CHECK_PARAMETERS } from '../../parameters.ts';
 import { summarizeCheck, toCheckReport, toFailedCheck, writeCheckText, writeJunit } from '../../report/check.ts';
+import { JSON_TYPE, XML_TYPE } from '../negotiation.ts';
 import { PROBLEM_MEDIA_TYPE, Problem, prepareProblem, TEXT_TYPE, writeProblemLine } from '../problem.ts';
-import { checkResponse, failedCheckResponse, JSON_TYPE, problemResponse } from '../schemas.ts';
 import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
-
-const XML_TYPE = 'application/xml';
-const TEXT = { schema: Type.String({ description: 'A line for each requirement and each warning.' }) };
-const JUNIT = { schema: Type.String({ description: 'JUnit XML: a test case for each requirement.' }) };
 
 export function checkRoute(app: FastifyInstance, services: UploadServices): void {
   const { config, metrics } = services;
 
   uploadRoute(app, services, {
     url: '/check',
-    operationId: 'check',
-    summary: 'One verdict on a kernel, for a build',
-    description:
-      'Holds the kernel against what is required of it: 200 when all of it is met, otherwise 422 with the code check-failed and ' +
-      'the same report. With Accept: text/plain it is lines for a log, with application/xml JUnit XML, which CI systems show as ' +
-      'tests. An image that cannot be read at all is a problem as on every route.',
     parameters: CHECK_PARAMETERS,
     mediaTypes: [JSON_TYPE, 'text/plain', XML_TYPE],
-    ok: {
-      description: 'All that is required is met.',
-      content: { [JSON_TYPE]: { schema: checkResponse }, 'text/plain': TEXT, [XML_TYPE]: JUNIT },
-    },
-    refused: {
-      description: 'Something that is required is not met, or the image is broken.',
-      content: {
-        ...problemResponse('').content,
-        [PROBLEM_MEDIA_TYPE]: { schema: failedCheckResponse },
-        'text/plain': TEXT,
-        [XML_TYPE]: JUNIT,
-      },
-    },
     async handle({ request, reply, source, compression, parameters, mediaType }) {
       const checked = await checkImage(source, { ...parameters, maxBlobBytes: config.maxBlobBytes });
       metrics.image(checked.image, compression);

@@ -1,9 +1,8 @@
 /** `GET /metrics`: what Prometheus scrapes. */
 import { setImmediate } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
-import { Registry } from 'prom-client';
-import { Type } from 'typebox';
-import { problemResponse } from '../schemas.ts';
+
+import { Registry } from '../prometheus.ts';
 import type { Tokens } from '../tokens.ts';
 
 /**
@@ -33,16 +32,6 @@ export function metricsRoute(app: FastifyInstance, collect: () => Promise<string
   app.get(
     '/metrics',
     {
-      schema: {
-        operationId: 'metrics',
-        summary: 'Metrics in the text format of Prometheus',
-        tags: ['service'],
-        security: [{}, { token: [] }],
-        response: {
-          200: { description: 'The metrics.', content: { 'text/plain': { schema: Type.String() } } },
-          401: problemResponse('The service wants a bearer token.'),
-        },
-      },
       onRequest: (request, _reply, done) => {
         tokens?.require(request);
         done();

@@ -1,6 +1,5 @@
 /** `GET /problems` and `GET /problems/{code}`: what the codes mean, as text for people or as JSON. */
-import type { FastifyInstance } from 'fastify';
-import { Type } from 'typebox';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import {
   CHECK_PARAMETERS,
   FLAT_PARAMETERS,
@@ -12,12 +11,8 @@ import {
   VERIFY_PARAMETERS,
 } from '../../parameters.ts';
 import { BROKEN_KINDS } from '../../xen/broken.ts';
-import { prefersJson } from '../negotiation.ts';
+import { JSON_TYPE, prefersJson } from '../negotiation.ts';
 import { PROBLEM_KINDS, Problem, type ProblemCode, TEXT_TYPE } from '../problem.ts';
-import { explanationResponse, JSON_TYPE, problemListResponse, problemResponse } from '../schemas.ts';
-
-const PLAIN = 'text/plain';
-const text = { schema: Type.String() };
 
 /** Whose parameters the codes about parameters explain. */
 const PARAMETERS_BY_ROUTE: Readonly<Record<string, Parameters>> = {
@@ -74,48 +69,18 @@ export function problemRoutes(app: FastifyInstance): void {
     }),
   );
 
-  app.get(
-    '/problems',
-    {
-      schema: {
-        operationId: 'problems',
-        summary: 'All codes that a problem can carry',
-        tags: ['problems'],
-        response: {
-          200: { description: 'The codes.', content: { [PLAIN]: text, [JSON_TYPE]: { schema: problemListResponse } } },
-        },
-      },
-    },
-    (request, reply) => {
-      const isJson = prefersJson(request);
-      return reply.type(isJson ? JSON_TYPE : TEXT_TYPE).send(isJson ? list.json : list.text);
-    },
-  );
+  const answer = (request: FastifyRequest, reply: FastifyReply, { json, text }: Page): FastifyReply => {
+    const isJson = prefersJson(request);
+    return reply.type(isJson ? JSON_TYPE : TEXT_TYPE).send(isJson ? json : text);
+  };
 
-  app.get<{ Params: { code: string } }>(
-    '/problems/:code',
-    {
-      schema: {
-        operationId: 'problem',
-        summary: 'What one code means and what to do about it',
-        tags: ['problems'],
-        params: Type.Object({ code: Type.String({ description: 'As in a problem.' }) }),
-        response: {
-          200: {
-            description: 'What it means.',
-            content: { [PLAIN]: text, [JSON_TYPE]: { schema: explanationResponse } },
-          },
-          404: problemResponse('There is no such code.'),
-        },
-      },
-    },
-    (request, reply) => {
-      const found = pages.get(request.params.code);
-      if (found === undefined) throw new Problem('not-found', 'There is no such code. GET /problems lists all.');
-      const isJson = prefersJson(request);
-      return reply.type(isJson ? JSON_TYPE : TEXT_TYPE).send(isJson ? found.json : found.text);
-    },
-  );
+  app.get('/problems', (request, reply) => answer(request, reply, list));
+
+  app.get<{ Params: { code: string } }>('/problems/:code', (request, reply) => {
+    const explanation = pages.get(request.params.code);
+    if (explanation === undefined) throw new Problem('not-found', 'There is no such code. GET /problems lists all.');
+    return answer(request, reply, explanation);
+  });
 }
 
 const summary = (code: ProblemCode) => ({ status: PROBLEM_KINDS[code].status, title: PROBLEM_KINDS[code].title });

@@ -1,12 +1,11 @@
 /** `POST /symbols`: symbols of an image by name, by address, or all of them in pages. */
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import { Type } from 'typebox';
 import { openSymbols } from '../../inspect/load.ts';
 import { findSymbolConflict, SYMBOL_PARAMETERS, toSymbolQuery } from '../../parameters.ts';
 import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../../report/symbols.ts';
 import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
-import { JSON_TYPE, NDJSON_TYPE, symbolsResponse } from '../schemas.ts';
+import { JSON_TYPE, NDJSON_TYPE } from '../negotiation.ts';
 import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
 export function lookupRoutes(app: FastifyInstance, services: UploadServices): void {
@@ -14,29 +13,9 @@ export function lookupRoutes(app: FastifyInstance, services: UploadServices): vo
 
   uploadRoute(app, services, {
     url: '/symbols',
-    operationId: 'symbols',
-    summary: 'Symbols of an image, by name, by address or in pages',
-    description:
-      'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
-      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
     parameters: SYMBOL_PARAMETERS,
     conflict: findSymbolConflict,
     mediaTypes: [JSON_TYPE, NDJSON_TYPE],
-    ok: {
-      description: 'The symbols, or the addresses with their symbols.',
-      headers: {
-        'Bsdsyms-Broken': {
-          type: 'string',
-          description: 'The code of what is wrong with the image elsewhere. Only with NDJSON.',
-        },
-      },
-      content: {
-        [JSON_TYPE]: { schema: symbolsResponse },
-        [NDJSON_TYPE]: {
-          schema: Type.String({ description: 'Lines of JSON: each a Symbol; with `address` each a ResolvedAddress.' }),
-        },
-      },
-    },
     async handle({ request, reply, source, compression, parameters, mediaType }) {
       const opened = await openSymbols(source);
       metrics.image(opened.image, compression);

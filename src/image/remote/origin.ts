@@ -1,6 +1,6 @@
 /** Requests to the origin of an image: every hop and address checked, every wait bounded, nothing done by itself. */
 import { lookup as lookupAddresses } from 'node:dns/promises';
-import http, { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
 import { ImageError } from '../../inspect/image-error.ts';
@@ -8,6 +8,9 @@ import { notAllowed, type SourceAuthority } from './authority.ts';
 import type { HeaderFields } from './credentials.ts';
 import { type RequestResult, resultOf } from './results.ts';
 import { parseSourceUrl } from './source-url.ts';
+
+/** Not imported as a module, which would load all of Node's HTTP client and HTTP/2. */
+const http = process.getBuiltinModule('node:http');
 
 const MAX_REDIRECTS = 4;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
@@ -122,7 +125,7 @@ export class OriginAnswer {
 /** The origin of one image. Connections are kept while it is open. */
 export class Origin {
   readonly #options: OriginOptions;
-  readonly #agents: { readonly 'http:': http.Agent; readonly 'https:': https.Agent };
+  readonly #agents: { readonly 'http:': Agent; readonly 'https:': https.Agent };
   /** The addresses of each host, resolved and checked once: what a name leads to later does not matter. */
   readonly #addresses = new Map<string, readonly ResolvedAddress[]>();
   readonly #closing = new AbortController();

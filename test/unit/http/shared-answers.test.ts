@@ -6,7 +6,6 @@ import { Lifecycle } from '../../../src/http/lifecycle.ts';
 import { metricsRoute } from '../../../src/http/routes/metrics.ts';
 import { problemRoutes } from '../../../src/http/routes/problems.ts';
 import { serviceRoutes } from '../../../src/http/routes/service.ts';
-import { COMPONENTS } from '../../../src/http/schemas.ts';
 import { Gate } from '../../support/uploads.ts';
 
 let app: FastifyInstance;
@@ -14,7 +13,6 @@ let app: FastifyInstance;
 let payloads: unknown[];
 beforeEach(() => {
   app = Fastify();
-  for (const component of COMPONENTS) app.addSchema(component);
   payloads = [];
   app.addHook('onSend', (_request, _reply, payload, done) => {
     payloads.push(payload);
@@ -37,15 +35,10 @@ test.each(['/problems', '/problems/not-elf'])('%s', async (url) => {
 });
 
 test.each(['/openapi.yaml', '/openapi.json'])('%s', async (url) => {
-  const swagger = vi.fn<(options?: { readonly yaml?: boolean }) => unknown>((options) =>
-    options?.yaml === true ? 'a: 1\n' : { a: 1 },
-  );
-  app.decorate('swagger', swagger as unknown as FastifyInstance['swagger']);
   serviceRoutes(app, new Lifecycle(), loadConfig({}), '');
   expect(await get(url)).toBe(await get(url));
   expect(payloads[0]).toBeInstanceOf(Buffer);
   expect(payloads[1]).toBe(payloads[0]);
-  expect(swagger).toHaveBeenCalledOnce();
 });
 
 describe('/metrics', () => {
