@@ -58,7 +58,7 @@ export { toCheckReport, writeCheckText, writeJunit } from './report/check.ts';
 export { toFlatLayout, toKernelReport } from './report/kernel.ts';
 export { toLayout } from './report/layout.ts';
 export { type PictureOptions, toPicture } from './report/picture/picture.ts';
-export { PICTURE_CLASS, PICTURE_CSS } from './report/picture/theme.ts';
+export { PICTURE_CSS } from './report/picture/theme.ts';
 export {
   IMAGE_PROBLEM_KINDS,
   type ImageProblemCode,

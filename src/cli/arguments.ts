@@ -47,6 +47,7 @@ const FORMATS: Readonly<Record<Format, Option>> = {
   json: { description: 'Writes JSON.' },
   ndjson: { description: 'Writes a line of JSON for each result.' },
   text: { description: 'Writes lines of text for people.' },
+  svg: { description: 'Writes a picture as SVG.' },
 };
 const HELP: Option = { short: 'h', description: 'Shows this help.' };
 

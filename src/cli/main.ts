@@ -93,7 +93,7 @@ async function runSubcommand(
     subject: ProblemSubject | null,
   ): Promise<ExitStatus> => {
     // A reader of JSON gets the problem in JSON, as from the service; a file appears only when it is complete.
-    if (format !== 'bytes' && outputPath === null) {
+    if (format !== 'bytes' && format !== 'svg' && outputPath === null) {
       await write([JSON.stringify(describeProblem(code, IMAGE_PROBLEM_KINDS[code], detail, subject))]);
     }
     say(`${code}: ${detail}`);

@@ -47,7 +47,7 @@ export const LIMITS = [
 export type Limits = Pick<Config, (typeof LIMITS)[number]>;
 
 /** The formats of output. Bytes are never written to a terminal. */
-export type Format = 'bytes' | 'json' | 'ndjson' | 'text';
+export type Format = 'bytes' | 'json' | 'ndjson' | 'text' | 'svg';
 
 /** What is written to a file of its own besides. */
 export const REPORTS = {
@@ -106,12 +106,17 @@ const blob: Subcommand<typeof LOAD_PARAMETERS> = {
 };
 
 const layout: Subcommand<typeof LAYOUT_PARAMETERS> = {
-  summary: 'Writes where the symbols lie, what they consist of and what guests make of them, as JSON.',
+  summary: 'Writes where the symbols lie, what they consist of and what guests make of them, as JSON or as a picture.',
   parameters: LAYOUT_PARAMETERS,
-  formats: ['json'],
-  async run({ source, compression, parameters, limits }) {
-    const loaded = await loadImage(source, { ...parameters, maxBlobBytes: limits.maxBlobBytes, askGuests: true });
-    return loaded.ok ? json(toLayout(loaded, compression)) : loaded;
+  formats: ['json', 'svg'],
+  async run({ source, compression, parameters, limits: { maxBlobBytes }, format }) {
+    const loaded = await loadImage(source, { ...parameters, maxBlobBytes, askGuests: format === 'json' });
+    if (!loaded.ok) return loaded;
+    if (format === 'json') return json(toLayout(loaded, compression));
+    // Loaded when it is wanted: the start of the command is most of its time.
+    const { toPicture } = await import('../report/picture/picture.ts');
+    const { broken, warnings } = loaded;
+    return { ok: true, output: [await toPicture(loaded)], broken, warnings };
   },
 };
 

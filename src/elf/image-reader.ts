@@ -5,7 +5,7 @@
  * Each note's size locates the next, so the reads are generators that ask for blocks of the image.
  */
 import type { ByteWalk } from './byte-walk.ts';
-import { dataOf, readBigint } from './fields.ts';
+import { dataOf, readBigint, readNumber } from './fields.ts';
 import type { Recorder } from './recorder.ts';
 import { type Headers, isInside } from './view.ts';
 
@@ -23,8 +23,9 @@ export class ImageReader {
   readonly #littleEndian: boolean;
   /** By block number, in the order in which they were read. */
   readonly #blocks = new Map<number, Uint8Array>();
-  /** The block used last. */
+  /** The bytes used last: a block, or what reaches from one into the next. */
   #block: Uint8Array = new Uint8Array();
+  #data = dataOf(new Uint8Array());
   #blockStart = 0;
 
   /** @param recorder records reads outside the image; null when they do not count against it */
@@ -41,7 +42,16 @@ export class ImageReader {
 
   /** A word of 4 bytes. */
   *word(what: string, at: number): ByteWalk<number> {
-    return Number(yield* this.integer(what, at, 4));
+    return (yield* this.#holds(what, at, 4)) ? this.#readWord(at) : 0;
+  }
+
+  /** As `word`, without a generator, which costs more than the word. Undefined when the bytes are not at hand. */
+  wordAtHand(at: number): number | undefined {
+    return this.#select(at) && this.#isWhole(at, 4) ? this.#readWord(at) : undefined;
+  }
+
+  #readWord(at: number): number {
+    return readNumber(this.#data, at - this.#blockStart, 4, this.#littleEndian);
   }
 
   /** A description of 1, 2, 4 or 8 bytes as one number; any other size reads as 0. */
@@ -59,21 +69,29 @@ export class ImageReader {
     return words;
   }
 
-  /**
-   * A string whose NUL is inside the image and at most `MAX_STRING_BYTES` away. Otherwise null, and recorded.
-   * The bytes are valid until the next read.
-   */
+  /** A string whose NUL is inside the image and at most `MAX_STRING_BYTES` away. Otherwise null, and recorded. */
   *string(what: string, at: number): ByteWalk<Uint8Array | null> {
+    const length = yield* this.#lengthOf(what, at);
+    return length === null ? null : yield* this.range(at, length);
+  }
+
+  /** Whether the string is the one expected. One that `string` would record is recorded. */
+  *isString(what: string, at: number, expected: Uint8Array): ByteWalk<boolean> {
+    const near = this.#atHand(at);
+    // Most names are, with their NUL, in the block of their note.
+    if (near?.[expected.length] === 0 && isSame(near.subarray(0, expected.length), expected)) return true;
+    const length = yield* this.#lengthOf(what, at);
+    return length === expected.length && isSame(yield* this.range(at, length), expected);
+  }
+
+  /** Finds the NUL of a string without copying what is before it. */
+  *#lengthOf(what: string, at: number): ByteWalk<number | null> {
     const room = this.isInside(at) ? Math.min(MAX_STRING_BYTES + 1, this.imageSize - at) : 0;
-    if (room > 0) {
-      const bytes = this.#atHand(at) ?? (yield* this.#load(at));
+    for (let done = 0; done < room; ) {
+      const bytes = this.#atHand(at + done) ?? (yield* this.#load(at + done));
       const end = bytes.indexOf(0);
-      if (end !== -1) return end < room ? bytes.subarray(0, end) : this.#endless(what, at, room);
-      if (bytes.length < room) {
-        const all = yield* this.range(at, room);
-        const farEnd = all.indexOf(0);
-        if (farEnd !== -1) return all.subarray(0, farEnd);
-      }
+      if (end !== -1 && done + end < room) return done + end;
+      done += bytes.length;
     }
     return this.#endless(what, at, room);
   }
@@ -97,13 +115,20 @@ export class ImageReader {
   }
 
   *integer(what: string, at: number, size: 1 | 2 | 4 | 8): ByteWalk<bigint> {
+    return (yield* this.#holds(what, at, size))
+      ? readBigint(this.#data, at - this.#blockStart, size, this.#littleEndian)
+      : 0n;
+  }
+
+  /** Makes the bytes those at hand, as one piece. False, and recorded, when they are not inside the image. */
+  *#holds(what: string, at: number, size: number): ByteWalk<boolean> {
     if (!isInside(at, size, this.imageSize)) {
       this.recordOutside(what, at, size);
-      return 0n;
+      return false;
     }
-    const atHand = this.#atHand(at);
-    const bytes = atHand !== undefined && atHand.length >= size ? atHand : yield* this.range(at, size);
-    return readBigint(dataOf(bytes), 0, size, this.#littleEndian);
+    if (!this.#select(at)) yield* this.#load(at);
+    if (!this.#isWhole(at, size)) this.#use(at, yield* this.range(at, size));
+    return true;
   }
 
   recordOutside(what: string, at: number, size: number): void {
@@ -125,16 +150,31 @@ export class ImageReader {
     return bytes;
   }
 
+  /** Whether the bytes at hand reach that far. */
+  #isWhole(at: number, size: number): boolean {
+    return at + size <= this.#blockStart + this.#block.length;
+  }
+
   /** The cached bytes from `at` on; undefined when there are none. */
   #atHand(at: number): Uint8Array | undefined {
+    return this.#select(at) ? this.#block.subarray(at - this.#blockStart) : undefined;
+  }
+
+  /** Whether the block with the byte at `at` is cached, and now the one at hand. */
+  #select(at: number): boolean {
     const offset = at - this.#blockStart;
-    if (offset >= 0 && offset < this.#block.length) return this.#block.subarray(offset);
+    if (offset >= 0 && offset < this.#block.length) return true;
     const number = Math.floor(at / BLOCK_BYTES);
     const block = this.#blocks.get(number);
-    if (block === undefined) return undefined;
+    if (block === undefined) return false;
+    this.#use(number * BLOCK_BYTES, block);
+    return true;
+  }
+
+  #use(start: number, block: Uint8Array): void {
     this.#block = block;
-    this.#blockStart = number * BLOCK_BYTES;
-    return block.subarray(at - this.#blockStart);
+    this.#data = dataOf(block);
+    this.#blockStart = start;
   }
 
   /** As `#atHand`, after reading the block. */
@@ -145,8 +185,7 @@ export class ImageReader {
     const [oldest] = this.#blocks.keys();
     if (oldest !== undefined && this.#blocks.size === MAX_BLOCKS) this.#blocks.delete(oldest);
     this.#blocks.set(number, block);
-    this.#block = block;
-    this.#blockStart = offset;
+    this.#use(offset, block);
     return block.subarray(at - offset);
   }
 }

@@ -21,8 +21,8 @@ export interface Note {
 
 /** Reads the sizes of the note that begins at `at`. Padding wraps at 32 bits, as in Xen. */
 export function* readNote(reader: ImageReader, at: number, alignment: NoteAlignment): ByteWalk<Note> {
-  const nameSize = yield* reader.word('name size of a note', at);
-  const descSize = yield* reader.word('description size of a note', at + 4);
+  const nameSize = reader.wordAtHand(at) ?? (yield* reader.word('name size of a note', at));
+  const descSize = reader.wordAtHand(at + 4) ?? (yield* reader.word('description size of a note', at + 4));
   const nameAt = at + NOTE_HEADER_BYTES;
   // The description is aligned relative to the note, whose header is not a multiple of 8.
   const lead = NOTE_HEADER_BYTES % alignment;

@@ -3,7 +3,7 @@ import swagger from '@fastify/swagger';
 import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify';
 import { Type } from 'typebox';
 import { OCTETS } from './blob.ts';
-import { JSON_TYPE, NDJSON_TYPE, XML_TYPE } from './negotiation.ts';
+import { JSON_TYPE, NDJSON_TYPE, SVG_TYPE, XML_TYPE } from './negotiation.ts';
 import { PROBLEM_MEDIA_TYPE } from './problem.ts';
 import {
   binary,
@@ -36,6 +36,27 @@ const UPLOAD_SECURITY = security();
 const UNAUTHORISED = problemResponse('The service wants a bearer token.');
 
 const CHECK_TEXT = { schema: Type.String({ description: 'A line for each requirement and each warning.' }) };
+const PICTURE = {
+  schema: Type.String({
+    description:
+      'An SVG document of at most 100 KB, whatever the image: guest memory from the kernel to the end of the symbols, and the ' +
+      'symbols opened up. No scripts, and nothing from elsewhere. Each region is a `g` with `data-region`.',
+  }),
+  example:
+    '<?xml version="1.0" encoding="UTF-8"?>\n' +
+    '<svg xmlns="http://www.w3.org/2000/svg" class="bsdsyms-picture" viewBox="0 0 816 762" width="816" height="762" role="img">' +
+    '<title>A kernel and its symbols in guest memory</title>…</svg>\n',
+};
+/** With what is not JSON. */
+const PICTURE_HEADERS = {
+  'Bsdsyms-Pstart': header('Where the blob begins, in lower-case hex. Not with JSON.'),
+  'Bsdsyms-Pend': header('Where it ends. Not with JSON.'),
+  'Bsdsyms-Warnings': header('Codes, comma-separated. Not with JSON, absent when there are none.'),
+  'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with onBroken=load, not with JSON.'),
+  'Content-Security-Policy': header(
+    'Lets a browser that opens the picture load nothing for it. Only with the picture.',
+  ),
+};
 const JUNIT = { schema: Type.String({ description: 'JUnit XML: a test case for each requirement.' }) };
 
 interface UploadOperation {
@@ -52,32 +73,35 @@ interface UploadOperation {
 const UPLOADS: Readonly<Record<string, UploadOperation>> = {
   '/bsdsyms': {
     operationId: 'bsdsyms',
-    summary: 'The symbol blob of an image, or its layout',
+    summary: 'The symbol blob of an image, its layout, or a picture of it',
     description:
       'Runs parse and load on the image and answers with the bytes that Xen would place after the kernel, or, with ' +
-      'Accept: application/json, with where they lie, what they consist of and what guests make of them.',
+      'Accept: application/json, with where they lie, what they consist of and what guests make of them; with ' +
+      'Accept: image/svg+xml, with a picture of that.',
     ok: {
-      description: 'The blob, or its layout.',
+      description: 'The blob, its layout, or the picture of it.',
       headers: {
-        'Bsdsyms-Pstart': header('Where the blob begins, in lower-case hex. Only with the blob.'),
-        'Bsdsyms-Pend': header('Where it ends. Only with the blob.'),
-        'Bsdsyms-Warnings': header('Codes, comma-separated. Only with the blob, absent when there are none.'),
-        'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with the blob and onBroken=load.'),
+        ...PICTURE_HEADERS,
         'Repr-Digest': header(
           'sha-256 of the blob, when Want-Repr-Digest asked for it (RFC 9530). Left out when the blob is larger than ' +
             '64 MiB plus twice the image, which only damaged images cause.',
         ),
       },
-      content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: layoutResponse } },
+      content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: layoutResponse }, [SVG_TYPE]: PICTURE },
     },
   },
   '/layout': {
     operationId: 'layout',
     summary: 'The layout of the symbols of an image',
     description:
-      'The same as POST /bsdsyms with Accept: application/json, whatever the Accept, and on demand compared with what ' +
-      'another loader makes of the image. `guests` says what guests make of the blob.',
-    ok: { description: 'The layout.', content: { [JSON_TYPE]: { schema: layoutResponse } } },
+      'The same as POST /bsdsyms with Accept: application/json, and on demand compared with what another loader makes of ' +
+      'the image. `guests` says what guests make of the blob. With Accept: image/svg+xml a picture; with `compareWith` it ' +
+      'shows both loaders side by side and marks the differences. Any other Accept gets JSON.',
+    ok: {
+      description: 'The layout, or the picture of it.',
+      headers: PICTURE_HEADERS,
+      content: { [JSON_TYPE]: { schema: layoutResponse }, [SVG_TYPE]: PICTURE },
+    },
   },
   '/kernel': {
     operationId: 'kernel',
@@ -247,10 +271,10 @@ function describeUnacceptable(mediaTypes: readonly string[]): object {
   return { description, content: Object.fromEntries(types) };
 }
 
-const describeFailures = ({ mediaTypes, unpack }: UploadFacts, refused: object | undefined) => ({
+const describeFailures = ({ mediaTypes, isStrict, unpack }: UploadFacts, refused: object | undefined) => ({
   400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
   401: UNAUTHORISED,
-  ...(mediaTypes.length > 1 ? { 406: describeUnacceptable(mediaTypes) } : {}),
+  ...(isStrict ? { 406: describeUnacceptable(mediaTypes) } : {}),
   408: problemResponse('The request came too slowly.'),
   413: problemResponse('The image is too large.'),
   415: problemResponse('The content type, coding or compression is not supported.'),

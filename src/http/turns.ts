@@ -4,11 +4,13 @@
  * Node parses one read of a socket as a whole and emits every request in it at once: 64 KiB of pipelined requests become
  * 2,000 running handlers and 2,000 answers in memory, whether or not the client reads them. Here a request waits until
  * the kernel has taken the answer before it. The socket is not read while a request waits, so at most one read of
- * requests waits, and the rest stays with the sender.
+ * requests waits, and the rest stays with the sender. How much all connections do in one turn of the event loop is the
+ * matter of `Pace`.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { Pace, type Paced } from './pace.ts';
 
 /** Requests that may wait on all connections together, at some 3 KiB each: two reads of the smallest ones. */
 const MAX_WAITING = 4096;
@@ -68,9 +70,10 @@ export interface Turns {
 /** Calls the handler for one request of a connection at a time, in their order. */
 export function takeTurns(handler: RequestListener, options: TurnOptions): Turns {
   const room = new WaitingRoom(options.maxWaiting ?? MAX_WAITING);
+  const pace = new Pace();
   return {
     open: (socket) => {
-      connections.set(socket, new Connection(socket, room, options.lingerTimeoutMs));
+      connections.set(socket, new Connection(socket, room, pace, options.lingerTimeoutMs));
     },
     listener: (request, response) => {
       const begin = (): void => handler(request, response);
@@ -79,22 +82,30 @@ export function takeTurns(handler: RequestListener, options: TurnOptions): Turns
   };
 }
 
-export class Connection {
+export class Connection implements Paced {
   readonly #socket: Socket;
   readonly #room: WaitingRoom;
+  readonly #pace: Pace;
   readonly #lingerTimeoutMs: number;
   #current: Turn | null = null;
   #queue: Turn[] = [];
   #paused = false;
+  #frozen = false;
   #afterwards: (() => void) | null = null;
 
-  constructor(socket: Socket, room: WaitingRoom, lingerTimeoutMs: number) {
+  constructor(socket: Socket, room: WaitingRoom, pace: Pace, lingerTimeoutMs: number) {
     this.#socket = socket;
     this.#room = room;
+    this.#pace = pace;
     this.#lingerTimeoutMs = lingerTimeoutMs;
     // Node resumes a socket whenever it has sent something, or a body is read.
     socket.on('resume', () => {
-      if (this.#paused) socket.pause();
+      if (this.#paused || this.#frozen) socket.pause();
+    });
+    pace.add(this);
+    socket.once('close', () => {
+      pace.delete(this);
+      this.#drop();
     });
     // Node calls this after an answer that closes the connection.
     const destroySoon = socket.destroySoon.bind(socket);
@@ -117,12 +128,12 @@ export class Connection {
 
   /** Whether an answer is still to be given to a request that has arrived whole. */
   get owesAnswer(): boolean {
-    return this.#current?.request.complete === true;
+    return (this.#current ?? this.#queue[0])?.request.complete === true;
   }
 
-  /** Whether a request is being answered. */
+  /** Whether a request is being answered, or waits for that. */
   get busy(): boolean {
-    return this.#current !== null;
+    return this.#current !== null || this.#queue.length > 0;
   }
 
   /** Calls `action` when all requests so far are answered. Only the first call counts. */
@@ -131,15 +142,37 @@ export class Connection {
     this.#stopReading();
   }
 
+  freeze(): void {
+    // A body that nobody reads at present has stopped it already.
+    if (this.#socket.isPaused()) return;
+    this.#frozen = true;
+    this.#socket.pause();
+  }
+
+  thaw(): void {
+    if (!this.#frozen) return;
+    this.#frozen = false;
+    if (!this.#paused) this.#socket.resume();
+  }
+
+  proceed(): void {
+    this.#next();
+  }
+
   take(turn: Turn): void {
+    this.#pace.parse(this);
     // After an answer that closes the connection no request is taken (RFC 9112, section 9.6).
     if (this.#isOver()) return;
-    if (this.#current === null) this.#begin(turn);
-    else this.#hold(turn);
+    if (this.busy) this.#hold(turn);
+    else if (this.#pace.isExhausted) {
+      this.#hold(turn);
+      this.#pace.defer(this);
+    } else this.#begin(turn);
   }
 
   #begin(turn: Turn): void {
     this.#current = turn;
+    this.#pace.begin();
     turn.response.once('close', () => this.#end());
     turn.begin();
   }
@@ -154,7 +187,7 @@ export class Connection {
   #end(): void {
     if (this.#queue.length === 0 && this.#afterwards === null) this.#current = null;
     // In another turn of the event loop, so that a connection with many requests keeps no other one waiting.
-    else setImmediate(() => this.#next());
+    else this.#pace.defer(this);
   }
 
   #next(): void {

@@ -29,6 +29,8 @@ export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
 export interface UploadFacts {
   readonly parameters: Parameters;
   readonly mediaTypes: readonly string[];
+  /** Whether a caller is refused who accepts none of them. */
+  readonly isStrict: boolean;
   readonly unpack: boolean;
 }
 
@@ -67,6 +69,8 @@ interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
+  /** The one for a caller that accepts none of several; without it, the caller is refused. */
+  readonly otherwise?: MediaType;
   /** False for a file that is no image: it is taken as it is, compressed or not. */
   readonly unpack?: boolean;
   /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
@@ -79,6 +83,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   route: UploadRoute<MediaType, P>,
 ): void {
   const { mediaTypes, unpack = true, conflict = () => null } = route;
+  const otherwise = route.otherwise ?? (mediaTypes.length > 1 ? null : mediaTypes[0]);
   // What is no image is small, and there is nothing to save.
   const parameters: P = unpack ? { ...route.parameters, ...REFERENCE_PARAMETERS } : route.parameters;
 
@@ -148,7 +153,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
 
   /** Receives the image and answers. @returns when the answer is on its way */
   async function answer(request: FastifyRequest, reply: FastifyReply, scope: Scope): Promise<void> {
-    const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
+    const mediaType = negotiate(request, mediaTypes, otherwise);
     const collected = new ParameterCollector(parameters);
     const received = await receive(request, reply, collected, mediaType, scope);
     refusals.arrived(request);
@@ -162,7 +167,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   }
 
   const options = {
-    config: { upload: { parameters, mediaTypes, unpack } },
+    config: { upload: { parameters, mediaTypes, isStrict: otherwise === null, unpack } },
     onRequest: [
       (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
         refusals.begin(request);

@@ -42,12 +42,20 @@ interface Asked {
 const OCTETS = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
 const NDJSON_TYPE = 'application/x-ndjson';
+const SVG_TYPE = 'image/svg+xml';
 const PARAMETERS = ['', 'onBroken=load', 'loader=libxc-4.6', 'loadAddress=0x5001', 'loadAddress=0'];
 
 /** What of the command is what of the service. */
 const ASKED: Readonly<Record<string, readonly Asked[]>> = {
   blob: PARAMETERS.map((query) => ({ args: [], path: `/bsdsyms?${query}`, accept: OCTETS })),
-  layout: PARAMETERS.map((query) => ({ args: [], path: `/layout?${query}`, accept: JSON_TYPE })),
+  layout: [
+    ...PARAMETERS.map((query) => ({ args: [], path: `/layout?${query}`, accept: JSON_TYPE })),
+    ...[...PARAMETERS, 'compareWith=xen-4.6'].map((query) => ({
+      args: ['--svg'],
+      path: `/layout?${query}`,
+      accept: SVG_TYPE,
+    })),
+  ],
   kernel: [{ args: [], path: '/kernel?', accept: JSON_TYPE }],
   image: ['', 'symbols=always', 'symbols=always&onBroken=load', 'symbols=never&loader=xen-4.6'].flatMap((query) => [
     { args: [], path: `/image?${query}`, accept: OCTETS },
@@ -109,7 +117,7 @@ function expected({ status, headers, body, text }: Answer, accept: string): unkn
     return { status: 0, stdout: body.toString('latin1'), stderr: [...broken, ...warnings].join('') };
   }
   const { instance: _instance, ...problem } = json({ text });
-  return { status: 1, stdout: accept === OCTETS ? '' : problem, stderr: line(problem) };
+  return { status: 1, stdout: accept === OCTETS || accept === SVG_TYPE ? '' : problem, stderr: line(problem) };
 }
 
 function got({ status, stdout, stderr }: Ran): unknown {

@@ -449,7 +449,7 @@ describe('every answer', () => {
     },
   );
 
-  test('of an upload route without types to choose from comes whatever the Accept', async () => {
+  test('of an upload route that refuses no type comes whatever the Accept', async () => {
     const single = uploads.filter(({ operation }) => !('406' in operation.responses));
     const answers = await Promise.all(
       single.map(({ path }) => post(service('plain'), path, goodFor(path), { accept: 'a/b' })),

@@ -30,6 +30,7 @@ const DOCUMENTS = [
   'docs/library.md',
   'docs/loader.md',
   'docs/operations.md',
+  'docs/picture.md',
   'docs/references.md',
   'docs/symbols.md',
   'docs/verify.md',
@@ -169,6 +170,18 @@ describe('docs/check.md', () => {
     ]) {
       expect(named.some((path) => path === file || path.startsWith(`${file}/`))).toBe(true);
     }
+  });
+});
+
+describe('docs/picture.md', () => {
+  test('has every region that the pictures have', () => {
+    const documented = new Set(matches(section(read('docs/picture.md'), 'In a page'), /`([a-z-]+(?:-(?:0x)?N)?)`/g));
+    const drawn = readdirSync(resolve(ROOT, 'docs/pictures')).flatMap((file) =>
+      matches(read(`docs/pictures/${file}`), /data-region="(?:other-)?([^"]+)"/g),
+    );
+    expect(drawn.length).toBeGreaterThan(50);
+    const names = drawn.map((name) => name.replace(/-0x[0-9a-f]+$/, '-0xN').replace(/-\d+$/, '-N'));
+    expect([...new Set(names)].filter((name) => !documented.has(name))).toEqual([]);
   });
 });
 

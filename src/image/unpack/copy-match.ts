@@ -1,6 +1,6 @@
 /** Copying within what was unpacked, as all formats of the family of LZ77 do. */
 
-/** Copies go on in steps of this size, so up to 3 bytes more than were asked for are written. */
+/** Copies go on in steps of this size, so up to 7 bytes more than were asked for are written. */
 export const COPY_SLACK_BYTES = 8;
 /** Longer copies are worth a call. */
 const MIN_CALLED_BYTES = 64;
@@ -20,8 +20,9 @@ export function copyLiterals(
     return;
   }
   const end = at + length;
-  for (let to = at, read = from; to < end; to += 4, read += 4) {
+  for (let to = at, read = from; to < end; to += 8, read += 8) {
     targetView.setInt32(to, sourceView.getInt32(read, true), true);
+    targetView.setInt32(to + 4, sourceView.getInt32(read + 4, true), true);
   }
 }
 
@@ -29,8 +30,9 @@ export function copyLiterals(
 export function copyMatch(bytes: Uint8Array, view: DataView, at: number, distance: number, length: number): void {
   const end = at + length;
   if (length < MIN_CALLED_BYTES && distance >= 4) {
-    for (let to = at, from = at - distance; to < end; to += 4, from += 4) {
+    for (let to = at, from = at - distance; to < end; to += 8, from += 8) {
       view.setInt32(to, view.getInt32(from, true), true);
+      view.setInt32(to + 4, view.getInt32(from + 4, true), true);
     }
     return;
   }

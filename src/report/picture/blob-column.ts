@@ -1,7 +1,6 @@
 /** The column of a blob: its parts, where they lie, and what is counted from where. */
 import { hex } from '../../elf/hex.ts';
-import type { SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
-import { SIZE_WORD_BYTES } from '../../xen/loaders/bsdsyms.ts';
+import { SIZE_WORD_BYTES, type SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
 import { type BlobPart, endOfWritten, type PartKind } from './blob-parts.ts';
 import type { Mark, Side } from './marks.ts';
 import { bottomOf, type Row, stackRows } from './scale.ts';
@@ -53,11 +52,11 @@ const labelWidth = ({ plan, parts }: Blob): number => {
 /** @param x of the column's left edge; addresses and rails are left of the own blob, and right of the other one */
 export function drawBlobColumn(blob: Blob, x: number, y: number): BlobColumn {
   const { parts, marks, side, plan } = blob;
-  const rows = stackRows(
-    parts.map(({ size }) => size),
-    y,
-    { least: heightOfLines(marks === null ? 2 : 3), perDoubling: 4, most: MOST_HEIGHT },
-  );
+  const contents = parts.map((part) => {
+    const lines = linesOf(plan, part).length + (marks?.get(part.region)?.lines.length ?? 0);
+    return { size: part.size, least: heightOfLines(lines) };
+  });
+  const rows = stackRows(contents, y, { perDoubling: 4, most: MOST_HEIGHT });
   const bottom = bottomOf(rows, y);
   const regions = parts.map((part, index) => drawRegion(describe(blob, part, rows[index] ?? { y, height: 0 }, x)));
   const onLeft = side === 'own';
@@ -76,7 +75,7 @@ export function drawBlobColumn(blob: Blob, x: number, y: number): BlobColumn {
   const rails = listRails(blob, rows);
   const width = labelWidth(blob);
   const drawnRails = rails.map((rail, index) =>
-    drawRail(rail, onLeft ? x - width - (index + 1) * RAIL_WIDTH : x + BLOB_WIDTH + width + index * RAIL_WIDTH),
+    drawRail(rail, onLeft ? x - width - (index + 1) * RAIL_WIDTH : x + BLOB_WIDTH + width + index * RAIL_WIDTH, y),
   );
   return { svg: [...regions, ...labels, ...drawnRails].join(''), bottom, rows };
 }
@@ -115,14 +114,14 @@ function listRails({ plan, parts }: Blob, rows: readonly Row[]): Rail[] {
   rails.push(rail('written', 0, written, `load writes up to +${group(written)}`));
   rails.push(rail('reserved', 0, reservedSize, `Xen reserves ${bytes(reserved)}`));
   if (written > reservedSize) {
-    const after = `${bytes(written - reservedSize)} written after the region`;
+    const after = `${bytes(written - reservedSize)} after the region`;
     rails.push(rail('after-reserved', reservedSize, written, after, 'alarm'));
   }
   return rails;
 }
 
 /** The `y` of an offset; within a part it is in proportion. */
-function positionOf(offset: number, parts: readonly BlobPart[], rows: readonly Row[]): number {
+export function positionOf(offset: number, parts: readonly BlobPart[], rows: readonly Row[]): number {
   const index = parts.findIndex((part) => offset < part.offset + part.size);
   const [part, row] = [parts[index], rows[index]];
   if (part === undefined || row === undefined) return bottomOf(rows, 0);
@@ -137,7 +136,7 @@ const LOOKS: Readonly<Record<PartKind, LookName>> = {
   symtab: 'symtab',
   strtab: 'strtab',
   tables: 'strtab',
-  unused: 'unused',
+  padding: 'unused',
   tail: 'unused',
 };
 
@@ -156,7 +155,7 @@ function describe({ side, plan, marks, symbolSize }: Blob, part: BlobPart, row: 
     name: side === 'own' ? region : `other-${region}`,
     look: written ? LOOKS[kind] : 'unused',
     dashed: !written,
-    lines: [name, `${bytes(size)}${detail(plan, part)}`],
+    lines: linesOf(plan, part),
     mark,
     title: [
       `${name}: ${place}, ${bytes(size)} at offset ${group(offset)}.`,
@@ -167,12 +166,28 @@ function describe({ side, plan, marks, symbolSize }: Blob, part: BlobPart, row: 
   };
 }
 
-function detail({ sizeWord }: SymbolPlan, { kind, table, written }: BlobPart): string {
-  if (kind === 'size-word') return ` · says ${group(sizeWord)}`;
-  if (kind === 'elf-header') return ' · sh_offset 0';
-  if (kind === 'unused' || kind === 'tail') return ' of zeros';
-  if (table === null) return '';
-  return written ? ` · sh_offset ${group(table.shOffset)}` : ' · not copied';
+function linesOf({ sizeWord }: SymbolPlan, { name, kind, size, table, written }: BlobPart): string[] {
+  const length = bytes(size);
+  switch (kind) {
+    case 'size-word':
+      return [name, `${length} · says ${group(sizeWord)}`];
+    case 'elf-header':
+      return [name, `${length} · sh_offset 0`];
+    case 'padding':
+    case 'tail':
+      return [name, `${length} of zeros`];
+    case 'symtab':
+    case 'strtab':
+      return [
+        name,
+        written ? length : `${length} · not copied`,
+        ...(table === null ? [] : [`sh_offset ${group(table.shOffset)}`]),
+      ];
+    case 'section-header':
+    case 'section-headers':
+    case 'tables':
+      return [name, length];
+  }
 }
 
 function explain({ sizeWord }: SymbolPlan, { kind, table, count }: BlobPart, symbolSize: number): string[] {
@@ -181,7 +196,7 @@ function explain({ sizeWord }: SymbolPlan, { kind, table, count }: BlobPart, sym
       return [`Its value is ${group(sizeWord)}, counted in bytes from the ELF header.`];
     case 'elf-header':
       return ['Every sh_offset counts from its first byte.'];
-    case 'unused':
+    case 'padding':
     case 'tail':
       return ['Load writes nothing here; the blob has zeros.'];
     case 'section-headers':

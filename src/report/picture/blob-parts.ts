@@ -1,6 +1,5 @@
 /** The parts that a blob is drawn as: all of its bytes, in order, in a list of bounded length. */
-import type { SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
-import { SIZE_WORD_BYTES } from '../../xen/loaders/bsdsyms.ts';
+import { SIZE_WORD_BYTES, type SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
 import type { PlannedTable } from '../../xen/loaders/layout.ts';
 
 export type PartKind =
@@ -11,7 +10,7 @@ export type PartKind =
   | 'symtab'
   | 'strtab'
   | 'tables'
-  | 'unused'
+  | 'padding'
   | 'tail';
 
 /** A range of a blob that is drawn as one. */
@@ -36,9 +35,9 @@ export interface BlobPart {
 /** How many section headers are drawn one by one; more of them are one part. */
 export const MAX_HEADER_PARTS = 4;
 /** How many tables are drawn one by one; further ones are one part. */
-export const MAX_TABLE_PARTS = 12;
+export const MAX_TABLE_PARTS = 8;
 
-/** The first index of the null section, SYMTAB and STRTAB in blobs with three headers. */
+/** Names a section header after its table, if it has one. */
 const nameHeader = (index: number, tables: readonly PlannedTable[]): string => {
   const type = tables.find((table) => table.index === index)?.type;
   return `section header ${index}${type === undefined ? '' : ` (${type})`}`;
@@ -52,11 +51,11 @@ export function listBlobParts(plan: SymbolPlan): readonly BlobPart[] {
   const parts: BlobPart[] = [];
   let end = 0;
   for (const part of outline(plan)) {
-    if (part.offset > end) parts.push(unusedPart(`unused-${end}`, end, part.offset - end));
+    if (part.offset > end) parts.push(paddingPart(`padding-${end}`, end, part.offset - end));
     parts.push(part);
     end = part.offset + part.size;
   }
-  if (plan.size > end) parts.push({ ...unusedPart('tail', end, plan.size - end), kind: 'tail', name: 'tail' });
+  if (plan.size > end) parts.push({ ...paddingPart('tail', end, plan.size - end), kind: 'tail', name: 'tail' });
   return parts;
 }
 
@@ -66,10 +65,10 @@ export function endOfWritten(parts: readonly BlobPart[]): number {
   return last === undefined ? 0 : last.offset + last.size;
 }
 
-const unusedPart = (region: string, offset: number, size: number): BlobPart => ({
-  kind: 'unused',
+const paddingPart = (region: string, offset: number, size: number): BlobPart => ({
+  kind: 'padding',
   region,
-  name: 'unused',
+  name: 'padding',
   offset,
   size,
   table: null,

@@ -10,6 +10,8 @@ import { bytes, permissions } from './words.ts';
 /** Of all rows together, unless there are more than fit. */
 const MOST_HEIGHT = 900;
 const COLUMN_WIDTH = 230;
+/** Where symbols lie over segments, each kind has a lane of its own. */
+const LANE_WIDTH = 210;
 
 interface MemoryColumn {
   readonly svg: string;
@@ -22,21 +24,25 @@ interface MemoryColumn {
 /** @param x of the left edge of the column; addresses are left of it */
 export function drawMemoryColumn(
   { regions, addresses, marks, overlap }: MemoryRegions,
-  symbolsName: string,
   x: number,
   y: number,
 ): MemoryColumn {
-  const sizes = addresses.slice(1).map((address, index) => Number(address - (addresses[index] ?? address)));
-  const rows = stackRows(sizes, y, { least: heightOfLines(2), perDoubling: 4, most: MOST_HEIGHT });
+  const cells = addresses.slice(1).map((end, index) => {
+    const start = addresses[index] ?? end;
+    const names = marks.filter(({ address }) => address === start).length;
+    const joined = regions.some((region) => region.start === start && (region.group?.count ?? 1) > 1);
+    return { size: Number(end - start), least: Math.max(heightOfLines(joined ? 4 : 2), 22 + names * 11) };
+  });
+  const rows = stackRows(cells, y, { perDoubling: 4, most: MOST_HEIGHT });
   const bottom = bottomOf(rows, y);
   const positions = new Map(addresses.map((address, index) => [address, rows[index]?.y ?? bottom]));
   const at = (address: bigint): number => positions.get(address) ?? bottom;
-  const half = COLUMN_WIDTH / 2;
+  const width = overlap ? 2 * LANE_WIDTH : COLUMN_WIDTH;
   const place = ({ kind, start, end }: MemoryRegion): Rectangle => {
     const top = at(start);
     const height = at(end) - top;
-    if (!overlap || kind === 'gap') return { x, y: top, width: COLUMN_WIDTH, height };
-    return { x: kind === 'symbols' ? x + half : x, y: top, width: half, height };
+    if (!overlap || kind === 'gap') return { x, y: top, width, height };
+    return { x: kind === 'symbols' ? x + LANE_WIDTH : x, y: top, width: LANE_WIDTH, height };
   };
   const labels = addresses.map((address) => {
     const top = at(address);
@@ -50,19 +56,19 @@ export function drawMemoryColumn(
   });
   const symbols = regions.find(({ kind }) => kind === 'symbols');
   return {
-    svg: [...regions.map((region) => drawRegion(describe(region, symbolsName, place(region)))), ...labels].join(''),
-    right: x + COLUMN_WIDTH,
+    svg: [...regions.map((region) => drawRegion(describe(region, place(region)))), ...labels].join(''),
+    right: x + width,
     bottom,
-    symbols: symbols === undefined ? { x, y, width: COLUMN_WIDTH, height: 0 } : place(symbols),
+    symbols: symbols === undefined ? { x, y, width, height: 0 } : place(symbols),
   };
 }
 
 const LOOKS: Readonly<Record<MemoryRegion['kind'], LookName>> = { segment: 'segment', symbols: 'symbols', gap: 'gap' };
 
-function describe(memory: MemoryRegion, symbolsName: string, rectangle: Rectangle): Region {
+function describe(memory: MemoryRegion, rectangle: Rectangle): Region {
   const { kind, region, start, end, group } = memory;
   const size = bytes(end - start);
-  const [name, details] = nameRegion(memory, symbolsName);
+  const [name, details] = nameRegion(memory);
   return {
     ...rectangle,
     name: region,
@@ -75,13 +81,17 @@ function describe(memory: MemoryRegion, symbolsName: string, rectangle: Rectangl
   };
 }
 
-function nameRegion({ kind, group }: MemoryRegion, symbolsName: string): [name: string, details: string[]] {
+function nameRegion({ kind, group }: MemoryRegion): [name: string, details: string[]] {
   if (kind === 'gap') return ['gap', []];
-  if (group === null) return [symbolsName, []];
+  if (group === null) return ['symbols', []];
   const flags = permissions(group.flags);
-  if (group.count > 1) return [`${group.count} segments ${flags}`, [group.overlaps ? 'overlapping' : '']];
+  if (group.count > 1) {
+    const details = [...(group.overlaps ? ['overlapping'] : []), ...(group.hasGaps ? ['with gaps between them'] : [])];
+    return [`${group.count} segments ${flags}`, details];
+  }
   const { filesz, memsz, index } = group.first;
-  return [`segment ${index} ${flags}`, filesz < memsz ? [`${bytes(filesz)} from the file`, 'then zeros'] : []];
+  const content = filesz === 0n ? ['all zeros'] : [`${bytes(filesz)} from the file`, 'then zeros'];
+  return [`segment ${index} ${flags}`, filesz < memsz ? content : []];
 }
 
 function describeGroup({ count, first, lastIndex, overlaps, hasGaps }: SegmentGroup): string {

@@ -2,8 +2,7 @@
 
 import type { SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
 import type { SegmentGroup, SegmentMap } from '../../xen/segment-groups.ts';
-import type { KernelRange } from '../../xen/segments.ts';
-import { hasSegments } from '../../xen/segments.ts';
+import { hasSegments, type KernelRange } from '../../xen/segments.ts';
 
 /** A range of guest-physical memory that is drawn as one. */
 export interface MemoryRegion {
@@ -18,7 +17,7 @@ export interface MemoryRegion {
 }
 
 /** An address with a name. */
-export interface AddressMark {
+interface AddressMark {
   readonly address: bigint;
   readonly name: string;
 }

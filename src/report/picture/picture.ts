@@ -12,20 +12,21 @@ import { runInSteps } from '../../inspect/turn.ts';
 import type { SymbolPlan } from '../../xen/loaders/bsdsyms.ts';
 import { groupSegmentsInSteps, type SegmentMap } from '../../xen/segment-groups.ts';
 import { hasSegments } from '../../xen/segments.ts';
+import { drawBands } from './bands.ts';
 import { BLOB_WIDTH, type Blob, besideWidth, drawBlobColumn } from './blob-column.ts';
 import { type BlobPart, listBlobParts } from './blob-parts.ts';
 import { type BlobComparison, findMarks, type Side } from './marks.ts';
 import { drawMemoryColumn } from './memory-column.ts';
 import { listMemoryRegions } from './memory-regions.ts';
-import type { Row } from './scale.ts';
 import { addressWidth, drawLabel } from './shapes.ts';
 import { element, textElement } from './svg.ts';
 import { type LookName, lookOf, PICTURE_CLASS, PICTURE_CSS } from './theme.ts';
-import { bytes, group } from './words.ts';
+import { bytes, counted, group, wrap } from './words.ts';
 
 /** What a picture shows. */
-export type Pictured = Pick<LoadedImage, 'image' | 'kernel' | 'plan' | 'broken' | 'comparison'>;
+type Pictured = Pick<LoadedImage, 'image' | 'kernel' | 'plan' | 'broken' | 'warnings' | 'comparison'>;
 
+/** How a picture is to be used. */
 export interface PictureOptions {
   /**
    * For a document that the picture becomes a part of, instead of a file or an `<img>`: without an XML declaration and
@@ -54,6 +55,7 @@ function* drawInSteps(loaded: LoadedImage, options: PictureOptions): Steps<strin
 const MARGIN = 20;
 const COLUMNS_Y = 100;
 const WEDGE_WIDTH = 60;
+const RAIL_GAP = 8;
 const BAND_WIDTH = 80;
 const LINE_HEIGHT = 16;
 
@@ -72,9 +74,9 @@ export function drawPicture(pictured: Pictured, segments: SegmentMap, { inline =
   const memory = listMemoryRegions(kernel, plan, segments);
   const longest = Math.max(...memory.addresses.map((address) => hex(address).length), 'symbols pstart'.length);
   const memoryX = MARGIN + addressWidth(longest) + 6;
-  const memoryColumn = drawMemoryColumn(memory, 'symbols', memoryX, COLUMNS_Y);
+  const memoryColumn = drawMemoryColumn(memory, memoryX, COLUMNS_Y);
   const wedgeEnd = memoryColumn.right + WEDGE_WIDTH;
-  const ownX = wedgeEnd + besideWidth(own);
+  const ownX = wedgeEnd + RAIL_GAP + besideWidth(own);
   const ownColumn = drawBlobColumn(own, ownX, COLUMNS_Y);
   const otherX = ownX + BLOB_WIDTH + BAND_WIDTH;
   const otherColumn = other === null ? null : drawBlobColumn(other, otherX, COLUMNS_Y);
@@ -106,7 +108,7 @@ export function drawPicture(pictured: Pictured, segments: SegmentMap, { inline =
     ...(compared === null || other === null || otherColumn === null
       ? []
       : [
-          drawBands(own, ownColumn.rows, other, otherColumn.rows, ownX + BLOB_WIDTH),
+          drawBands(compared, { ...own, ...ownColumn }, { ...other, ...otherColumn }, ownX + BLOB_WIDTH, BAND_WIDTH),
           heading(`The symbols of ${compared.loader}`, otherX),
         ]),
     ownColumn.svg,
@@ -137,6 +139,8 @@ export function drawPicture(pictured: Pictured, segments: SegmentMap, { inline =
 const TITLE = 'A kernel and its symbols in guest memory';
 const SANS_SERIF = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
 const MIN_WIDTH = 760;
+const MAX_NOTE_CHARACTERS = 100;
+const MAX_WARNING_LINES = 3;
 
 function subtitle({ image, plan, comparison }: Pictured): string {
   const { identity, size } = image;
@@ -145,45 +149,20 @@ function subtitle({ image, plan, comparison }: Pictured): string {
   return [...kind, `image of ${bytes(size)}`, `loader ${loaders}`].join(' · ');
 }
 
-/** Connects what is the same in both blobs. */
-function drawBands(own: Blob, rows: readonly Row[], other: Blob, otherRows: readonly Row[], x: number): string {
-  const found = new Map<string, Row>();
-  for (const [index, part] of other.parts.entries()) {
-    const row = otherRows[index];
-    const key = bandKey(part);
-    if (row !== undefined && key !== null && !found.has(key)) found.set(key, row);
-  }
-  const bands = own.parts.flatMap((part, index) => {
-    const row = rows[index];
-    const key = bandKey(part);
-    const match = key === null ? undefined : found.get(key);
-    if (row === undefined || key === null || match === undefined) return [];
-    found.delete(key);
-    const [top, bottom] = [row.y + 1, row.y + row.height - 1];
-    const [otherTop, otherBottom] = [match.y + 1, match.y + match.height - 1];
-    const points = `${x},${top} ${x + BAND_WIDTH},${otherTop} ${x + BAND_WIDTH},${otherBottom} ${x},${bottom}`;
-    const look: LookName = own.marks?.get(part.region)?.look ?? 'same';
-    return [element('polygon', { ...lookOf(look), class: `band ${look}`, 'stroke-width': 0, points, opacity: 0.6 })];
-  });
-  return bands.join('');
-}
-
-/** Parts with the same key are the same part of the image. */
-function bandKey({ kind, region, table }: BlobPart): string | null {
-  if (kind === 'unused' || kind === 'tail' || kind === 'tables') return null;
-  if (table === null) return region;
-  return table.fileOffset === null ? null : `${kind} ${table.fileOffset} ${table.size}`;
-}
-
 interface Note {
   readonly text: string;
   readonly look: LookName;
 }
 
-function listNotes({ broken, comparison }: Pictured, segments: SegmentMap, overlap: boolean): Note[] {
+function listNotes({ broken, warnings, comparison }: Pictured, segments: SegmentMap, overlap: boolean): Note[] {
   const notes: Note[] = [];
   const say = (text: string, look: LookName = 'faint'): void => void notes.push({ text, look });
   if (broken !== null) say(`Recorded against the image, and loaded all the same: ${broken.code}.`, 'alarm');
+  if (warnings.length > 0) {
+    const [first = '', ...others] = new Set(warnings.map(({ code }) => code));
+    const lines = wrap([`Warnings: ${first}`, ...others], MAX_NOTE_CHARACTERS, MAX_WARNING_LINES);
+    for (const line of lines) say(line, 'alarm');
+  }
   if (overlap) say('The symbols lie over segments of the kernel.', 'alarm');
   if (comparison !== null) {
     if (comparison.broken !== null) {
@@ -192,19 +171,19 @@ function listNotes({ broken, comparison }: Pictured, segments: SegmentMap, overl
       say(summarize(comparison), 'ink');
     }
   }
-  say('Addresses grow downwards. The scale is logarithmic: a row that is twice as high has many times as many bytes.');
+  say('Addresses grow downwards. Heights are logarithmic: in a column, each doubling of the bytes adds the same.');
   const joined = segments.groups.filter(({ count }) => count > 1).reduce((sum, { count }) => sum + count, 0);
-  if (joined > 0) say(`${group(joined)} of ${group(segments.count)} segments are drawn together with others.`);
-  if (segments.empty > 0) say(`${group(segments.empty)} segments take no memory and are not drawn.`);
+  if (joined > 0) say(`${group(joined)} of ${counted(segments.count, 'segment')} are drawn together with others.`);
+  if (segments.empty > 0) say(`Not drawn, as they take no memory: ${counted(segments.empty, 'segment')}.`);
   return notes;
 }
 
 function summarize({ loader, differences, unlisted }: BlobComparison): string {
   if (differences.length === 0) return `${loader} writes the same bytes.`;
-  const count = differences.length + unlisted;
+  const all = differences.length + unlisted;
   const listed = unlisted > 0 ? ` The first ${group(differences.length)} are marked.` : '';
-  const sides = '≠ other bytes, ↕ at another offset, − or + only there.';
-  return `${count === 1 ? '1 difference' : `${group(count)} differences`} to ${loader}: ${sides}${listed}`;
+  const signs = '≠ other bytes, ↕ at another offset, − or + only in one of them.';
+  return `${counted(all, 'difference')} to ${loader}: ${signs}${listed}`;
 }
 
 function describePicture(
@@ -214,7 +193,7 @@ function describePicture(
 ): string {
   const sentences = [
     hasSegments(kernel)
-      ? `The kernel takes ${hex(kernel.pstart)} to ${hex(kernel.pend)} in ${group(segments.count)} segments.`
+      ? `The kernel takes ${hex(kernel.pstart)} to ${hex(kernel.pend)} in ${counted(segments.count, 'segment')}.`
       : 'The kernel has no segments.',
     `The symbols take ${hex(plan.pstart)} to ${hex(plan.pend)}, ${bytes(plan.size)}.`,
     `They consist of: ${parts.map(({ name, offset, size }) => `${name}, ${bytes(size)} at ${group(offset)}`).join('; ')}.`,

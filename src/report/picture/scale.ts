@@ -10,32 +10,38 @@ export interface Row {
 }
 
 interface Limits {
-  /** Of each row. */
-  readonly least: number;
   /** Added for each doubling of the size. */
   readonly perDoubling: number;
   /** Of all rows together, unless that is less than they need. */
   readonly most: number;
 }
 
+/** What a row stands for. */
+export interface RowContent {
+  /** In bytes. */
+  readonly size: number;
+  /** The height that its texts need. */
+  readonly least: number;
+}
+
 /**
  * Places rows below each other.
  *
- * @param sizes in bytes
  * @param y where the first row begins
  */
-export function stackRows(sizes: readonly number[], y: number, { least, perDoubling, most }: Limits): Row[] {
-  const doublings = sizes.map((size) => Math.log2(size + 1));
-  const total = doublings.reduce((sum, one) => sum + one, 0);
-  const room = Math.max(0, most - sizes.length * least);
-  const each = total === 0 ? 0 : Math.min(perDoubling, room / total);
+export function stackRows(contents: readonly RowContent[], y: number, { perDoubling, most }: Limits): Row[] {
+  const doublings = sum(contents.map(({ size }) => Math.log2(size + 1)));
+  const room = Math.max(0, most - sum(contents.map(({ least }) => least)));
+  const each = doublings === 0 ? 0 : Math.min(perDoubling, room / doublings);
   let at = y;
-  return doublings.map((one) => {
-    const row = { y: at, height: Math.round(least + one * each) };
+  return contents.map(({ size, least }) => {
+    const row = { y: at, height: Math.round(least + Math.log2(size + 1) * each) };
     at += row.height;
     return row;
   });
 }
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
 
 /** Where the last of them ends. */
 export function bottomOf(rows: readonly Row[], otherwise: number): number {

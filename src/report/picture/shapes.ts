@@ -1,13 +1,13 @@
 /** What the columns of a picture are made of. */
 import { element, textElement } from './svg.ts';
 import { type LookName, lookOf } from './theme.ts';
-import { fit } from './words.ts';
+import { fit, textWidth } from './words.ts';
 
-export const MONOSPACE = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace';
+const MONOSPACE = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace';
 /** Of one character of `MONOSPACE`, in parts of the font's size. */
 const MONOSPACE_WIDTH = 0.61;
 export const ADDRESS_SIZE = 11;
-export const DETAIL_SIZE = 11;
+const DETAIL_SIZE = 11;
 const NAME_SIZE = 12;
 const LINE_HEIGHT = 14;
 const PADDING = 8;
@@ -31,8 +31,8 @@ export interface Region extends Rectangle {
   readonly dashed: boolean;
   /** The first is its name. Lines that have no room are left out. */
   readonly lines: readonly string[];
-  /** A line of its own about the difference to the other column. */
-  readonly mark: { readonly look: LookName; readonly text: string } | null;
+  /** Lines about the difference to the other column. */
+  readonly mark: { readonly look: LookName; readonly lines: readonly string[] } | null;
   /** All that is known about it, as sentences. */
   readonly title: string;
   /** For a page: attributes without their `data-`. */
@@ -46,8 +46,8 @@ export function drawRegion(region: Region): string {
   const { x, y, width, height, look, lines, mark } = region;
   const stripe = mark === null ? 0 : STRIPE;
   const room = Math.max(1, Math.floor((height - PADDING) / LINE_HEIGHT));
-  const shown = lines.slice(0, Math.max(1, room - (mark === null ? 0 : 1)));
-  const texts = mark === null ? shown : [...shown, mark.text];
+  const marked = mark?.lines ?? [];
+  const texts = [...lines.slice(0, Math.max(1, room - marked.length)), ...marked];
   const middle = y + height / 2;
   const first = middle - ((texts.length - 1) * LINE_HEIGHT) / 2 + 4;
   const data = Object.entries(region.data).map(([key, value]) => [`data-${key}`, value] as const);
@@ -113,10 +113,12 @@ export interface Rail {
   readonly ticks: readonly number[];
 }
 
-/** @param x of its left edge */
-export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number): string {
+/** @param x of its left edge @param top of the column; no text begins above it */
+export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number, top: number): string {
   const line = x + RAIL_WIDTH - 5;
-  const middle = (y + end) / 2;
+  // A text that is longer than its rail reaches above it, as long as there is room.
+  const half = textWidth(text, 10) / 2;
+  const middle = Math.round(Math.max(Math.min((y + end) / 2, end - half), top + half));
   const alarm = look === 'alarm';
   const cap = (at: number): string => `M${line - 3} ${at}H${line + 3}`;
   const colours = lookOf(alarm ? 'missing' : 'line');
@@ -128,16 +130,13 @@ export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number): 
       'text',
       {
         ...lookOf(alarm ? 'alarm' : 'faint'),
-        x: line - 5,
+        x: line - 7,
         y: middle,
         'font-size': 10,
         'text-anchor': 'middle',
-        transform: `rotate(-90 ${line - 5} ${middle})`,
+        transform: `rotate(-90 ${line - 7} ${middle})`,
       },
-      fit(text, Math.max(end - y, MIN_RAIL_TEXT), 10),
+      text,
     ),
   );
 }
-
-/** A text may be longer than its rail, up to this. */
-const MIN_RAIL_TEXT = 120;

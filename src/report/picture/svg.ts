@@ -1,7 +1,7 @@
 /** Elements of an SVG document as text. */
 import { escapeXml } from '../xml.ts';
 
-export type Attributes = Readonly<Record<string, string | number>>;
+type Attributes = Readonly<Record<string, string | number>>;
 
 /** @param children elements, written before */
 export function element(name: string, attributes: Attributes, ...children: readonly string[]): string {

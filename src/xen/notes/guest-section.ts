@@ -1,7 +1,7 @@
 /** `__xen_guest`: the section that PV kernels had before there were notes. It holds `NAME=value,NAME=value`. */
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { StagedImage } from '../../elf/headers.ts';
-import { asciiBytes, ImageReader, isSame } from '../../elf/image-reader.ts';
+import { asciiBytes, ImageReader } from '../../elf/image-reader.ts';
 import { isStepEnd } from '../../elf/steps.ts';
 import { address, applyFeatures, type Draft, parseFeatures, short, U64_MAX, wrap } from './guest-parameters.ts';
 
@@ -23,8 +23,8 @@ export function* readGuestSection(image: StagedImage, draft: Draft): ByteWalk<bo
   const names = Number(BigInt.asIntN(64, view.bigint(sections, nameTable, sh_offset)));
   for (let index = 1; index < sectionCount && view.hasEntry(sections, index); index++) {
     if (isStepEnd(index)) yield null;
-    const name = yield* reader.string(`name of section ${index}`, names + view.number(sections, index, sh_name));
-    if (!isSame(name, NAME_BYTES)) continue;
+    const nameAt = names + view.number(sections, index, sh_name);
+    if (!(yield* reader.isString(`name of section ${index}`, nameAt, NAME_BYTES))) continue;
     const start = Number(BigInt.asIntN(64, view.bigint(sections, index, sh_offset)));
     // The reference prints the string first, which records one that is too long.
     yield* reader.string(NAME, start);

@@ -5,7 +5,7 @@
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
 import { type ElfImage, enterStage, type StagedImage } from '../../elf/headers.ts';
-import { asciiBytes, ImageReader, isSame, latin1 } from '../../elf/image-reader.ts';
+import { asciiBytes, ImageReader, latin1 } from '../../elf/image-reader.ts';
 import { type Note, readNote } from '../../elf/notes.ts';
 import { isStepEnd } from '../../elf/steps.ts';
 import type { KernelRange } from '../segments.ts';
@@ -75,6 +75,8 @@ const IMAGE_ADDRESS = 2n ** 46n;
 
 /** The content of a chain of notes, kept because 65,535 headers may lead to the same one. */
 interface Chain {
+  /** In bytes. */
+  readonly size: number;
   /** One for each note; null for those of another owner. */
   readonly notes: readonly (XenNote | null)[];
   /** Image offset of each note. */
@@ -89,8 +91,8 @@ class Walk {
   readonly #reader: ImageReader;
   readonly #draft = blankDraft();
   readonly #notes: Partial<Record<NoteName, string | bigint>> = {};
-  /** By `offset:size`. All chains together hold `MAX_NOTES` notes at most. */
-  readonly #chains = new Map<string, Chain>();
+  /** By image offset, of those that begin there the last one. All chains together hold `MAX_NOTES` notes at most. */
+  readonly #chains = new Map<number, Chain>();
   /** By image offset. */
   readonly #texts = new Map<number, string>();
   readonly #features = new Map<number, Features>();
@@ -141,12 +143,13 @@ class Walk {
 
   *#followChain(offset: bigint, size: bigint): ByteWalk<void> {
     this.hasChain = true;
-    const start = BigInt.asUintN(64, offset + IMAGE_ADDRESS);
-    if (start + size >= 2n ** 64n) return;
-    const key = `${offset}:${size}`;
-    const known = this.#chains.get(key);
-    if (known === undefined) {
-      this.#chains.set(key, yield* this.#readChain(Number(BigInt.asIntN(64, offset)), Number(size)));
+    const address = BigInt.asUintN(64, offset + IMAGE_ADDRESS);
+    if (address + size >= 2n ** 64n) return;
+    const start = Number(BigInt.asIntN(64, offset));
+    const chainSize = Number(size);
+    const known = this.#chains.get(start);
+    if (known?.size !== chainSize) {
+      this.#chains.set(start, yield* this.#readChain(start, chainSize));
       return;
     }
     // Reading it again would give the same, and record nothing new.
@@ -157,11 +160,11 @@ class Walk {
 
   *#readChain(start: number, chainSize: number): ByteWalk<Chain> {
     const reader = this.#reader;
-    const chain = { notes: [] as (XenNote | null)[], offsets: [] as number[] };
+    const chain = { size: chainSize, notes: [] as (XenNote | null)[], offsets: [] as number[] };
     for (let at = start; at - start < chainSize && this.#countNote(at); ) {
       if (isStepEnd(this.#seen)) yield null;
       const header = yield* readNote(reader, at, XEN_ALIGNMENT);
-      const isXen = isSame(yield* reader.string('name of a note', header.nameAt), NOTE_OWNER);
+      const isXen = yield* reader.isString('name of a note', header.nameAt, NOTE_OWNER);
       const note = isXen ? yield* this.#readXenNote(header) : null;
       chain.notes.push(note);
       chain.offsets.push(at);
@@ -197,7 +200,7 @@ class Walk {
 
   *#readXenNote({ typeAt, descAt: desc, descSize: size }: Note): ByteWalk<XenNote> {
     const reader = this.#reader;
-    const name = NOTE_NAMES[yield* reader.word('type of a note', typeAt)] ?? null;
+    const name = NOTE_NAMES[reader.wordAtHand(typeAt) ?? (yield* reader.word('type of a note', typeAt))] ?? null;
     if (name === null) return { name };
     const what = `${name} note`;
     if (isStringNote(name)) {

@@ -133,6 +133,69 @@ test('the body of one that waits is there when it begins', async () => {
   connection.destroy();
 });
 
+/** Opens as many connections, all of them accepted. */
+async function openAll(count: number, handler: RequestListener): Promise<RawConnection[]> {
+  const first = await start(handler, { maxWaiting: Number.POSITIVE_INFINITY });
+  let accepted = 1;
+  server.on('connection', () => {
+    accepted += 1;
+  });
+  const others = await Promise.all(Array.from({ length: count - 1 }, open));
+  await eventually('all are accepted', () => accepted === count);
+  return [first, ...others];
+}
+
+describe('a turn of the event loop', () => {
+  /** Counts events by turn. */
+  class Turns {
+    readonly #counts = [0];
+
+    readonly count = (): void => {
+      const turn = this.#counts.length - 1;
+      if (this.#counts[turn] === 0) setImmediate(() => this.#counts.push(0));
+      this.#counts[turn] = (this.#counts[turn] ?? 0) + 1;
+    };
+
+    get most(): number {
+      return Math.max(...this.#counts);
+    }
+
+    get total(): number {
+      return this.#counts.reduce((sum, count) => sum + count);
+    }
+  }
+
+  test('begins its share of requests, however many connections send one', async () => {
+    const begun = new Turns();
+    const all = await openAll(300, (_request, response) => {
+      begun.count();
+      response.end('answered');
+    });
+    // All of them are there before the event loop looks at any.
+    for (const connection of all) void connection.send(gets(1));
+    for (const connection of all) expect((await connection.answer()).text).toBe('answered');
+    expect(begun.total).toBe(300);
+    expect(begun.most).toBeLessThan(100);
+    for (const connection of all) connection.destroy();
+  });
+
+  test('parses hardly more than one read, however many connections send one full of requests', async () => {
+    const read = head('GET', '/').repeat(1000);
+    const parsed = new Turns();
+    const all = await openAll(20, (_request, response) => {
+      response.end('answered');
+    });
+    server.on('request', parsed.count);
+    for (const connection of all) void connection.send(read);
+    for (const connection of all) {
+      for (let answers = 0; answers < 1000; answers++) await connection.answer();
+    }
+    expect(parsed.total).toBe(20_000);
+    expect(parsed.most).toBeLessThan(3000);
+    for (const connection of all) connection.destroy();
+  });
+});
+
 describe('when too many wait', () => {
   test('the connection with the most of them is closed, and the others go on', async () => {
     const handler = new Handler();
