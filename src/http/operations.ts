@@ -13,6 +13,7 @@ import {
   failedCheckResponse,
   flatLayoutResponse,
   kernelReportResponse,
+  indexResponse,
   layoutResponse,
   parameterSchema,
   problemListResponse,
@@ -208,6 +209,22 @@ const READS: Readonly<Record<string, FastifySchema>> = {
       404: problemResponse('There is no such code.'),
     },
   },
+  '/': {
+    operationId: 'index',
+    summary: 'An index of the routes, or a page for browsers',
+    description:
+      'Browsers, which prefer text/html, get a page that reads a kernel where it lies and uploads nothing, unless BSDSYMS_PAGE ' +
+      'is off. Everything else gets the index.',
+    tags: ['service'],
+    response: {
+      200: {
+        description: 'The index, or the page.',
+        content: { [JSON_TYPE]: { schema: indexResponse }, 'text/html': { schema: Type.String() } },
+      },
+    },
+  },
+  // The page names its files; nobody else asks for them.
+  '/page/:file': { hide: true },
   '/healthz': {
     operationId: 'health',
     summary: 'Whether the process is alive',
