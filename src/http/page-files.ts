@@ -41,7 +41,10 @@ const [compressBrotli, compressGzip] = [promisify(brotliCompress), promisify(gzi
 const ENCODERS: Readonly<Record<PageCoding, (bytes: Buffer) => Promise<Buffer>>> = {
   br: (bytes) =>
     compressBrotli(bytes, {
-      params: { [constants.BROTLI_PARAM_MODE]: constants.BROTLI_MODE_TEXT, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length },
+      params: {
+        [constants.BROTLI_PARAM_MODE]: constants.BROTLI_MODE_TEXT,
+        [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,
+      },
     }),
   gzip: (bytes) => compressGzip(bytes, { level: 9 }),
   identity: (bytes) => Promise.resolve(bytes),

@@ -51,7 +51,18 @@ let isOpen = false;
 let picture = '';
 
 /** The sections in their order, each made anew when it changes. */
-const SECTIONS = ['verdict', 'place', 'picture', 'comparison', 'guests', 'warnings', 'kernel', 'symbols', 'blob', 'take'] as const;
+const SECTIONS = [
+  'verdict',
+  'place',
+  'picture',
+  'comparison',
+  'guests',
+  'warnings',
+  'kernel',
+  'symbols',
+  'blob',
+  'take',
+] as const;
 type SectionName = (typeof SECTIONS)[number];
 const sections = new Map<SectionName, HTMLElement>();
 
@@ -118,7 +129,8 @@ function endWork(failure: string | null): void {
   cancel.hidden = true;
   results.removeAttribute('aria-busy');
   const headline = results.querySelector('h2')?.textContent;
-  statusText.textContent = failure ?? (headline === undefined || headline === null ? 'Cancelled.' : `Done: ${headline}`);
+  statusText.textContent =
+    failure ?? (headline === undefined || headline === null ? 'Cancelled.' : `Done: ${headline}`);
 }
 
 function open(file: File): void {
@@ -187,7 +199,10 @@ function showLayout(): void {
   put('comparison', showComparison(layout.comparison, layout.bsdsyms.loader));
   if (layout.guests !== undefined) put('guests', showGuests(layout.guests));
   put('warnings', showWarnings(layout.warnings, meanings));
-  put('symbols', showSymbolSearch(async (text) => (await client.ask({ kind: 'symbols', text }, 'symbols')).answer));
+  put(
+    'symbols',
+    showSymbolSearch(async (text) => (await client.ask({ kind: 'symbols', text }, 'symbols')).answer),
+  );
   put('take', showTake(listDownloads(), listCommands()));
 }
 
@@ -203,7 +218,8 @@ function listDownloads(): Download[] {
     { text: 'Symbol blob', onClick: () => ask({ kind: 'blob' }, 'blob') },
     {
       text: 'Layout (JSON)',
-      onClick: () => save(new Blob([JSON.stringify(known.layout)], { type: 'application/json' }), outputName(name, 'layout')),
+      onClick: () =>
+        save(new Blob([JSON.stringify(known.layout)], { type: 'application/json' }), outputName(name, 'layout')),
     },
     { text: 'Picture (SVG)', onClick: () => ask({ kind: 'picture' }, 'picture') },
   ];
@@ -225,7 +241,10 @@ function listCommands(): (readonly [string, string])[] {
   const parameters = withoutDefaults(readForm());
   const base = new URL('.', document.baseURI).href;
   return [
-    ['The blob, from this service with curl (this uploads the kernel)', curlCommand('blob', base, fileName, parameters)],
+    [
+      'The blob, from this service with curl (this uploads the kernel)',
+      curlCommand('blob', base, fileName, parameters),
+    ],
     ['The layout, likewise', curlCommand('layout', base, fileName, parameters)],
     ['The blob, with the bsdsyms command', bsdsymsCommand('blob', fileName, parameters)],
     ['The layout, likewise', bsdsymsCommand('layout', fileName, parameters)],
@@ -242,6 +261,11 @@ function apply(texts: ParameterTexts): void {
 
 // The same file may be chosen again, after it has changed.
 for (const input of [fileInput, blobInput]) input.addEventListener('click', () => (input.value = ''));
+
+// It looks like a button, and Enter presses buttons.
+fileInput.addEventListener('keydown', (event) => {
+  if (event.key === 'Enter') fileInput.click();
+});
 
 fileInput.addEventListener('change', () => {
   const [file] = fileInput.files ?? [];

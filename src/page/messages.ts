@@ -1,6 +1,13 @@
 /** What the page and its worker say to each other. */
 import type { ProblemDocument } from '../report/problem.ts';
-import type { AddressReport, CheckReport, KernelReport, Layout, SymbolReport, VerifyReport } from '../report/schemas.ts';
+import type {
+  AddressReport,
+  CheckReport,
+  KernelReport,
+  Layout,
+  SymbolReport,
+  VerifyReport,
+} from '../report/schemas.ts';
 
 /** The parameters of a layout, as text; those that are not given are absent. */
 export type ParameterTexts = Readonly<Record<string, string>>;

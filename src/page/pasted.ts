@@ -46,7 +46,10 @@ const MAX_REPEATED_BYTES = 64 * 1024 * 1024;
 /** The bytes of one line, without the text beside them. */
 function parseCells(rest: string): number[] | null {
   // xxd and hexdump -C put two spaces, or a bar, before the text.
-  const [cells = ''] = rest.replace(/\|.*$/, '').trimStart().split(/ {3,}| {2}(?=\S*[^0-9a-f\s])/i);
+  const [cells = ''] = rest
+    .replace(/\|.*$/, '')
+    .trimStart()
+    .split(/ {3,}| {2}(?=\S*[^0-9a-f\s])/i);
   const digits = cells.replaceAll(/0x/gi, '').replaceAll(/\s+/g, '');
   return /^(?:[0-9a-f]{2})*$/i.test(digits) ? toBytes(digits) : null;
 }

@@ -1,11 +1,11 @@
 /** The picture with its regions as buttons, and the panel that explains the one that was picked. */
-import { group } from './words.ts';
-import { el, facts, scrolling, table } from './elements.ts';
+
 import type { KernelReport, Layout } from '../report/schemas.ts';
-import { explainRegion, readFields, type RegionInfo, SHOWN_BYTES } from './regions.ts';
-import { parsePicture } from './trust.ts';
+import { el, facts, scrolling, table } from './elements.ts';
 import type { BytesOf } from './messages.ts';
-import { hexdump } from './words.ts';
+import { explainRegion, type RegionInfo, readFields, SHOWN_BYTES } from './regions.ts';
+import { parsePicture } from './trust.ts';
+import { group, hexdump } from './words.ts';
 
 /** Reads bytes of the blob, of the other one, or of the image. */
 export type ReadBytes = (of: BytesOf, offset: number, length: number) => Promise<Uint8Array>;
@@ -35,7 +35,7 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
     for (const other of regions) other.setAttribute('aria-pressed', String(other === region));
     picked += 1;
     const own = picked;
-    const title = region.querySelector('title')?.textContent ?? '';
+    const title = titleOf(region);
     const info = explainRegion(region.dataset['region'] ?? '', rangeOf(region), layout, kernel());
     const bytes = await readShown(info, readBytes);
     // Another one may have been picked meanwhile.
@@ -43,8 +43,15 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
   };
 
   for (const region of regions) {
-    const title = region.querySelector('title')?.textContent ?? '';
-    for (const [name, value] of Object.entries({ role: 'button', tabindex: '0', 'aria-pressed': 'false', 'aria-label': title })) {
+    // What is to be seen comes first, so that voice control finds it by that.
+    const seen = Array.from(region.querySelectorAll('text'), ({ textContent }) => textContent).join(' ');
+    const label = `${seen}. ${titleOf(region)}`;
+    for (const [name, value] of Object.entries({
+      role: 'button',
+      tabindex: '0',
+      'aria-pressed': 'false',
+      'aria-label': label,
+    })) {
       region.setAttribute(name, value);
     }
     region.addEventListener('click', () => void pick(region));
@@ -58,18 +65,15 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
     'section',
     { 'aria-labelledby': 'picture-title' },
     el('h2', { id: 'picture-title' }, 'Where everything lies in guest memory'),
-    el(
-      'div',
-      { class: width <= MAX_BESIDE_WIDTH ? 'split narrow' : 'split' },
-      scrollingPicture(svg),
-      panel,
-    ),
+    el('div', { class: width <= MAX_BESIDE_WIDTH ? 'split narrow' : 'split' }, scrollingPicture(svg), panel),
   );
 }
 
+const titleOf = (region: SVGGElement): string => region.querySelector('title')?.textContent ?? '';
+
 function scrollingPicture(svg: SVGSVGElement): HTMLElement {
-  const box = scrolling('Picture', document.importNode(svg, false));
-  box.replaceChildren(svg);
+  const box = scrolling('Picture');
+  box.append(svg);
   return box;
 }
 
@@ -113,7 +117,8 @@ function explain(
         `+${offset}`,
       ]);
       nodes.push(table(`${info.struct.name}: fields`, ['Field', 'Value', 'At'], rows));
-      if (fields.some(({ replaced }) => replaced)) nodes.push(el('p', {}, '* Written by Xen. All other fields are the kernel’s.'));
+      if (fields.some(({ replaced }) => replaced))
+        nodes.push(el('p', {}, '* Written by Xen. All other fields are the kernel’s.'));
     }
   }
   if (info.bytes !== null && bytes.length > 0) {
@@ -121,8 +126,13 @@ function explain(
     const first = info.bytes.of === 'image' ? BigInt(info.bytes.offset) : BigInt(region.dataset['offset'] ?? 0);
     const what = info.bytes.of === 'image' ? 'in the file' : 'in the blob';
     const label =
-      shown.length < info.bytes.size ? `The first ${shown.length} of ${group(info.bytes.size)} bytes` : 'All of its bytes';
-    nodes.push(el('h3', {}, `${label}, by their offset ${what}`), scrolling(label, el('pre', {}, hexdump(shown, first))));
+      shown.length < info.bytes.size
+        ? `The first ${shown.length} of ${group(info.bytes.size)} bytes`
+        : 'All of its bytes';
+    nodes.push(
+      el('h3', {}, `${label}, by their offset ${what}`),
+      scrolling(label, el('pre', {}, hexdump(shown, first))),
+    );
   }
   return nodes;
 }

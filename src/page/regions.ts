@@ -14,7 +14,12 @@ export interface RegionInfo {
   /** Where its bytes are; null when it has none. */
   readonly bytes: { readonly of: BytesOf; readonly offset: number; readonly size: number } | null;
   /** What its bytes are read as, and from which of them on. */
-  readonly struct: { readonly of: Struct; readonly name: string; readonly at: number; readonly replaced: ReadonlySet<string> } | null;
+  readonly struct: {
+    readonly of: Struct;
+    readonly name: string;
+    readonly at: number;
+    readonly replaced: ReadonlySet<string>;
+  } | null;
   /** Values that are no bytes of a blob. */
   readonly facts: readonly (readonly [name: string, value: string])[];
 }
@@ -83,8 +88,10 @@ export function explainRegion(
   if (region === 'section-header-0' || region === 'section-headers' || region.startsWith('section-header-')) {
     const rules: Readonly<Record<string, string>> = {
       'section-header-0': 'Section header 0 of an ELF file is always empty: zeros.',
-      'section-header-1': 'A copy of the section header of the symbol table. Its sh_offset says where the table is in the blob, and its sh_link names section 2.',
-      'section-header-2': 'A copy of the section header of the string table, to which the symbol table links. Its sh_offset says where the table is in the blob.',
+      'section-header-1':
+        'A copy of the section header of the symbol table. Its sh_offset says where the table is in the blob, and its sh_link names section 2.',
+      'section-header-2':
+        'A copy of the section header of the string table, to which the symbol table links. Its sh_offset says where the table is in the blob.',
       'section-headers': `${loader ?? ''} copies all section headers of the kernel.`,
     };
     const first = region === 'section-header-0' || region === 'section-headers';
@@ -100,7 +107,8 @@ export function explainRegion(
     };
   }
   if (region.startsWith('section-')) return { ...base, ...explainTable(region, isOther, layout) };
-  if (region === 'tables') return { ...base, rules: ['Further tables, drawn as one. All of them are copied from the kernel.'] };
+  if (region === 'tables')
+    return { ...base, rules: ['Further tables, drawn as one. All of them are copied from the kernel.'] };
   if (region.startsWith('unused-') || region === 'tail') {
     return {
       ...base,
@@ -120,14 +128,20 @@ export function explainRegion(
         ['load address', loadAddress],
         ['end of the region that Xen reserves', xenReservedEnd],
       ],
-      rules: ['The symbol blob. It begins at the load address, by default the end of the kernel, rounded up to a multiple of 8 (ELF64) or 4 (ELF32).'],
+      rules: [
+        'The symbol blob. It begins at the load address, by default the end of the kernel, rounded up to a multiple of 8 (ELF64) or 4 (ELF32).',
+      ],
     };
   }
   if (region.startsWith('segment')) return explainSegment(region, kernel);
   return { ...base, bytes: null, rules: ['No segment takes this memory, and Xen writes nothing here.'] };
 }
 
-function explainTable(region: string, isOther: boolean, layout: Layout): Pick<RegionInfo, 'rules' | 'struct' | 'facts'> {
+function explainTable(
+  region: string,
+  isOther: boolean,
+  layout: Layout,
+): Pick<RegionInfo, 'rules' | 'struct' | 'facts'> {
   const index = Number(region.slice('section-'.length));
   const section = isOther ? undefined : layout.bsdsyms.sections.find((one) => one.index === index);
   const facts: RegionInfo['facts'] =
@@ -135,7 +149,10 @@ function explainTable(region: string, isOther: boolean, layout: Layout): Pick<Re
       ? []
       : [
           ['sh_offset', `${section.shOffset}`],
-          ['offset in the kernel’s file', section.fileOffset === null || section.fileOffset === undefined ? 'not copied' : hex(section.fileOffset)],
+          [
+            'offset in the kernel’s file',
+            section.fileOffset === null || section.fileOffset === undefined ? 'not copied' : hex(section.fileOffset),
+          ],
           ...(section.entries === undefined ? [] : ([['entries', `${section.entries}`]] as const)),
           ...(section.firstGlobal === undefined ? [] : ([['first global symbol', `${section.firstGlobal}`]] as const)),
         ];
@@ -145,7 +162,9 @@ function explainTable(region: string, isOther: boolean, layout: Layout): Pick<Re
       facts,
       // Entry 0 is always empty.
       struct: { of: symbol, name: 'Symbol 1', at: symbol.size, replaced: NONE },
-      rules: [`The symbol table, copied unchanged from the kernel: ${symbol.size} bytes for each symbol. st_name is an offset in the string table.`],
+      rules: [
+        `The symbol table, copied unchanged from the kernel: ${symbol.size} bytes for each symbol. st_name is an offset in the string table.`,
+      ],
     };
   }
   return {
@@ -199,7 +218,9 @@ export function readFields(
     const isReplaced = replaced.has(name);
     const value =
       width > 8
-        ? Array.from(bytes.subarray(at + offset, at + offset + width), (byte) => byte.toString(16).padStart(2, '0')).join(' ')
+        ? Array.from(bytes.subarray(at + offset, at + offset + width), (byte) =>
+            byte.toString(16).padStart(2, '0'),
+          ).join(' ')
         : hex(readBigint(view, offset, width, isReplaced || littleEndian));
     return { name, offset: at + offset, width, value, replaced: isReplaced };
   });

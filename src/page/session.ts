@@ -117,7 +117,8 @@ export class Session {
     const { source, loaded } = this.#loaded();
     const pieces: BlobPart[] = [];
     // A browser keeps what a Blob is made of where it likes; the pieces may be views of what is read again.
-    for await (const piece of streamExtents(source, loaded.plan.extents)) pieces.push(new Blob([Uint8Array.from(piece)]));
+    for await (const piece of streamExtents(source, loaded.plan.extents))
+      pieces.push(new Blob([Uint8Array.from(piece)]));
     return { kind: 'file', file: new Blob(pieces, { type: 'application/octet-stream' }) };
   }
 

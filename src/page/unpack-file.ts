@@ -88,7 +88,12 @@ async function unpackBzImage(
   const payload = findPayload(file, header);
   const payloadStart = await readRange(payload, 0, LONGEST_COMPRESSION_MARK_BYTES);
   const sizeWord = await readSizeWord(payload);
-  const common = { payloadBytes: payload.size, payloadEnd: header.payloadOffset + payload.size, payloadStart, sizeWord };
+  const common = {
+    payloadBytes: payload.size,
+    payloadEnd: header.payloadOffset + payload.size,
+    payloadStart,
+    sizeWord,
+  };
   if (hasElfMagic(payloadStart)) {
     const bytes = { firstMemberBytes: payload.size, unpackedBytes: payload.size };
     const bzImage = { ...common, ...bytes, compression: null, traits: new Set<string>() };
@@ -169,7 +174,10 @@ class Gatherer {
     this.#bytes += piece.length;
     this.#pieces.push(piece);
     if (this.size > MAX_UNPACKED_BYTES) {
-      throw new ImageError('image-too-large', `It unpacks to more than ${MAX_UNPACKED_BYTES} bytes, the most that is unpacked here.`);
+      throw new ImageError(
+        'image-too-large',
+        `It unpacks to more than ${MAX_UNPACKED_BYTES} bytes, the most that is unpacked here.`,
+      );
     }
     if (this.#bytes >= GATHERED_BYTES) this.#flush();
   }

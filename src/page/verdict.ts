@@ -58,7 +58,9 @@ function judgeRefused({ problem, explanation, canLoad }: RefusedFinding, known: 
     advice: [
       explanation,
       ...(canLoad
-        ? ['Xen itself would go on despite this. The option “If the image is broken: continue as Xen does” shows what it makes of it.']
+        ? [
+            'Xen itself would go on despite this. The option “If the image is broken: continue as Xen does” shows what it makes of it.',
+          ]
         : []),
     ],
   };
@@ -76,16 +78,20 @@ function judgeLoaded(layout: Layout, { kernel, requirements, meanings }: Known):
   const points: Point[] = [
     { met: broken === null, text: `Xen places ${symbols} in guest memory: ${place}` },
     ...(broken === null ? [] : [{ met: false, text: `It does so although the image is broken: ${broken.detail}` }]),
-    ...(requirements ?? [])
-      .filter(({ name }) => name !== 'symbols')
-      .map(({ met, detail }) => ({ met, text: detail })),
+    ...(requirements ?? []).filter(({ name }) => name !== 'symbols').map(({ met, detail }) => ({ met, text: detail })),
     ...describeStart(kernel),
   ];
   const advice = warnings.flatMap(({ code }) => meanings[code] ?? []);
   if (broken !== null) {
-    return { tone: 'doubtful', headline: 'The image is broken. This is what Xen makes of it all the same.', points, advice };
+    return {
+      tone: 'doubtful',
+      headline: 'The image is broken. This is what Xen makes of it all the same.',
+      points,
+      advice,
+    };
   }
-  if (unmet !== undefined) return { tone: 'doubtful', headline: headlineOf(unmet), points, advice: adviseUnmet(unmet, advice) };
+  if (unmet !== undefined)
+    return { tone: 'doubtful', headline: headlineOf(unmet), points, advice: adviseUnmet(unmet, advice) };
   const guest = requirements?.find(({ name }) => name in GUESTS)?.name;
   const finder = guest === undefined ? 'Xen loads its symbols' : `${GUESTS[guest] ?? ''} finds its symbols`;
   if (!starts) return { tone: 'doubtful', headline: `${finder}, but Xen would not start it.`, points, advice };
@@ -101,7 +107,11 @@ function judgeLoaded(layout: Layout, { kernel, requirements, meanings }: Known):
   };
 }
 
-const GUESTS: Readonly<Record<string, string>> = { freebsd: 'FreeBSD', netbsd: 'NetBSD', xtf: 'The Xen Test Framework' };
+const GUESTS: Readonly<Record<string, string>> = {
+  freebsd: 'FreeBSD',
+  netbsd: 'NetBSD',
+  xtf: 'The Xen Test Framework',
+};
 
 function headlineOf({ name, code }: CheckReport['requirements'][number]): string {
   if (code === 'no-xen-notes') return 'Its symbols are fine, but the kernel is not made for Xen.';
@@ -109,9 +119,15 @@ function headlineOf({ name, code }: CheckReport['requirements'][number]): string
   return `Xen loads its symbols, but ${GUESTS[name] ?? 'the guest'} does not find them.`;
 }
 
-function adviseUnmet({ name, code }: CheckReport['requirements'][number], advice: readonly string[]): readonly string[] {
+function adviseUnmet(
+  { name, code }: CheckReport['requirements'][number],
+  advice: readonly string[],
+): readonly string[] {
   if (code === 'no-xen-notes') {
-    return [...advice, 'Build the kernel with its options for Xen guests (NetBSD: XEN3_DOMU or GENERIC with PVH; FreeBSD: GENERIC on amd64).'];
+    return [
+      ...advice,
+      'Build the kernel with its options for Xen guests (NetBSD: XEN3_DOMU or GENERIC with PVH; FreeBSD: GENERIC on amd64).',
+    ];
   }
   if (name === 'symbols-requested') {
     return [...advice, 'Give the kernel an ELF note named Xen of type 11 (BSD_SYMTAB) with the value "yes".'];
@@ -164,9 +180,13 @@ export function judgeBlob({ blob, guests }: VerifyReport): Verdict {
     })),
     advice: [
       ...(first === undefined
-        ? ['Check where the dump begins: a guest looks right after the end of its image, rounded up to 8 bytes (ELF64) or 4 (ELF32).']
+        ? [
+            'Check where the dump begins: a guest looks right after the end of its image, rounded up to 8 bytes (ELF64) or 4 (ELF32).',
+          ]
         : []),
-      ...(blob.address === null ? ['Give the address that the bytes were taken from, and their alignment is checked, too.'] : []),
+      ...(blob.address === null
+        ? ['Give the address that the bytes were taken from, and their alignment is checked, too.']
+        : []),
       ...(blob.end !== null && blob.end > blob.size
         ? [`The dump is cut: the blob has ${bytes(blob.end)}, and here are ${bytes(blob.size)} (${hex(blob.size)}).`]
         : []),

@@ -110,7 +110,15 @@ export function showComparison(comparison: Layout['comparison'], loader: string)
   return section(table('Differences', ['Part', 'Kind', loader, comparison.loader, 'Meaning'], rows), ...more);
 }
 
-export function showKernel({ image, segments, unlistedSegments, notes, builder, xen, kernel }: KernelReport): HTMLElement {
+export function showKernel({
+  image,
+  segments,
+  unlistedSegments,
+  notes,
+  builder,
+  xen,
+  kernel,
+}: KernelReport): HTMLElement {
   const { takes, pv, hvm } = builder;
   const start = (ok: boolean, why: { readonly reason: string } | null, error: string | null): string =>
     ok ? 'yes' : `no: ${why?.reason ?? ''}${error === null ? '' : ` (${error})`}`;
@@ -134,9 +142,7 @@ export function showKernel({ image, segments, unlistedSegments, notes, builder, 
       ['guest memory', code(`${kernel.pstart} to ${kernel.pend}`)],
       ['asks for its symbols', xen.pv.bsdSymtab || xen.hvm.bsdSymtab ? 'yes (BSD_SYMTAB)' : 'no'],
     ]),
-    noteRows.length === 0
-      ? el('p', {}, 'It has no Xen notes.')
-      : table('Xen’s notes', ['Note', 'Value'], noteRows),
+    noteRows.length === 0 ? el('p', {}, 'It has no Xen notes.') : table('Xen’s notes', ['Note', 'Value'], noteRows),
     el(
       'details',
       {},
@@ -154,7 +160,12 @@ const MAX_SEGMENT_ROWS = 100;
 
 /** @param search asks for symbols; it rejects with a sentence for the user */
 export function showSymbolSearch(search: (text: string) => Promise<SymbolAnswer>): HTMLElement {
-  const input = el('input', { id: 'symbol', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': 'symbol-help' });
+  const input = el('input', {
+    id: 'symbol',
+    autocomplete: 'off',
+    spellcheck: 'false',
+    'aria-describedby': 'symbol-help',
+  });
   const output = el('div', { 'aria-live': 'polite', id: 'symbols-found' });
   const form = el(
     'form',
@@ -196,11 +207,15 @@ function showSymbols(answer: SymbolAnswer): readonly Node[] {
     const { address, symbol, offset } = answer.address;
     if (symbol === null) return [el('p', {}, `No symbol stands for ${address}.`)];
     const distance = offset === 0 ? '' : ` + ${typeof offset === 'number' ? `0x${offset.toString(16)}` : offset}`;
-    return [el('p', {}, code(address), ' is ', code(`${symbol.name ?? '(no name)'}${distance}`), '.'), listSymbols([symbol])];
+    return [
+      el('p', {}, code(address), ' is ', code(`${symbol.name ?? '(no name)'}${distance}`), '.'),
+      listSymbols([symbol]),
+    ];
   }
   const { by, symbols, more } = answer;
   if (symbols.length === 0) return [el('p', {}, 'No symbol has this name, and none begins with it.')];
-  const what = by === 'name' ? plural(symbols.length, 'symbol') : `${plural(symbols.length, 'symbol')} whose names begin so`;
+  const what =
+    by === 'name' ? plural(symbols.length, 'symbol') : `${plural(symbols.length, 'symbol')} whose names begin so`;
   return [el('p', {}, more ? `The first ${what}.` : `${what}.`), listSymbols(symbols)];
 }
 
@@ -250,14 +265,19 @@ function command(text: string): HTMLElement {
 
 export function showBlob({ blob }: VerifyReport): HTMLElement {
   const tableOf = (one: VerifyReport['blob']['symtab']): string =>
-    one === null ? 'none' : `offset ${group(one.offset)}, ${one.size === null ? 'size unknown' : `${group(one.size)} bytes`}`;
+    one === null
+      ? 'none'
+      : `offset ${group(one.offset)}, ${one.size === null ? 'size unknown' : `${group(one.size)} bytes`}`;
   return el(
     'section',
     { 'aria-labelledby': 'blob-title' },
     el('h2', { id: 'blob-title' }, 'What the bytes say'),
     facts([
       ['bytes given', bytes(blob.size)],
-      ['size word', blob.sizeWord === null ? 'missing' : `${group(blob.sizeWord)} (${`0x${blob.sizeWord.toString(16)}`})`],
+      [
+        'size word',
+        blob.sizeWord === null ? 'missing' : `${group(blob.sizeWord)} (${`0x${blob.sizeWord.toString(16)}`})`,
+      ],
       ['end of the blob', blob.end === null ? 'unknown' : `+${group(blob.end)}`],
       ['ELF header', blob.class === null ? 'none' : `${blob.class}, ${blob.byteOrder ?? ''}, ${blob.machine ?? ''}`],
       ['written by', blob.loader ?? 'no known loader'],

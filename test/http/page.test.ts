@@ -26,7 +26,10 @@ describe('the index', () => {
     async (headers) => {
       const answer = await send(service, '/', { headers });
       expect(answer.status).toBe(200);
-      expect(answer.headers).toMatchObject({ 'content-type': 'application/json; charset=utf-8', vary: 'Accept, Accept-Encoding' });
+      expect(answer.headers).toMatchObject({
+        'content-type': 'application/json; charset=utf-8',
+        vary: 'Accept, Accept-Encoding',
+      });
     },
   );
 

@@ -6,12 +6,15 @@ import { type Service, startService } from '../support/service.ts';
 const EXECUTABLES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 /** Kept as artifacts by CI. */
 const SCREENSHOTS = new URL('../../screenshots/', import.meta.url);
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 15_000;
 
 export async function launch(): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? EXECUTABLES.find((path) => existsSync(path));
   if (executablePath === undefined) throw new Error('Chromium is missing: apt-get install chromium, or set CHROMIUM');
-  return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-precise-memory-info'] });
+  return chromium.launch({
+    executablePath,
+    args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-precise-memory-info'],
+  });
 }
 
 /** A file as `setInputFiles` takes it. */
@@ -29,7 +32,12 @@ export class Visit {
   readonly complaints: string[] = [];
   readonly requests: string[] = [];
 
-  private static async make(browser: Browser, service: Service, options: BrowserContextOptions, hash: string): Promise<Visit> {
+  private static async make(
+    browser: Browser,
+    service: Service,
+    options: BrowserContextOptions,
+    hash: string,
+  ): Promise<Visit> {
     const context = await browser.newContext({ acceptDownloads: true, ...options });
     const page = await context.newPage();
     page.setDefaultTimeout(PATIENCE_MS);

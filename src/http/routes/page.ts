@@ -106,12 +106,18 @@ async function loadDocument({ log }: FastifyRequest): Promise<PageFile | null> {
 }
 
 async function sendFile(request: FastifyRequest, reply: FastifyReply, file: PageFile): Promise<FastifyReply> {
-  const coding = (accepts(request.raw).encoding(['br', 'gzip', 'identity']) || 'identity') as PageCoding;
+  const coding = chooseCoding(request);
   const tag = `"${file.hash}${coding === 'identity' ? '' : `-${coding}`}"`;
   reply.header('ETag', tag).type(file.type);
   if (matches(request.headers['if-none-match'], tag)) return reply.code(304).send();
   if (coding !== 'identity') reply.header('Content-Encoding', coding);
   return reply.send(await file.coded(coding));
+}
+
+/** The smallest one that the client takes; browsers list all of them alike. */
+function chooseCoding({ raw }: FastifyRequest): PageCoding {
+  const accepted = accepts(raw).encodings();
+  return (['br', 'gzip'] as const).find((coding) => accepted.includes(coding)) ?? 'identity';
 }
 
 /** Weak comparison (RFC 9110, section 13.1.2). */
