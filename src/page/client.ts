@@ -36,12 +36,19 @@ export class Client {
         case 'failed':
           listener.onEnd(report.message);
           break;
+        case 'opened':
+        case 'layout':
+        case 'refused':
+        case 'kernel':
+        case 'check':
+        case 'verified':
+          listener.onFinding(report);
+          break;
         case 'file':
         case 'bytes':
         case 'symbols':
+          // Answers to questions have listeners of their own.
           break;
-        default:
-          listener.onFinding(report);
       }
     });
   }

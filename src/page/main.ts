@@ -6,7 +6,7 @@ import { button, find } from './elements.ts';
 import { readFragment, withoutDefaults, writeFragment } from './fragment.ts';
 import type { Finding, Order, ParameterTexts, Question } from './messages.ts';
 import { parsePasted } from './pasted.ts';
-import { showPicture } from './picture-view.ts';
+import { type ReadBytes, showPicture } from './picture-view.ts';
 import { trustScript } from './trust.ts';
 import { judgeBlob, judgeKernel, type Known } from './verdict.ts';
 import {
@@ -92,7 +92,9 @@ function clear(): void {
 }
 
 function readForm(): ParameterTexts {
-  const entries = [...new FormData(parameterForm)].map(([name, value]) => [name, String(value)] as const);
+  const entries = [...new FormData(parameterForm)].filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string',
+  );
   return Object.fromEntries(entries);
 }
 
@@ -190,11 +192,12 @@ function listActions(): HTMLElement[] {
   return [button('Continue as Xen does', () => apply({ ...readForm(), onBroken: 'load' }))];
 }
 
+const readBytes: ReadBytes = async (of, offset, length) =>
+  (await client.ask({ kind: 'bytes', of, offset, length }, 'bytes')).bytes;
+
 function showLayout(): void {
   const { layout, meanings } = known;
   if (layout === null) return;
-  const readBytes = async (of: 'own' | 'other' | 'image', offset: number, length: number): Promise<Uint8Array> =>
-    (await client.ask({ kind: 'bytes', of, offset, length }, 'bytes')).bytes;
   put('picture', showPicture({ layout, picture, kernel: () => known.kernel, readBytes }));
   put('comparison', showComparison(layout.comparison, layout.bsdsyms.loader));
   if (layout.guests !== undefined) put('guests', showGuests(layout.guests));

@@ -43,15 +43,8 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
   };
 
   for (const region of regions) {
-    // What is to be seen comes first, so that voice control finds it by that.
-    const seen = Array.from(region.querySelectorAll('text'), ({ textContent }) => textContent).join(' ');
-    const label = `${seen}. ${titleOf(region)}`;
-    for (const [name, value] of Object.entries({
-      role: 'button',
-      tabindex: '0',
-      'aria-pressed': 'false',
-      'aria-label': label,
-    })) {
+    // Their titles are their names.
+    for (const [name, value] of Object.entries({ role: 'button', tabindex: '0', 'aria-pressed': 'false' })) {
       region.setAttribute(name, value);
     }
     region.addEventListener('click', () => void pick(region));

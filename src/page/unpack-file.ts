@@ -227,7 +227,7 @@ async function unpackByBrowser(
     });
     if (step.done) break;
     interruptReader(interrupt, reader);
-    gatherer.add(step.value as Uint8Array<ArrayBuffer>);
+    gatherer.add(step.value);
     progress('Unpacking', done, file.size);
   }
   interrupt();

@@ -274,10 +274,7 @@ export function showBlob({ blob }: VerifyReport): HTMLElement {
     el('h2', { id: 'blob-title' }, 'What the bytes say'),
     facts([
       ['bytes given', bytes(blob.size)],
-      [
-        'size word',
-        blob.sizeWord === null ? 'missing' : `${group(blob.sizeWord)} (${`0x${blob.sizeWord.toString(16)}`})`,
-      ],
+      ['size word', blob.sizeWord === null ? 'missing' : `${group(blob.sizeWord)} (0x${blob.sizeWord.toString(16)})`],
       ['end of the blob', blob.end === null ? 'unknown' : `+${group(blob.end)}`],
       ['ELF header', blob.class === null ? 'none' : `${blob.class}, ${blob.byteOrder ?? ''}, ${blob.machine ?? ''}`],
       ['written by', blob.loader ?? 'no known loader'],
