@@ -19,7 +19,7 @@ export interface Shown {
 }
 
 /** Wider pictures have the panel below them. */
-const MAX_BESIDE_WIDTH = 800;
+const MAX_BESIDE_WIDTH = 960;
 
 export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTMLElement {
   const svg = parsePicture(picture);
@@ -58,6 +58,7 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
     'section',
     { 'aria-labelledby': 'picture-title' },
     el('h2', { id: 'picture-title' }, 'Where everything lies in guest memory'),
+    el('p', { class: 'sideways' }, 'The picture is wider than the screen: scroll it sideways to see the symbols.'),
     el('div', { class: width <= MAX_BESIDE_WIDTH ? 'split narrow' : 'split' }, scrollingPicture(svg), panel),
   );
 }

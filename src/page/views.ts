@@ -88,6 +88,9 @@ export function showWarnings(
   );
 }
 
+const place = (range: { readonly offset: number; readonly size: number } | null): string =>
+  range === null ? '–' : `+${group(range.offset)}, ${bytes(range.size)}`;
+
 export function showComparison(comparison: Layout['comparison'], loader: string): HTMLElement | null {
   if (comparison === undefined) return null;
   const title = el('h2', { id: 'comparison-title' }, `What ${comparison.loader} does differently from ${loader}`);
@@ -97,8 +100,6 @@ export function showComparison(comparison: Layout['comparison'], loader: string)
     return section(el('p', {}, `It does not load this image: ${comparison.broken.detail}`));
   }
   if (comparison.identical) return section(el('p', {}, 'Nothing: both write the same bytes.'));
-  const place = (range: { readonly offset: number; readonly size: number } | null): string =>
-    range === null ? '–' : `+${group(range.offset)}, ${bytes(range.size)}`;
   const rows = comparison.differences.map(({ kind, what, range, otherRange, fields, meaning }) => [
     what,
     kind,
@@ -110,6 +111,9 @@ export function showComparison(comparison: Layout['comparison'], loader: string)
   return section(table('Differences', ['Part', 'Kind', loader, comparison.loader, 'Meaning'], rows), ...more);
 }
 
+const describeStart = (ok: boolean, why: { readonly reason: string } | null, error: string | null): string =>
+  ok ? 'yes' : `no: ${why?.reason ?? ''}${error === null ? '' : ` (${error})`}`;
+
 export function showKernel({
   image,
   segments,
@@ -120,8 +124,6 @@ export function showKernel({
   kernel,
 }: KernelReport): HTMLElement {
   const { takes, pv, hvm } = builder;
-  const start = (ok: boolean, why: { readonly reason: string } | null, error: string | null): string =>
-    ok ? 'yes' : `no: ${why?.reason ?? ''}${error === null ? '' : ` (${error})`}`;
   const noteRows = Object.entries(notes).map(([name, value]) => [code(name), code(value)]);
   const segmentRows = segments.map((segment) => [
     String(segment.index),
@@ -133,8 +135,8 @@ export function showKernel({
     { 'aria-labelledby': 'kernel-title' },
     el('h2', { id: 'kernel-title' }, 'The kernel, as Xen sees it'),
     facts([
-      ['starts as PV guest', start(pv.ok, pv.why, xen.pv.error)],
-      ['starts as PVH guest', start(hvm.ok, hvm.why, xen.hvm.error)],
+      ['starts as PV guest', describeStart(pv.ok, pv.why, xen.pv.error)],
+      ['starts as PVH guest', describeStart(hvm.ok, hvm.why, xen.hvm.error)],
       ...(pv.guestType === null ? [] : ([['type of PV guest', code(pv.guestType)]] as const)),
       ...(takes.ok ? [] : ([['the file itself', takes.why?.reason ?? 'refused']] as const)),
       ['file', `${image.class}, ${image.machine}, ${image.byteOrder}, ${image.type}, ${bytes(image.size)}`],
@@ -263,11 +265,12 @@ function command(text: string): HTMLElement {
   return el('div', { class: 'command' }, el('pre', { class: 'wrap' }, text), copy);
 }
 
+const tableOf = (one: VerifyReport['blob']['symtab']): string =>
+  one === null
+    ? 'none'
+    : `offset ${group(one.offset)}, ${one.size === null ? 'size unknown' : `${group(one.size)} bytes`}`;
+
 export function showBlob({ blob }: VerifyReport): HTMLElement {
-  const tableOf = (one: VerifyReport['blob']['symtab']): string =>
-    one === null
-      ? 'none'
-      : `offset ${group(one.offset)}, ${one.size === null ? 'size unknown' : `${group(one.size)} bytes`}`;
   return el(
     'section',
     { 'aria-labelledby': 'blob-title' },

@@ -27,6 +27,9 @@ afterAll(async () => {
   await service.close();
 });
 
+/** What is saved has an address within the browser, which fetches the icon when it likes. */
+const isOther = (url: string): boolean => !url.startsWith('blob:') && !url.includes('/page/icon-');
+
 /** A visit of its own, that must not have complained in the end, nor asked anybody else for anything. */
 async function visiting(
   work: (visit: Visit) => Promise<void>,
@@ -37,9 +40,7 @@ async function visiting(
   try {
     const loaded = visit.requests.length;
     await work(visit);
-    // The browser fetches the icon when it likes.
     expect(visit.complaints).toEqual([]);
-    const isOther = (url: string): boolean => !url.startsWith('blob:') && !url.includes('/page/icon-');
     const others = visit.requests.filter(isOther);
     expect(others.filter((url) => !url.startsWith(`${service.url}/`))).toEqual([]);
     expect(visit.requests.slice(loaded).filter(isOther)).toEqual([]);
@@ -322,7 +323,12 @@ describe('the looks', () => {
       { javaScriptEnabled: false },
     ));
 
-  test('are understood before anything is chosen', () => visiting((visit) => visit.screenshot('start')));
+  test('say what it is about before anything is chosen', () =>
+    visiting(async (visit) => {
+      expect(await visit.page.locator('#promise').innerText()).toContain('Nothing is uploaded.');
+      expect(await findFaults(visit.page)).toEqual([]);
+      await visit.screenshot('start');
+    }));
 });
 
 describe('a file of 600 MB', () => {

@@ -3,6 +3,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
 import { loadImage } from '../../src/inspect/load.ts';
+import { findCompression } from '../../src/inspect/signatures.ts';
 import { verifyBlob } from '../../src/inspect/verify.ts';
 import type { Numbered, Order, Report } from '../../src/page/messages.ts';
 import { toLayout } from '../../src/report/layout.ts';
@@ -141,8 +142,11 @@ describe('the worker', () => {
       const loaded = await loadImage(source, { onBroken: 'load', loadAddress, askGuests: true });
       const { blob } = vector.expect;
       expect([vector.name, outcome?.failure]).toEqual([vector.name, null]);
-      expect(outcome?.layout, vector.name).toEqual(loaded.ok ? plain(toLayout(loaded, null)) : null);
-      expect(outcome?.problem, vector.name).toEqual(loaded.ok ? null : plain(toProblemDocument(loaded)));
+      const { layout, problem } = outcome ?? {};
+      const expected = loaded.ok
+        ? { layout: plain(toLayout(loaded, null)), problem: null }
+        : { layout: null, problem: plain(toProblemDocument(loaded)) };
+      expect([vector.name, { layout, problem }]).toEqual([vector.name, expected]);
       if (blob === null || !loaded.ok) continue;
       compared += 1;
       expect([vector.name, outcome?.length, outcome?.sha256]).toEqual([vector.name, blob.length, blob.sha256]);
@@ -176,13 +180,15 @@ describe('the worker', () => {
       if (outcome?.problem !== null) continue;
       verified += 1;
       const report = toVerifyReport(await verifyBlob(new MemorySource([blobOf(vector)]), null));
-      expect(outcome.verified, vector.name).toEqual(plain(report));
+      expect([vector.name, outcome.verified]).toEqual([vector.name, plain(report)]);
     }
     expect(verified).toBeGreaterThan(vectors.length / 2);
   });
 
   test('unpacks what xz, lzma, bzip2, lz4 and lzop made', async () => {
-    const vectors = readCompressedVectors();
+    // Some files of lzma have no mark; neither the service nor the page takes them for compressed.
+    const vectors = readCompressedVectors().filter(({ file }) => findCompression(Buffer.from(file, 'base64')) !== null);
+    expect(vectors.length).toBeGreaterThan(20);
     const outcomes = await inspectAll(vectors.map(({ file }) => ({ file, parameters: {} })));
     for (const [index, { name, expect: wanted }] of vectors.entries()) {
       // They hold no kernels: what came out shows in the size of what is refused.
