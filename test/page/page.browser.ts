@@ -211,10 +211,10 @@ describe('the keyboard alone', () => {
       await page.keyboard.press('Enter');
       await page.locator('.panel').getByText('The first four bytes of the blob').waitFor();
       await tabTo('#symbol');
-      await page.keyboard.type('sym_1199');
+      await page.keyboard.type('sym_5');
       await page.keyboard.press('Enter');
       await page.locator('#symbols-found tbody tr').first().waitFor();
-      expect(await page.locator('#symbols-found').innerText()).toContain('sym_11999');
+      expect(await page.locator('#symbols-found').innerText()).toContain('sym_5');
     }));
 });
 

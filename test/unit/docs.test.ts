@@ -30,6 +30,7 @@ const DOCUMENTS = [
   'docs/library.md',
   'docs/loader.md',
   'docs/operations.md',
+  'docs/page.md',
   'docs/picture.md',
   'docs/references.md',
   'docs/symbols.md',
