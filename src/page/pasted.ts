@@ -4,11 +4,14 @@
 export function parsePasted(text: string): Uint8Array<ArrayBuffer> | null {
   const trimmed = text.trim();
   if (trimmed === '') return null;
-  return parseDump(trimmed) ?? parseHex(trimmed) ?? parseBase64(trimmed);
+  // The offsets of a dump are no bytes of it.
+  if (DUMP_START.test(trimmed)) return parseDump(trimmed);
+  return parseHex(trimmed) ?? parseBase64(trimmed);
 }
 
 /** An offset or address, then bytes: hexdump -C, xxd, od -tx1, gdb's x/xb. */
-const DUMP_LINE = /^(?:0x)?([0-9a-f]{4,16})(?:\s*<[^>]*>)?(?::\s*|\s{1,8})(.*)$/i;
+const DUMP_LINE = /^(?:0x)?([0-9a-f]{4,16})(?:\s*<[^>]*>)?(?::\s*|\s{2,8}|$)(.*)$/i;
+const DUMP_START = /^(?:(?:0x)?[0-9a-f]{4,16}(?:\s*<[^>]*>)?:|[0-9a-f]{7,16}\s{2})/i;
 
 function parseDump(text: string): Uint8Array<ArrayBuffer> | null {
   const bytes: number[] = [];
@@ -22,7 +25,7 @@ function parseDump(text: string): Uint8Array<ArrayBuffer> | null {
       repeats = true;
       continue;
     }
-    const [, offset, rest] = DUMP_LINE.exec(`${row.trim()} `) ?? [];
+    const [, offset, rest] = DUMP_LINE.exec(row.trim()) ?? [];
     if (offset === undefined || rest === undefined) return null;
     const at: bigint = BigInt(`0x${offset}`);
     first ??= at;

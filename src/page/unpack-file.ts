@@ -203,7 +203,8 @@ async function unpackByBrowser(
 ): Promise<Unpacked> {
   let stream: DecompressionStream;
   try {
-    stream = new DecompressionStream(format as CompressionFormat);
+    // Newer browsers know zstd, too; the types do not.
+    stream = new DecompressionStream(format as 'gzip');
   } catch {
     throw new ImageError(
       'compression-unsupported',
