@@ -158,7 +158,8 @@ const UPLOADS: Readonly<Record<string, UploadOperation>> = {
     summary: 'Symbols of an image, by name, by address or in pages',
     description:
       'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
-      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
+      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address. With ' +
+      'Accept-Encoding: gzip it is compressed (curl --compressed).',
     ok: {
       description: 'The symbols, or the addresses with their symbols.',
       headers: {
@@ -291,6 +292,9 @@ function describeUnacceptable(mediaTypes: readonly string[]): object {
 const describeFailures = ({ mediaTypes, isStrict, unpack }: UploadFacts, refused: object | undefined) => ({
   400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
   401: UNAUTHORISED,
+  403: problemResponse(
+    `The claims of the token let nobody in${unpack ? ', or the image may not be read from where imageUrl says' : ''}.`,
+  ),
   ...(isStrict ? { 406: describeUnacceptable(mediaTypes) } : {}),
   408: problemResponse('The request came too slowly.'),
   413: problemResponse('The image is too large.'),
@@ -302,10 +306,11 @@ const describeFailures = ({ mediaTypes, isStrict, unpack }: UploadFacts, refused
     ),
   429: problemResponse('Too many uploads from this address.'),
   500: problemResponse('A defect of the service.'),
-  503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+  503: problemResponse(
+    'There is no room for another upload, the service is shutting down, or the keys of the issuer of a token cannot be fetched.',
+  ),
   ...(unpack
     ? {
-        403: problemResponse('The image may not be read from where imageUrl says.'),
         409: problemResponse('The image that imageUrl names changed while it was read.'),
         424: problemResponse('The origin refuses the image.'),
         502: problemResponse('The origin cannot be reached, or does not serve ranges as it should.'),
@@ -366,8 +371,8 @@ function describe({ method, url, config }: RouteOptions): FastifySchema {
   }
   const read = READS[url];
   if (method === 'GET' && read !== undefined) return read;
-  // The same as GET and as POST, and the refusals of all other methods.
-  if (method === 'HEAD' || method === 'PUT' || Array.isArray(method)) return { hide: true };
+  // The same as GET and as POST, what the info says of every path, and the refusals of all other methods.
+  if (method === 'HEAD' || method === 'PUT' || method === 'OPTIONS' || Array.isArray(method)) return { hide: true };
   throw new Error(`${String(method)} ${url} has no description: add it to src/http/operations.ts`);
 }
 
@@ -388,12 +393,21 @@ export async function describeRoutes(
         description:
           `${info.description}. Every answer has an X-Request-Id, which the log has too and a problem has as \`instance\`. A request ` +
           'may bring its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
-          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified.',
+          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified. A body may have the Content-Encoding gzip, deflate, br or zstd, ' +
+          'or two of them. OPTIONS answers with the methods of a path (Allow). HTTP/1.1 and 1.0 are spoken, not HTTP/2.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],
       security: [],
-      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      components: {
+        securitySchemes: {
+          token: {
+            type: 'http',
+            scheme: 'bearer',
+            description: "A token of the operator's, or one that a CI system gives to its jobs (OpenID Connect).",
+          },
+        },
+      },
       tags: [
         { name: 'images', description: 'What takes an image' },
         { name: 'problems', description: 'What the codes of problems mean' },

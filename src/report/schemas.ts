@@ -1,4 +1,4 @@
-/** The schemas of JSON reports: types, serialisation and openapi.yaml all come from here. */
+/** The schemas of JSON reports. Their types, and `openapi.yaml`, come from here; `JSON.stringify` writes the reports. */
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { REQUIREMENTS } from '../inspect/check.ts';
@@ -494,7 +494,7 @@ const CheckMembers = {
       ),
       detail: Type.String({ description: 'What was found.' }),
     }),
-    { description: 'Everything that was required, in the order of the parameter.' },
+    { description: 'Everything that was required, in the order in which the values of `require` are listed.' },
   ),
   image: ref(Image),
   kernel: ref(Kernel),

@@ -1,4 +1,4 @@
-/** Uploads have places, and only so many: who finds none is told at once, and everything else goes on. */
+/** The slots for uploads are limited: an upload that finds none is refused at once, and everything else continues. */
 import { zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
@@ -26,7 +26,7 @@ const start = async (env: Readonly<Record<string, string>>): Promise<void> => {
 
 const admission = () => service.app.upload.admission;
 
-/** Takes places, and keeps them. */
+/** Takes slots, and keeps them. */
 async function occupy(count: number): Promise<SlowSender[]> {
   const started = await Promise.all(Array.from({ length: count }, () => SlowSender.start(service.port, image)));
   senders.push(...started);
@@ -35,7 +35,7 @@ async function occupy(count: number): Promise<SlowSender[]> {
 
 async function takeAllPlaces(): Promise<SlowSender[]> {
   const started = await occupy(2);
-  await eventually('all places are taken', () => admission().running === 2);
+  await eventually('all slots are taken', () => admission().running === 2);
   return started;
 }
 
@@ -48,7 +48,7 @@ async function waitForPlace(): Promise<SlowSender> {
   return sender;
 }
 
-describe('when all places are taken by slow senders', () => {
+describe('when all slots are taken by slow senders', () => {
   test('others get 503 with Retry-After, raw and in forms, and the connection can be used again', async () => {
     await start({ BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     await takeAllPlaces();
@@ -61,7 +61,7 @@ describe('when all places are taken by slow senders', () => {
         post(service, '/kernel', image),
         post(service, '/image', image),
       ]);
-      expect(answers.map((answer) => verdict(answer, '2 places'))).toEqual(answers.map(() => busy));
+      expect(answers.map((answer) => verdict(answer, '2 slots'))).toEqual(answers.map(() => busy));
       expect(answers.map(({ headers }) => headers['retry-after'])).toEqual(answers.map(() => '1'));
     }
     expect([admission().running, admission().queued]).toEqual([2, 0]);

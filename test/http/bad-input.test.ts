@@ -389,7 +389,9 @@ describe('the route', () => {
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
   test.each([...UPLOAD_PATHS, ...SERVICE_PATHS])('%s takes its methods only', async (path) => {
-    const allowed = methodsOf(path);
+    const allowed = [...methodsOf(path), 'OPTIONS'].sort();
+    const asked = await send(service, path, { method: 'OPTIONS' });
+    expect([asked.status, asked.headers.allow, asked.text]).toEqual([204, allowed.join(', '), '']);
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);
@@ -410,7 +412,8 @@ describe('the route', () => {
   });
 
   test.each([
-    ['GET', '/'],
+    ['GET', '/page/'],
+    ['GET', '/page/none.js'],
     ['GET', '/bsdsyms/'],
     ['POST', '/upload'],
     ['GET', '/favicon.ico'],
@@ -421,6 +424,15 @@ describe('the route', () => {
     ['GET', `/problems/${'x'.repeat(500)}`],
   ])('%s %s is not there', async (method, path) => {
     expect(verdict(await send(service, path, { method }), 'GET /')).toEqual(problem(404, 'not-found'));
+  });
+
+  test.each([
+    ['PUT', '/check/vmlinux', 'write /check without it'],
+    ['PUT', '/vmlinux', 'write one, such as /check'],
+    ['POST', '/check/', 'Leave out the slash'],
+    ['GET', '/healthz/', 'Leave out the slash'],
+  ])('%s %s is not there, and what to do follows from what curl -T does', async (method, path, words) => {
+    expect(verdict(await send(service, path, { method }), words)).toEqual(problem(404, 'not-found'));
   });
 
   test.each(['/%zz', '/problems/%', '/problems/%ff'])('%s is badly encoded', async (path) => {

@@ -176,7 +176,7 @@ describe.each([
   test('broken off while they wait for a place', async () => {
     const holders = await Promise.all(Array.from({ length: AT_ONCE }, () => open(service.port)));
     for (const holder of holders) holder.write(request('raw', image).bytes.subarray(0, 1000));
-    await eventually('all places are taken', () => service.app.upload.admission.running === AT_ONCE);
+    await eventually('all slots are taken', () => service.app.upload.admission.running === AT_ONCE);
     const waiting = Array.from({ length: 30 }, (_, round) =>
       breakOff(service.port, request('raw', image).bytes.subarray(0, 500), ENDS[round % ENDS.length] ?? 'destroy'),
     );

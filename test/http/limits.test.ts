@@ -252,7 +252,7 @@ describe('Expect: 100-continue', () => {
   test('a full house is told without an invitation', async () => {
     const small = await startService({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     const sender = await SlowSender.start(small.port, fitting);
-    await eventually('all places are taken', () => small.app.upload.admission.running === 1);
+    await eventually('all slots are taken', () => small.app.upload.admission.running === 1);
     const connection = await RawConnection.open(small.port);
     await connection.send(head('POST', '/bsdsyms', expecting({ 'Content-Length': 100 })));
     const answer = await connection.answer();

@@ -296,3 +296,18 @@ describe('/verify', () => {
     expect((await post(service, '/verify', mixed.subarray(4))).status).toBe(200);
   });
 });
+
+describe('what clients make of a file that was only named', () => {
+  test('as the field of a form', async () => {
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+    const { code, detail } = told(await post(service, '/layout', 'image=netbsd&require=pv', headers));
+    expect([code, detail]).toEqual(['not-elf', expect.stringMatching(/field of a form without a file.*files=/)]);
+  });
+
+  test('as JSON', async () => {
+    const { code, detail } = told(
+      await post(service, '/layout', '{"image": "netbsd"}', { 'content-type': 'application/json' }),
+    );
+    expect([code, detail]).toEqual(['media-type-unsupported', expect.stringContaining('HTTPie: http -f POST')]);
+  });
+});

@@ -1,5 +1,6 @@
 /** `POST /symbols`: what is asked, in which form, and what is told. */
 import { strict as assert } from 'node:assert';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { SymbolReport, SymbolsReport } from '../../src/report/schemas.ts';
 import { kernel, makeSymbols } from '../support/elf-builder.ts';
@@ -258,4 +259,66 @@ describe('spooled', () => {
       }
     },
   );
+});
+
+const askCoded = (query: string, coding: string | undefined, accept = NDJSON, body = large): Promise<Answer> =>
+  post(service, `/symbols${query}`, body, { accept, ...(coding === undefined ? {} : { 'accept-encoding': coding }) });
+
+describe('Accept-Encoding', () => {
+  test.each([
+    ['gzip', 'gzip'],
+    ['GZIP', 'gzip'],
+    ['deflate, gzip, br, zstd', 'gzip'],
+    ['identity;q=0.5, gzip', 'gzip'],
+    ['*', 'gzip'],
+    ['identity;q=0, gzip;q=0.1', 'gzip'],
+    [undefined, undefined],
+    ['', undefined],
+    ['identity', undefined],
+    ['br', undefined],
+    ['gzip;q=0', undefined],
+    ['gzip;q=0, *', undefined],
+    ['identity, gzip;q=0.5', undefined],
+    // Neither is accepted: better than no answer.
+    ['identity;q=0', undefined],
+  ])('%s is honoured', async (given, coding) => {
+    // Sent in one piece, and as it comes.
+    for (const query of ['?limit=100', '']) {
+      for (const accept of ['application/json', NDJSON]) {
+        const plain = await askCoded(query, undefined, accept);
+        const answer = await askCoded(query, given, accept);
+        expect([answer.status, answer.headers['content-encoding'], answer.headers.vary]).toEqual([
+          200,
+          coding,
+          'Accept, Accept-Encoding',
+        ]);
+        expect(answer.headers['content-type']).toBe(plain.headers['content-type']);
+        const body = coding === undefined ? answer.body : gunzipSync(answer.body);
+        expect(body.equals(plain.body)).toBe(true);
+        expect(answer.body.length < plain.body.length / 3).toBe(coding === 'gzip');
+      }
+    }
+  });
+
+  test('does not matter for an answer that is short, or a problem', async () => {
+    const short = await askCoded('?name=none', 'gzip', 'application/json', image);
+    expect([short.status, short.headers['content-encoding']]).toEqual([200, undefined]);
+    expect(json(short)).toMatchObject({ notFound: ['none'] });
+    const refused = await askCoded('', 'gzip', NDJSON, kernel({ symtab: { type: 1 } }).bytes);
+    expect([refused.status, refused.headers['content-encoding'], refused.headers.vary]).toEqual([
+      422,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('leaves nothing behind when the caller leaves', async () => {
+    const connection = await RawConnection.open(service.port);
+    const fields = { 'Content-Length': large.length, Accept: NDJSON, 'Accept-Encoding': 'gzip' };
+    await connection.send(head('POST', '/symbols', fields), large);
+    // Its head.
+    expect((await connection.answer()).status).toBe(200);
+    connection.destroy();
+    expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
+  });
 });

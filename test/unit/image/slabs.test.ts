@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { freeMemory } from '../../../src/image/free-memory.ts';
 import { SlabList } from '../../../src/image/slab-list.ts';
-import { freeMemory, SLAB_BYTES, SlabPool } from '../../../src/image/slabs.ts';
+import { SLAB_BYTES, SlabPool } from '../../../src/image/slabs.ts';
 import { noise } from '../../support/uploads.ts';
 
 const ARENA_BYTES = 64 * 1024 * 1024;

@@ -90,7 +90,7 @@ describe('memory', () => {
     await eventually('it is at work', () => memory.used > 16 * MIB);
     unpacker.destroy();
     unpacker.destroy();
-    expect(await work).toMatchObject({ message: 'the unpacking was given up' });
+    expect(await work).toMatchObject({ message: 'the stream was closed before its end' });
     await eventually('it is given back', () => memory.used === 0);
   });
 });

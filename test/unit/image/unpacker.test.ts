@@ -342,8 +342,8 @@ describe('giving up', () => {
     let taken = 0;
     const { unpacker, memory } = start(format, { take: () => void (taken += 1) });
     unpacker.destroy();
-    await expect(unpacker.append(packed)).rejects.toThrow('given up');
-    await expect(unpacker.finish()).rejects.toThrow('given up');
+    await expect(unpacker.append(packed)).rejects.toThrow('closed before its end');
+    await expect(unpacker.finish()).rejects.toThrow('closed before its end');
     expect([taken, memory.used]).toEqual([0, 0]);
   });
 });
