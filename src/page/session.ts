@@ -23,7 +23,7 @@ import { LAYOUT_PARAMETERS, ParameterReader, type ParameterValues, VERIFY_PARAME
 import { toCheckReport } from '../report/check.ts';
 import { toKernelReport } from '../report/kernel.ts';
 import { toLayout } from '../report/layout.ts';
-import { count } from '../report/numbers.ts';
+import { toJsonNumber } from '../report/numbers.ts';
 import { toPicture } from '../report/picture/picture.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, toProblemDocument } from '../report/problem.ts';
 import { describeSymbol } from '../report/symbols.ts';
@@ -230,7 +230,7 @@ async function search({ table }: OpenedSymbols, text: string): Promise<SymbolAns
     const address = BigInt(text);
     const [resolved] = await resolveAddresses(table, [address]);
     const symbol = resolved?.symbol ?? null;
-    const offset = symbol === null ? null : count(address - symbol.value);
+    const offset = symbol === null ? null : toJsonNumber(address - symbol.value);
     const found = symbol === null ? null : describeSymbol(symbol);
     return { by: 'address', address: { address: hex(address), symbol: found, offset } };
   }
