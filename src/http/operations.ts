@@ -219,7 +219,15 @@ const READS: Readonly<Record<string, FastifySchema>> = {
     tags: ['service'],
     response: {
       200: {
-        description: 'The index, or the page.',
+        description: 'The index, or the page. The header fields are those of the page.',
+        headers: {
+          ETag: header('Of the page, in the coding that it is sent in.'),
+          'Content-Security-Policy': header('Lets the page open no connection.'),
+          'Cross-Origin-Opener-Policy': header('same-origin'),
+          'Cross-Origin-Resource-Policy': header('same-origin'),
+          'Permissions-Policy': header('The page uses no device.'),
+          'Referrer-Policy': header('no-referrer'),
+        },
         content: { [JSON_TYPE]: { schema: indexResponse }, 'text/html': { schema: Type.String() } },
       },
     },

@@ -267,7 +267,9 @@ for (const input of [fileInput, blobInput]) input.addEventListener('click', () =
 
 // It looks like a button, and Enter presses buttons.
 fileInput.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter') fileInput.click();
+  if (event.key !== 'Enter') return;
+  event.preventDefault();
+  fileInput.click();
 });
 
 fileInput.addEventListener('change', () => {

@@ -412,8 +412,6 @@ describe('the route', () => {
   });
 
   test.each([
-    ['GET', '/page/'],
-    ['GET', '/page/none.js'],
     ['GET', '/bsdsyms/'],
     ['POST', '/upload'],
     ['GET', '/favicon.ico'],
