@@ -54,11 +54,20 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
       void pick(region);
     });
   }
+  const box = scrollingPicture(svg);
+  const sideways = el(
+    'p',
+    { class: 'sideways', hidden: true },
+    'The picture is wider than the screen: scroll it sideways.',
+  );
+  new ResizeObserver(() => {
+    sideways.hidden = box.scrollWidth <= box.clientWidth;
+  }).observe(box);
   return el(
     'section',
     { 'aria-labelledby': 'picture-title' },
     el('h2', { id: 'picture-title' }, 'Where everything lies in guest memory'),
-    el('p', { class: 'sideways' }, 'The picture is wider than the screen: scroll it sideways to see the symbols.'),
+    sideways,
     el('div', { class: width <= MAX_BESIDE_WIDTH ? 'split narrow' : 'split' }, scrollingPicture(svg), panel),
   );
 }
