@@ -489,7 +489,7 @@ const CheckMembers = {
       code: Nullable(
         Type.String({
           description:
-            'Stable: of a problem, a warning, the builder or a guest, whichever says why not. Null when it is met.',
+            'Stable: the code of the problem, warning, builder or guest that says why not. Null when it is met.',
         }),
       ),
       detail: Type.String({ description: 'What was found.' }),
@@ -507,7 +507,7 @@ export const CheckReport = component(
   'Check',
   Type.Object(CheckMembers, {
     description:
-      'A kernel held against what is required of it. `bsdsyms` is null when the symbols do not load; `broken` says why, or what ' +
+      'A kernel compared with requirements. `bsdsyms` is null when the symbols do not load; `broken` says why, or what ' +
       'was recorded.',
   }),
 );

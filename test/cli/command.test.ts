@@ -142,7 +142,7 @@ describe('a file that cannot be read', () => {
     ['nothing', 'nothing: no such file or directory \\(ENOENT\\)'],
     ['kernel/x', 'not a directory \\(ENOTDIR\\)'],
     ['.', 'not-a-file: .*: It is a directory'],
-  ])('%s is told from one that is broken', async (name, words) => {
+  ])('%s is distinguished from a broken image', async (name, words) => {
     expect(await run(['layout', directory.file(name)])).toEqual(fails(words));
   });
 
@@ -151,11 +151,11 @@ describe('a file that cannot be read', () => {
     expect(await run(['layout', file])).toEqual(fails('permission denied \\(EACCES\\)'));
   });
 
-  test('cannot hide behind control characters', async () => {
+  test('is shown without its control characters', async () => {
     expect(await run(['layout', 'a\u001b[2Jb\nc'])).toEqual(fails('a\\\\x1b\\[2Jb\\\\x0ac: no such file'));
   });
 
-  test('as it is cut short meanwhile, leaves no output behind', async () => {
+  test('cut short while it is read, leaves no output', async () => {
     const output = directory.file('blob');
     const reads = await interceptReads();
     const push = reads.push.bind(reads);
@@ -176,7 +176,7 @@ describe('standard input', () => {
     );
   });
 
-  test('that fails is told', async () => {
+  test('that fails is reported', async () => {
     const stdin = new Readable({ read: () => stdin.destroy(Object.assign(systemError('EIO'), { errno: -5 })) });
     expect(await run(['layout', '-'], { stdin })).toEqual(fails('standard input: i/o error \\(EIO\\)'));
   });

@@ -45,7 +45,7 @@ describe('a process', () => {
     expect(await Promise.all([ended(fromFile), ended(fromPipe)])).toEqual([expected, expected]);
   });
 
-  test('ends with a status that tells what is wrong', async () => {
+  test('ends with the status of the failure', async () => {
     const broken = directory.write(kernel({ symtab: { type: 1 } }).bytes);
     const runs = await Promise.all([['layout', broken], ['layout'], ['nonsense']].map((args) => ended(start(args))));
     expect(runs.map(({ status }) => status)).toEqual([1, 2, 2]);
@@ -109,7 +109,7 @@ describe('a process', () => {
     expect(readFileSync(own).equals(image)).toBe(true);
   });
 
-  test('leaves nothing behind when it is interrupted', async () => {
+  test('leaves no file when it is interrupted', async () => {
     const output = new TemporaryDirectory();
     const child = start(['layout', '-o', output.file('layout.json'), file], ['--import', unfinished]);
     const end = ended(child);

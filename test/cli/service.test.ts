@@ -211,7 +211,7 @@ describe('parameters', () => {
   });
 });
 
-test('an empty file is no blob', async () => {
+test('an empty file is not a blob', async () => {
   const ran = await run(['verify', directory.write(new Uint8Array())]);
   expect([ran.status, ran.stderr]).toEqual([1, expect.stringMatching(/^bsdsyms: not-a-blob: .*empty.*\n$/)]);
 });
@@ -248,7 +248,7 @@ describe('limits', () => {
     expect(ran.status).toBe(0);
   });
 
-  test('on memory send an image to the spool, and on the spool are nobody’s fault', async () => {
+  test('on memory send an image to the spool, and on the spool are not a fault of the image', async () => {
     const command = ['blob', '-'];
     const env = { BSDSYMS_MEMORY_BUDGET_BYTES: '0' };
     const spooled = await run(command, { stdin: good, env });

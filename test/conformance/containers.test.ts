@@ -59,7 +59,7 @@ test('the files are all there', () => {
   expect(vectors).toHaveLength(73);
 });
 
-describe('what is taken here', () => {
+describe('accepted containers', () => {
   test.each(vectors.filter(({ name }) => !DAMAGED.has(name)))('$name', async (vector) => {
     const { accepted, kernelSize, sha256 } = vector.expect;
     const found = (await ask(vector)) ?? { accepted: false, kernelSize: null, sha256: null };

@@ -41,7 +41,7 @@ async function checkService(checked: Service): Promise<void> {
 const bytes = (text: string): Buffer => Buffer.from(text);
 const field = (name: string, value: string): Part => ({ name, value });
 
-describe('a body that is no usable image', () => {
+describe('a body that is not a usable image', () => {
   const listing = '<!DOCTYPE HTML>\n<html><head><title>Index of /kernels</title></head><body></body></html>\n';
   const stripped = buildImage({ segments: [{ paddr: 0x10_0000, memsz: 64 }], sections: [{ name: '.text' }] }).bytes;
   const object = buildImage({
@@ -321,7 +321,7 @@ describe('a form', () => {
     },
   );
 
-  test('with another boundary than it says', async () => {
+  test('whose boundary differs from that of its Content-Type', async () => {
     const answer = await post(service, '/bsdsyms', imageForm(image).body, {
       'content-type': 'multipart/form-data; boundary=another',
     });
@@ -347,7 +347,7 @@ describe('a form', () => {
     ]);
   });
 
-  test('of another multipart type is no image', async () => {
+  test('of another multipart type is not an image', async () => {
     const answer = await post(service, '/bsdsyms', imageForm(image).body, {
       'content-type': `multipart/mixed; boundary=${BOUNDARY}`,
     });
@@ -378,7 +378,7 @@ describe('the query', () => {
     );
   });
 
-  test('is not told back at length', async () => {
+  test('is quoted only in part', async () => {
     const answer = await post(service, `/bsdsyms?loadAddress=${'9'.repeat(5000)}`, image);
     expect(answer.text.length).toBeLessThan(1000);
   });
@@ -402,7 +402,7 @@ describe('the route', () => {
     }
   });
 
-  test('is told to be wrong before the body is looked at', async () => {
+  test('is refused before the body is read', async () => {
     const answer = await send(service, '/bsdsyms', {
       method: 'PATCH',
       body: '{',
@@ -445,7 +445,7 @@ describe('the route', () => {
   });
 });
 
-describe('a caller who wants plain text', () => {
+describe('a caller that wants plain text', () => {
   test.each<[string, () => Promise<Answer>, number, string]>([
     ['400', () => post(service, '/layout', '', { accept: 'text/plain' }), 400, 'no-image'],
     ['404', () => send(service, '/nowhere', { headers: { accept: 'text/plain' } }), 404, 'not-found'],
@@ -476,7 +476,7 @@ describe('a caller who wants plain text', () => {
   );
 });
 
-describe('bytes that are no HTTP', () => {
+describe('bytes that are not HTTP', () => {
   test.each([
     ['garbage', 'nonsense\r\n\r\n', 400, 'bad-request'],
     ['a header without a colon', 'GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n', 400, 'bad-request'],
@@ -625,7 +625,7 @@ describe('a body over the limit', () => {
     connection.destroy();
   });
 
-  test('announced and behind Expect is refused without an invitation', async () => {
+  test('announced with Expect is refused without an invitation', async () => {
     const connection = await RawConnection.open(service.port);
     const headers = { 'Content-Length': MAX_IMAGE_BYTES + 1, Expect: '100-continue' };
     await connection.send(head('POST', '/bsdsyms', headers));
@@ -633,7 +633,7 @@ describe('a body over the limit', () => {
     expect(await connection.ended()).toBe('');
   });
 
-  test('a good one behind Expect is invited', async () => {
+  test('a good one with Expect is invited', async () => {
     const connection = await RawConnection.open(service.port);
     const expecting = head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' });
     expect(await connection.sendInvited(expecting, image)).toEqual([100, 200]);
@@ -675,8 +675,8 @@ describe('a body over the limit', () => {
   });
 });
 
-describe('a full house', () => {
-  test('refuses at once and says when to come again', async () => {
+describe('a full service', () => {
+  test('refuses at once and says when to try again', async () => {
     const small = await startService({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     try {
       const connection = await RawConnection.open(small.port);
@@ -697,7 +697,7 @@ describe('a full house', () => {
     }
   });
 
-  test('of the spool is told, too', async () => {
+  test('also reports a full spool', async () => {
     const full = await startService({ BSDSYMS_MEMORY_BUDGET_BYTES: '0', BSDSYMS_SPOOL_BUDGET_BYTES: '64' });
     try {
       const answer = await post(full, '/bsdsyms', image);

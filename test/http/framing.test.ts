@@ -108,7 +108,7 @@ describe('is refused:', () => {
   });
 });
 
-describe('is taken:', () => {
+describe('is accepted:', () => {
   test.each<[string, number, string[], (string | Uint8Array)?]>([
     ['an empty Host', 200, [GET, 'Host: ', CLOSE]],
     ['a Host with a port', 200, [GET, 'Host: bsdsyms.example:8080', CLOSE]],
@@ -174,7 +174,7 @@ describe('a refusal that closes the connection', () => {
   });
 });
 
-test('what browsers must not guess is said with every answer', async () => {
+test('every answer keeps browsers from guessing its type', async () => {
   const answers = [
     await send(service, '/healthz'),
     await send(service, '/nowhere'),

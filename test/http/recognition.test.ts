@@ -65,7 +65,7 @@ const busy = kernel({
   before: [{ name: '.data', data: Buffer.alloc(4096, 'kernel\0of\nBSD') }],
 }).bytes;
 
-describe('a file that is no ELF image', () => {
+describe('a file that is not an ELF image', () => {
   const cases: readonly (readonly [string, Uint8Array, readonly string[]])[] = [
     ['a symbol blob', blob, ['symbol blob', 'POST /verify', 'bsdsyms verify']],
     ['the start of a bzImage', marked(0x202, 'HdrS').subarray(0, 580), ['bzImage', 'vmlinux']],
@@ -176,7 +176,7 @@ const program = buildImage({ type: ET_DYN, ...interpreter('/lib64/ld-linux-x86-6
 const fixedProgram = buildImage({ type: ET_EXEC, ...interpreter('/libexec/ld-elf.so.1') }).bytes;
 const library = buildImage({ type: ET_DYN, segments: [text], sections: [{ name: '.dynsym', type: 11 }] }).bytes;
 
-describe('an ELF file that is no kernel', () => {
+describe('an ELF file that is not a kernel', () => {
   const cases: readonly (readonly [string, Uint8Array, RegExp])[] = [
     ['an object file', object, /relocatable object.*\.o.*\.ko/],
     ['a core dump', core, /core dump/],

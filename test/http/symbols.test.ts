@@ -50,7 +50,7 @@ const queryOf = (list: string[]): string =>
 const formOf = (list: string[]) => multipart([imagePart(image), ...list.map((value) => ({ name: 'name', value }))]);
 
 describe('symbols by name', () => {
-  test('are told with their table, and what was not found', async () => {
+  test('come with their table, and with the names that were not found', async () => {
     const answer = await ask('?name=buffer&name=none');
     expect([answer.status, answer.headers['content-type']]).toEqual([200, JSON_TYPE]);
     expect(reportOf(answer)).toMatchObject({
@@ -104,7 +104,7 @@ describe('symbols by name', () => {
 });
 
 describe('symbols by address', () => {
-  test('are told with the bytes to the address, in the order asked', async () => {
+  test('come with the bytes to the address, in the order asked', async () => {
     const { addresses, ...rest } = reportOf(await ask('?address=0x1024&address=4096&address=0xFFF&address=0x1018'));
     expect(addresses?.map(({ address, symbol, offset }) => [address, symbol?.name, offset])).toEqual([
       ['0x1024', 'buffer', 4],
@@ -165,7 +165,7 @@ describe('all symbols', () => {
     expect(names(linesOf(await ask(query, NDJSON)))).toEqual(expected);
   });
 
-  test('can be broken off by the one who asked', async () => {
+  test('can be broken off by the client', async () => {
     service.clearLogs();
     const huge = kernel({ symbols: makeSymbols(60_000) }).bytes;
     const connection = await RawConnection.open(service.port);
@@ -178,7 +178,7 @@ describe('all symbols', () => {
   });
 });
 
-describe('what is asked wrongly', () => {
+describe('a wrong query', () => {
   test.each([
     ['?name=', 'parameter-invalid', ['name', '1 to 1024']],
     ['?name', 'parameter-invalid', ['name']],
@@ -207,7 +207,7 @@ describe('what is asked wrongly', () => {
     expect(verdict(await ask(query), ...words)).toEqual(problem(400, code));
   });
 
-  test('is told when it becomes clear in the form only', async () => {
+  test('is refused even if only the form shows it', async () => {
     const form = imageForm(image, { address: '0x1000' });
     expect(verdict(await postForm(service, '/symbols?name=a', form), 'name and address')).toEqual(
       problem(400, 'parameter-conflict'),
@@ -229,7 +229,7 @@ describe('an image', () => {
     expect(service.logs('broken ELF')).toMatchObject([{ broken: { code } }, { broken: { code } }]);
   });
 
-  test('with a reason elsewhere is read, and the reason told', async () => {
+  test('with a reason elsewhere is read, and the reason is reported', async () => {
     const odd = kernel({ symbols: 3, header: { e_phoff: 2n ** 64n - 56n } }).bytes;
     const [document, lines] = [await ask('', 'application/json', odd), await ask('', NDJSON, odd)];
     expect(reportOf(document).broken).toMatchObject({ code: 'out-of-range-access', stage: 'segments' });

@@ -50,7 +50,7 @@ describe('a blob without a fault', () => {
     });
   });
 
-  test('is found whatever EI_DATA says, and all who read it are told', () => {
+  test('is found whatever EI_DATA says, with a warning', () => {
     const { bytes } = buildBlob();
     bytes[4 + 5] = 2;
     const { result } = walk(bytes);
