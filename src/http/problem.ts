@@ -196,6 +196,8 @@ export class Problem extends Error {
   readonly headers: Readonly<Record<string, string>>;
   /** What the answer tells of a broken image beside the code. */
   readonly subject: ProblemSubject | null;
+  /** What Xen's domain builder does with the file, where the image is not known. */
+  readonly builder: BuilderVerdict | null;
 
   constructor(
     code: ProblemCode,
@@ -204,12 +206,14 @@ export class Problem extends Error {
       readonly cause?: unknown;
       readonly headers?: Readonly<Record<string, string>>;
       readonly subject?: ProblemSubject;
+      readonly builder?: BuilderVerdict | null;
     } = {},
   ) {
     super(detail, { cause: options.cause });
     this.code = code;
     this.headers = options.headers ?? {};
     this.subject = options.subject ?? null;
+    this.builder = options.builder ?? this.subject?.builder ?? null;
   }
 
   get status(): number {
@@ -220,7 +224,7 @@ export class Problem extends Error {
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
 export const problemDocument = (problem: Problem, requestId: string): ProblemDocument => ({
-  ...describeProblem(problem.code, PROBLEM_KINDS[problem.code], problem.message, problem.subject),
+  ...describeProblem(problem.code, PROBLEM_KINDS[problem.code], problem.message, problem.subject, problem.builder),
   instance: requestId,
 });
 
@@ -255,7 +259,7 @@ export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   if (reply?.raw.destroyed === true) return clientGone(error);
   if (error instanceof ImageError) {
     const headers = PROBLEM_KINDS[error.code].status === 503 ? SPOOL_RETRY_AFTER : {};
-    return new Problem(error.code, error.message, { cause: error.cause, headers });
+    return new Problem(error.code, error.message, { cause: error.cause, headers, builder: error.builder });
   }
   const code = FRAMEWORK_ERRORS[codeOf(error) ?? ''];
   // Its own words would repeat the whole path.

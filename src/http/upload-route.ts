@@ -223,8 +223,9 @@ export function noteBroken(
   broken: Broken,
   image: ImageFacts,
   placement: Placement,
+  builder: BuilderVerdict | null = null,
 ): Problem {
   metrics.broken(broken);
   logBroken(request, broken, image, placement.loader, placement.loadAddress);
-  return new Problem(broken.code, broken.detail, { subject: { broken, image } });
+  return new Problem(broken.code, broken.detail, { subject: { broken, image }, builder });
 }

@@ -124,11 +124,11 @@ export class ThreadUnpacker implements Listener {
 
   constructor(options: ThreadUnpackOptions) {
     this.#options = options;
-    const { format, maxWindowBytes, ignoreTrailing } = options;
+    const { format, maxWindowBytes, ignoreTrailing, passChecksums = false } = options;
     this.#reached.promise.catch(() => {});
     this.#thread.attach(this.#id, this);
     this.#hold(PIECES * PIECE_BYTES);
-    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing } });
+    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing, passChecksums } });
   }
 
   /** What the first member unpacked to; null before it has ended. */

@@ -2,11 +2,12 @@
 import { initInSteps } from '../elf/headers.ts';
 import {
   BUILDER_REFUSALS,
-  type BuilderRefusal,
+  type BuilderRefusalCode,
   type BuilderVerdict,
   type Container,
   findOtherLoader,
   judgeByBuilder,
+  judgeOtherFile,
   LOADER_PROBE_BYTES,
   refuseAll,
 } from '../xen/builder.ts';
@@ -22,7 +23,6 @@ import { runInSteps } from './turn.ts';
 
 /** Files above this are not read at all. */
 const MAX_FILE_BYTES = 2 ** 30;
-const NO_LOADER: BuilderRefusal = { code: 'no-loader', reason: BUILDER_REFUSALS['no-loader'] };
 
 interface BuilderAnswer {
   readonly verdict: BuilderVerdict;
@@ -55,7 +55,23 @@ export async function askBuilder(source: ImageSource, image: Judged, xen: XenNot
   return { verdict, warning: isSame ? null : warn(source, found) };
 }
 
-const refuse = (why: BuilderRefusal): TakenKernel => ({ ok: false, why });
+/**
+ * Asks the builder about what is no image here: a file that fails stage `init`, or compressed data that this service refuses.
+ *
+ * @param source what was unpacked of it
+ * @throws only what the source throws when it cannot be read
+ */
+export async function askBuilderOfRefused(source: ImageSource): Promise<BuilderVerdict> {
+  const { container, taken } = takeFile(source);
+  if (!taken.ok) {
+    return { takes: { ok: false, container, kernelSize: null, why: taken.why }, ...refuseAll(taken.why) };
+  }
+  const { kernelSize, imageBytes } = taken;
+  const seen = await judgeUnopened(new PaddedSource(source, Math.min(imageBytes, source.size), kernelSize));
+  return { takes: { ok: true, container, kernelSize, why: null }, ...seen };
+}
+
+const refuse = (code: BuilderRefusalCode): TakenKernel => ({ ok: false, why: { code, reason: BUILDER_REFUSALS[code] } });
 
 /** What the builder has of the file that an image came in. */
 function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {
@@ -63,16 +79,15 @@ function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {
   readonly taken: TakenKernel;
 } {
   // The builder undoes no other compression of a whole file.
-  if (fileCompression !== undefined) return { container: fileCompression, taken: refuse(NO_LOADER) };
+  if (fileCompression !== undefined) return { container: fileCompression, taken: refuse('no-loader') };
   if (gzip !== undefined) {
     const taken = takeGzip(gzip);
     if (!taken.ok || bzImage === undefined) return { container: 'gzip', taken };
-    if (taken.imageBytes < bzImage.payloadEnd) return { container: 'bzImage', taken: refuse(NO_LOADER) };
+    if (taken.imageBytes < bzImage.payloadEnd) return { container: 'bzImage', taken: refuse('no-loader') };
   }
   if (bzImage !== undefined) return { container: 'bzImage', taken: takeBzImage(bzImage) };
-  if (size > MAX_FILE_BYTES) {
-    return { container: null, taken: refuse({ code: 'file-too-large', reason: BUILDER_REFUSALS['file-too-large'] }) };
-  }
+  if (size === 0) return { container: null, taken: refuse('file-empty') };
+  if (size > MAX_FILE_BYTES) return { container: null, taken: refuse('file-too-large') };
   return { container: null, taken: { ok: true, kernelSize: size, imageBytes: size } };
 }
 
@@ -84,11 +99,14 @@ async function judgeKernel(source: ImageSource, image: Judged, xen: XenNotes): P
   return judgeByBuilder(image, xen, findOtherLoader(start, source.size));
 }
 
-/** As `judgeKernel`, from the beginning. A file that is not ELF finds no loader. */
+/** As `judgeKernel`, from the beginning. A file that is not ELF may have another loader. */
 async function judgeUnopened(source: ImageSource): Promise<LoaderVerdict> {
   const headers = await readHeaders(source);
   const started = headers === null ? null : await runInSteps(initInSteps(headers));
-  if (started?.ok !== true) return refuseAll(NO_LOADER);
+  if (started?.ok !== true) {
+    const start = await source.read(0, Math.min(source.size, LOADER_PROBE_BYTES));
+    return judgeOtherFile(findOtherLoader(start, source.size));
+  }
   const { image, kernel } = await runInSteps(findKernelRangeInSteps(started.image));
   return judgeKernel(source, image, await readXenNotes(source, image, kernel));
 }

@@ -23,7 +23,9 @@ type Trait =
   /** lzop: blocks without a checksum, or with more than one. */
   | 'other-than-one-checksum'
   /** lz4: the frame format, not the legacy one. */
-  | 'frame-format';
+  | 'frame-format'
+  /** A checksum does not fit, with `passChecksums`. */
+  | 'wrong-checksum';
 
 /** A decoder at work. Between two events it does a bounded amount of work. @throws DecodeError */
 export type Decoding = Generator<DecoderEvent, void, void>;
@@ -34,6 +36,8 @@ export interface DecoderOptions {
   readonly maxWindowBytes: number;
   /** Whether what follows the last member, and is none, is ignored. Zeros always are where the format's own tool ignores them. */
   readonly ignoreTrailing: boolean;
+  /** Whether a wrong checksum of lzop is a trait instead of a fault. Default: false. */
+  readonly passChecksums?: boolean;
 }
 
 /** Why something is not unpacked. */
