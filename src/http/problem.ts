@@ -10,6 +10,7 @@ import {
   type ProblemKind,
   type ProblemSubject,
 } from '../report/problem.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import { isWaiting } from './expectation.ts';
 
 const HTTP_PROBLEM_KINDS = {

@@ -272,21 +272,23 @@ class PackedStage implements Stage {
   async append(chunk: Uint8Array): Promise<void> {
     this.#fileBytes += chunk.length;
     this.#tail = lastBytes(this.#tail, chunk);
-    if (this.#fault !== null) return;
-    try {
-      await this.#unpacker.append(chunk);
-    } catch (error) {
-      if (!this.#readsOn || error !== this.#fault?.error) throw error;
-      this.#unpacker.destroy();
-    }
+    if (this.#fault === null) await this.#unpacker.append(chunk).catch((error: unknown) => this.#keep(error));
+    if (this.#fault === null) return;
+    this.#unpacker.destroy();
+    if (!this.#readsOn) throw this.#fault.error;
   }
 
   async finish(): Promise<void> {
+    if (this.#fault === null) await this.#unpacker.finish().catch((error: unknown) => this.#keep(error));
+    if (this.#fault === null) return this.#next.finish();
     // What came before the fault goes the rest of its way, if it can.
-    if (this.#fault !== null) await this.#next.finish().catch(() => {});
-    if (this.#fault !== null) throw this.#fault.error;
-    await this.#unpacker.finish();
-    await this.#next.finish();
+    await this.#next.finish().catch(() => {});
+    throw this.#fault.error;
+  }
+
+  /** @throws any error but that of the fault */
+  #keep(error: unknown): void {
+    if (error !== this.#fault?.error) throw error;
   }
 
   destroy(): void {

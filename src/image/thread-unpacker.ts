@@ -199,9 +199,12 @@ export class ThreadUnpacker implements Listener {
       case 'trait':
         this.#traits.add(report.trait);
         break;
-      case 'failed':
-        this.#fail(explain(report.fault));
+      case 'failed': {
+        const { fault } = report;
+        // Not before all that came out until then was taken.
+        void this.#taking.then(() => this.#fail(explain(fault)));
         break;
+      }
       case 'broken':
         this.#fail(report.error instanceof Error ? report.error : new Error('unpacking failed'));
         break;

@@ -71,7 +71,10 @@ export async function askBuilderOfRefused(source: ImageSource): Promise<BuilderV
   return { takes: { ok: true, container, kernelSize, why: null }, ...seen };
 }
 
-const refuse = (code: BuilderRefusalCode): TakenKernel => ({ ok: false, why: { code, reason: BUILDER_REFUSALS[code] } });
+const refuse = (code: BuilderRefusalCode): TakenKernel => ({
+  ok: false,
+  why: { code, reason: BUILDER_REFUSALS[code] },
+});
 
 /** What the builder has of the file that an image came in. */
 function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {

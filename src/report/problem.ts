@@ -1,8 +1,8 @@
 /** Problems with an image, as problem details (RFC 9457): a closed list of codes, and their one shape. */
 import type { ImageErrorCode } from '../inspect/image-error.ts';
 import type { ImageFacts } from '../inspect/load.ts';
-import type { BuilderVerdict } from '../xen/builder.ts';
 import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 
 /** What a code stands for. */
 export interface ProblemKind {
@@ -194,5 +194,11 @@ export function describeProblem(
   if (subject === null) return { ...document, ...verdict };
   const { broken, image } = subject;
   const identity = image.identity === null ? {} : { class: image.identity.class, machine: image.identity.machine };
-  return { ...document, reason: broken.reason, stage: broken.stage, image: { size: image.size, ...identity }, ...verdict };
+  return {
+    ...document,
+    reason: broken.reason,
+    stage: broken.stage,
+    image: { size: image.size, ...identity },
+    ...verdict,
+  };
 }

@@ -29,7 +29,6 @@ export interface BzImageFacts {
   readonly traits: ReadonlySet<string>;
 }
 
-
 /** A size word above this is too large. */
 const MAX_KERNEL_BYTES = 2 ** 30;
 

@@ -256,7 +256,8 @@ function readSomeSymbols(
       table = tables[selectors[group++] as number] as CodeTable;
       left = GROUP_SYMBOLS;
     }
-    if (at > safeEnd) break;
+    // Bits that are there already may be all that is needed.
+    if (at - (bitCount >>> 3) > safeEnd) break;
     while (bitCount < MAX_CODE_BITS) {
       buffer = (buffer << 8) | (bytes[at++] as number);
       bitCount += 8;
