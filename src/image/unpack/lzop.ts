@@ -39,6 +39,7 @@ export function* decodeLzop(input: Input, { ignoreTrailing, passChecksums = fals
     if (!passChecksums) throw wrongChecksum(what);
     yield { kind: 'trait', trait: 'wrong-checksum' };
   };
+  yield* input.need(1);
   for (let isFirst = true; yield* input.hasMore(); isFirst = false) {
     const start = yield* input.peek(MAGIC.length);
     if (!startsWith(start, MAGIC)) {
