@@ -18,7 +18,7 @@ import { DECODERS, type DecodedFormat } from '../src/image/unpack/formats.ts';
 const { values } = parseArgs({
   options: {
     mutations: { type: 'string', default: '2000' },
-    megabytes: { type: 'string', default: '2' },
+    megabytes: { type: 'string', default: '1' },
     huge: { type: 'string', default: '100' },
     seed: { type: 'string', default: '1' },
     record: { type: 'string' },
@@ -229,16 +229,12 @@ const HUGE: readonly Way[] = [
 ];
 const huge = Number(values.huge) * 1e6;
 if (huge > 0) {
-  for (const [name, bytes] of [
-    ['structured', structured(huge)],
-    ['noise', hugeNoise(huge)],
-  ] as const) {
-    for (const way of HUGE) {
-      const found = unpacksTo(way.format, compress(way, bytes), () => 1 + random(1_000_000), bytes);
-      expectThat(`${way.command.join(' ')} of ${values.huge} MB, ${name}: ${found}`, found === 'right');
-    }
+  const bytes = Buffer.concat([structured(huge / 2), hugeNoise(huge / 2)]);
+  for (const way of HUGE) {
+    const found = unpacksTo(way.format, compress(way, bytes), () => 1 + random(1_000_000), bytes);
+    expectThat(`${way.command.join(' ')} of ${values.huge} MB: ${found}`, found === 'right');
   }
-  process.stdout.write(`files of ${values.huge} MB\n`);
+  process.stdout.write(`${HUGE.length} files of ${values.huge} MB, half of it noise\n`);
 }
 
 // Members one after another, and what the tools accept after them.
