@@ -43,6 +43,8 @@ export class UnpackingSink {
   #packed: PackedStage | null = null;
   #bzImage: BzImageStage | null = null;
   #discarded = false;
+  /** What came out of damaged data. */
+  #refused: ImageSource | null = null;
 
   /**
    * @param unpack false to let everything pass, whatever it looks like
@@ -90,24 +92,28 @@ export class UnpackingSink {
   }
 
   /**
-   * Refuses damaged data. Xen may take it all the same, so its builder is asked about what came out.
+   * Refuses damaged data. Xen may take it all the same, so its builder is asked about what came out, which `discard` gives back.
    *
    * @throws the error, with the verdict
    */
   async #refuse(error: unknown): Promise<never> {
     if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt' || this.#discarded) throw error;
-    const source = await this.#finishSink();
-    try {
-      throw new ImageError(error.code, error.message, error.cause, await askBuilderOfRefused(source));
-    } finally {
-      await source.close();
+    this.#refused = await this.#finishSink();
+    if (this.#discarded) {
+      await this.#refused.close();
+      throw error;
     }
+    throw new ImageError(error.code, error.message, error.cause, await askBuilderOfRefused(this.#refused));
   }
 
   async discard(): Promise<void> {
     this.#discarded = true;
     this.#first?.destroy();
-    await this.#sink.discard();
+    try {
+      await this.#refused?.close();
+    } finally {
+      await this.#sink.discard();
+    }
   }
 
   /** What a file begins with. */
