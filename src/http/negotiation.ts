@@ -41,3 +41,10 @@ export function wantsSha256(request: FastifyRequest): boolean {
     return false;
   }
 }
+
+/**
+ * Whether Accept-Encoding prefers gzip to no coding. A caller that accepts neither gets none (RFC 9110, section 12.5.3 leaves that to the
+ * server).
+ */
+export const prefersGzip = (request: FastifyRequest): boolean =>
+  request.headers['accept-encoding'] !== undefined && accepts(request.raw).encoding(['gzip', 'identity']) === 'gzip';

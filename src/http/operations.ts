@@ -1,4 +1,4 @@
-/** What openapi.yaml says of the routes. It is loaded by `npm run openapi` alone: the service serves the file. */
+/** The descriptions of the routes in openapi.yaml. Only `npm run openapi` loads them: the service serves the file. */
 import swagger from '@fastify/swagger';
 import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify';
 import { Type } from 'typebox';
@@ -115,7 +115,7 @@ const UPLOADS: Readonly<Record<string, UploadOperation>> = {
     operationId: 'check',
     summary: 'One verdict on a kernel, for a build',
     description:
-      'Holds the kernel against what is required of it: 200 when all of it is met, otherwise 422 with the code check-failed and ' +
+      'Compares the kernel with requirements: 200 when it meets all of them, otherwise 422 with the code check-failed and ' +
       'the same report. With Accept: text/plain it is lines for a log, with application/xml JUnit XML, which CI systems show as ' +
       'tests. An image that cannot be read at all is a problem as on every route.',
     ok: {
@@ -156,8 +156,9 @@ const UPLOADS: Readonly<Record<string, UploadOperation>> = {
     operationId: 'symbols',
     summary: 'Symbols of an image, by name, by address or in pages',
     description:
-      'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
-      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
+      'From the symbol table that the loader would use. A reason recorded against the image is reported, not refused, ' +
+      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address. With ' +
+      'Accept-Encoding: gzip it is compressed (curl --compressed).',
     ok: {
       description: 'The symbols, or the addresses with their symbols.',
       headers: {
@@ -212,13 +213,16 @@ const READS: Readonly<Record<string, FastifySchema>> = {
     operationId: 'health',
     summary: 'Whether the process is alive',
     tags: ['service'],
-    response: { 200: plain('text/plain', 'It is.') },
+    response: { 200: plain('text/plain', 'The process is alive.') },
   },
   '/readyz': {
     operationId: 'readiness',
-    summary: 'Whether uploads are taken',
+    summary: 'Whether uploads are accepted',
     tags: ['service'],
-    response: { 200: plain('text/plain', 'They are.'), 503: problemResponse('The service is shutting down.') },
+    response: {
+      200: plain('text/plain', 'Uploads are accepted.'),
+      503: problemResponse('The service is shutting down.'),
+    },
   },
   '/version': {
     operationId: 'version',
@@ -274,21 +278,23 @@ function describeUnacceptable(mediaTypes: readonly string[]): object {
 const describeFailures = ({ mediaTypes, isStrict, unpack }: UploadFacts, refused: object | undefined) => ({
   400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
   401: UNAUTHORISED,
+  403: problemResponse(
+    `The claims of the token let nobody in${unpack ? ', or the image may not be read from where imageUrl says' : ''}.`,
+  ),
   ...(isStrict ? { 406: describeUnacceptable(mediaTypes) } : {}),
   408: problemResponse('The request came too slowly.'),
   413: problemResponse('The image is too large.'),
   415: problemResponse('The content type, coding or compression is not supported.'),
   422:
     refused ??
-    problemResponse(
-      unpack ? 'The image is broken, or has not what is asked for.' : 'The file is not of the kind that is taken.',
-    ),
+    problemResponse(unpack ? 'The image is broken, or lacks what is asked for.' : 'The file is of the wrong kind.'),
   429: problemResponse('Too many uploads from this address.'),
   500: problemResponse('A defect of the service.'),
-  503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+  503: problemResponse(
+    'There is no room for another upload, the service is shutting down, or the keys of the issuer of a token cannot be fetched.',
+  ),
   ...(unpack
     ? {
-        403: problemResponse('The image may not be read from where imageUrl says.'),
         409: problemResponse('The image that imageUrl names changed while it was read.'),
         424: problemResponse('The origin refuses the image.'),
         502: problemResponse('The origin cannot be reached, or does not serve ranges as it should.'),
@@ -313,7 +319,7 @@ function describeUpload(method: 'GET' | 'POST', operation: UploadOperation, fact
     return {
       ...documented,
       operationId,
-      description: `${description} PUT is taken as POST.`,
+      description: `${description} PUT does the same.`,
       body: {
         content: {
           'multipart/form-data': { schema: Type.Object(form, { additionalProperties: false }) },
@@ -327,7 +333,7 @@ function describeUpload(method: 'GET' | 'POST', operation: UploadOperation, fact
   return {
     ...documented,
     operationId: `${operationId}ByUrl`,
-    description: `The same for an image that is named by imageUrl, which cannot be left out. ${description}`,
+    description: `The same for an image that imageUrl names; the parameter is required. ${description}`,
     response: {
       200: withEntityTag(ok),
       304: {
@@ -341,7 +347,7 @@ function describeUpload(method: 'GET' | 'POST', operation: UploadOperation, fact
   };
 }
 
-/** @throws Error for a route that nothing is said of */
+/** @throws Error for a route without a description */
 function describe({ method, url, config }: RouteOptions): FastifySchema {
   const upload = UPLOADS[url];
   if ((method === 'POST' || method === 'GET') && upload !== undefined && config?.upload !== undefined) {
@@ -349,8 +355,8 @@ function describe({ method, url, config }: RouteOptions): FastifySchema {
   }
   const read = READS[url];
   if (method === 'GET' && read !== undefined) return read;
-  // The same as GET and as POST, and the refusals of all other methods.
-  if (method === 'HEAD' || method === 'PUT' || Array.isArray(method)) return { hide: true };
+  // The same as GET and as POST, what the info says of every path, and the refusals of all other methods.
+  if (method === 'HEAD' || method === 'PUT' || method === 'OPTIONS' || Array.isArray(method)) return { hide: true };
   throw new Error(`${String(method)} ${url} has no description: add it to src/http/operations.ts`);
 }
 
@@ -370,15 +376,24 @@ export async function describeRoutes(
         version: info.version,
         description:
           `${info.description}. Every answer has an X-Request-Id, which the log has too and a problem has as \`instance\`. A request ` +
-          'may bring its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
-          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified.',
+          'may have its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
+          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified. A body may have the Content-Encoding gzip, deflate, br or zstd, ' +
+          'or two of them. OPTIONS answers with the methods of a path (Allow). HTTP/1.1 and 1.0 are spoken, not HTTP/2.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],
       security: [],
-      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      components: {
+        securitySchemes: {
+          token: {
+            type: 'http',
+            scheme: 'bearer',
+            description: "A token of the operator's, or one that a CI system gives to its jobs (OpenID Connect).",
+          },
+        },
+      },
       tags: [
-        { name: 'images', description: 'What takes an image' },
+        { name: 'images', description: 'Routes that take an image' },
         { name: 'problems', description: 'What the codes of problems mean' },
         { name: 'service', description: 'The service itself' },
       ],

@@ -1,4 +1,4 @@
-/** Failures as HTTP tells them: a closed list of codes, and the one place that turns an error into an answer. */
+/** Failures as answers: a closed list of codes, and the one place that turns an error into an answer. */
 import accepts from 'accepts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ImageError } from '../inspect/image-error.ts';
@@ -92,7 +92,15 @@ const HTTP_PROBLEM_KINDS = {
     title: 'A bearer token is needed',
     explanation:
       'This service takes uploads only with a token (Authorization: Bearer TOKEN, curl -H "Authorization: Bearer $TOKEN"). ' +
-      'Ask its operator for one.',
+      'Ask its operator for one. The tokens that CI systems give to their jobs (OpenID Connect) are taken where the operator lists ' +
+      'them; the detail says what is wrong with such a token.',
+  },
+  forbidden: {
+    status: 403,
+    title: 'The token does not let its owner in',
+    explanation:
+      'The token was signed by an issuer that the service knows, is meant for it and has not expired, but its claims are not among ' +
+      'those that the operator lists (BSDSYMS_OIDC_FILE). The detail names the claims.',
   },
   'not-found': {
     status: 404,
@@ -169,8 +177,15 @@ const HTTP_PROBLEM_KINDS = {
     status: 503,
     title: 'There is no room for another upload',
     explanation:
-      'BSDSYMS_MAX_UPLOADS uploads are under way and the short queue behind them is full. Send the request again after ' +
+      'BSDSYMS_MAX_UPLOADS uploads are under way and the short queue for them is full. Send the request again after ' +
       'the time in Retry-After (curl --retry does).',
+  },
+  'issuer-unavailable': {
+    status: 503,
+    title: 'The keys of the issuer of the token cannot be fetched',
+    explanation:
+      'The token can only be verified with the keys of its issuer, and the service could not fetch them; its log has the cause. ' +
+      'Send the request again after the time in Retry-After.',
   },
   'shutting-down': {
     status: 503,
@@ -195,7 +210,7 @@ export class Problem extends Error {
   override readonly name = 'Problem';
   readonly code: ProblemCode;
   readonly headers: Readonly<Record<string, string>>;
-  /** What the answer tells of a broken image beside the code. */
+  /** What the answer says about a broken image besides the code. */
   readonly subject: ProblemSubject | null;
   /** What Xen's domain builder does with the file, where the image is not known. */
   readonly builder: BuilderVerdict | null;
@@ -247,8 +262,8 @@ const codeOf = (error: unknown): string | undefined => {
   return typeof code === 'string' ? code : undefined;
 };
 
-/** What has to change before the same request can succeed takes a while. */
-const SPOOL_RETRY_AFTER = { 'Retry-After': '10' };
+/** It takes a while until memory or the spool has room for the same request. */
+const IMAGE_RETRY_AFTER = { 'Retry-After': '10' };
 
 /**
  * Any thrown value as a problem. What is not known becomes a 500 that tells nothing of its cause.
@@ -259,7 +274,7 @@ export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   if (error instanceof Problem) return error;
   if (reply?.raw.destroyed === true) return clientGone(error);
   if (error instanceof ImageError) {
-    const headers = PROBLEM_KINDS[error.code].status === 503 ? SPOOL_RETRY_AFTER : {};
+    const headers = PROBLEM_KINDS[error.code].status === 503 ? IMAGE_RETRY_AFTER : {};
     return new Problem(error.code, error.message, { cause: error.cause, headers, builder: error.builder });
   }
   const code = FRAMEWORK_ERRORS[codeOf(error) ?? ''];

@@ -151,7 +151,7 @@ export const versionResponse = Type.Object({
   references: Type.Boolean({ description: 'Whether an image may be named by its URL instead of being sent.' }),
 });
 
-/** An answer in problem details, or on one line of plain text. */
+/** An answer as problem details, or as one line of plain text. */
 export const problemResponse = (description: string) => ({
   description,
   content: {

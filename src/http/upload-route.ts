@@ -26,7 +26,7 @@ import { receiveImage, refuseForms, type Upload, type UploadOptions, urlOf } fro
 
 export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
 
-/** What a route says of itself, for the document. */
+/** The facts about a route that `openapi.yaml` describes. */
 export interface UploadFacts {
   readonly parameters: Parameters;
   readonly mediaTypes: readonly string[];
@@ -66,18 +66,21 @@ export interface Received<MediaType extends string, P extends Parameters> extend
 interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly url: string;
   readonly parameters: P;
-  /** What is wrong between parameters; asked when those of the query are there, and again when all are. */
+  /** What is wrong between parameters; called with those of the query, and again with all of them. */
   readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
-  /** The one for a caller that accepts none of several; without it, the caller is refused. */
+  /** The type for a caller that accepts none of several; without it, such a caller is refused. */
   readonly otherwise?: MediaType;
-  /** False for a file that is no image: it is taken as it is, compressed or not. */
+  /** False for a file that is not an image: it is used as it is, compressed or not. */
   readonly unpack?: boolean;
-  /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
+  /** The header fields that choose the representation. Default: Accept. */
+  readonly vary?: string;
+  /** @returns the payload, or the reply when it is being sent. The image stays open until the answer was sent */
   handle(received: Received<MediaType, P>): Promise<unknown>;
 }
 
+/** Registers a route that takes a file: POST, PUT, and for an image by reference GET. */
 export function uploadRoute<MediaType extends string, P extends Parameters>(
   app: FastifyInstance,
   { lifecycle, upload, metrics, refusals, guard, version }: UploadServices,
@@ -85,7 +88,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
 ): void {
   const { mediaTypes, unpack = true, conflict = () => null } = route;
   const otherwise = route.otherwise ?? (mediaTypes.length > 1 ? null : mediaTypes[0]);
-  // What is no image is small, and there is nothing to save.
+  // A blob is small, so naming it instead of sending it would save nothing.
   const parameters: P = unpack ? { ...route.parameters, ...REFERENCE_PARAMETERS } : route.parameters;
 
   function checkTogether(collected: ParameterCollector<P>): void {
@@ -138,7 +141,11 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     if (request.method === 'GET') {
       const representation = { route: route.url, mediaType, parameters: collected.values, version };
       const tag = entityTag(imageUrl, reference.version, representation);
-      reply.headers({ 'Cache-Control': 'no-cache', Vary: 'Accept', ...(tag === null ? {} : { ETag: tag }) });
+      reply.headers({
+        'Cache-Control': 'no-cache',
+        Vary: route.vary ?? 'Accept',
+        ...(tag === null ? {} : { ETag: tag }),
+      });
       if (isFresh(request, tag)) {
         reply.code(304);
         return null;
@@ -179,7 +186,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     errorHandler: (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
       const problem = toProblem(error, reply);
       refusals.refused(request, problem.code);
-      // They are those of the answer that there is not.
+      // They describe the answer that the problem replaces.
       for (const name of ['etag', 'vary']) reply.removeHeader(name);
       void sendProblem(problem, request, reply);
     },
@@ -188,7 +195,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     const scope = new Scope((error) => reply.log.error({ err: error }, 'an upload could not be released'));
     const over = new Promise<void>((resolve) => {
       whenOver(request.raw, reply.raw, () => {
-        // Whatever the work is waiting for: nobody needs it any more.
+        // The work may wait for anything; its result is no longer needed.
         void scope.close();
         resolve();
       });
@@ -207,7 +214,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   // As `curl -T` sends it.
   app.put(route.url, options, handler);
   if (!unpack) return;
-  // Without its body an answer to HEAD would take as long.
+  // No HEAD: it would take as long as GET.
   app.get(route.url, { ...options, exposeHeadRoute: false }, handler);
 }
 

@@ -1,4 +1,4 @@
-/** Unpacks compressed images as they arrive, as Xen's domain builder does. */
+/** Unpacks compressed images and bzImages as they arrive, as Xen's domain builder unpacks them. */
 
 import { hasElfMagic } from '../elf/format.ts';
 import { askBuilderOfRefused } from '../inspect/ask-builder.ts';
@@ -17,12 +17,12 @@ import type { ImageSink } from './sink.ts';
 import { type ThreadFault, ThreadUnpacker } from './thread-unpacker.ts';
 import { Unpacker, type UnpackFault } from './unpack/unpacker.ts';
 
-/** `xz --lzma2=dict=128MiB`, `zstd --long=27`, and `--ultra -22`, with which the build of Linux compresses its kernels. */
+/** The window of `xz --lzma2=dict=128MiB`, `zstd --long=27`, and `zstd --ultra -22`, as in the build of Linux. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
 
 const isUnpacked = (name: string): name is Compression => COMPRESSIONS.some((compression) => compression === name);
 
-/** A stage on the way of an image: what it takes goes on to the next one, or to the sink. */
+/** A stage on the path of an image. Its output goes to the next stage, or to the sink. */
 interface Stage {
   /** A returned promise must be awaited before more is appended. */
   append(chunk: Uint8Array): void | Promise<void>;
@@ -33,8 +33,8 @@ interface Stage {
 type Take = (chunk: Uint8Array) => void | Promise<void>;
 
 /**
- * Looks at the first bytes of an image and unpacks it on its way to the sink behind: a compressed file, a bzImage, or a
- * bzImage that is compressed. Anything else passes untouched.
+ * Looks at the first bytes of an image and unpacks it on its way to the next sink: a compressed file, a bzImage, or a
+ * bzImage that is compressed. Anything else passes unchanged.
  */
 export class UnpackingSink {
   readonly #sink: ImageSink;
@@ -47,8 +47,8 @@ export class UnpackingSink {
   #refused: ImageSource | null = null;
 
   /**
-   * @param unpack false to let everything pass, whatever it looks like
-   * @param memory where the memory that unpacking takes is counted
+   * @param unpack false to let every file pass unchanged
+   * @param memory counts what unpacking takes
    */
   constructor(sink: ImageSink, unpack = true, memory = new Budget(Number.POSITIVE_INFINITY)) {
     this.#sink = sink;
@@ -56,7 +56,7 @@ export class UnpackingSink {
     this.#first = unpack ? new DetectingStage((start) => this.#openFile(start)) : null;
   }
 
-  /** That of the kernel itself: in a bzImage, that of its payload. Known once the image has been finished. */
+  /** The compression of the kernel; of a bzImage that of its payload. Known after `finish`. */
   get compression(): Compression | null {
     return this.#bzImage?.compression ?? this.#packed?.format ?? null;
   }
@@ -64,16 +64,16 @@ export class UnpackingSink {
   /**
    * Takes the next bytes as they are on the wire. A returned promise must be awaited before more is appended.
    *
-   * @throws ImageError compression-unsupported, compressed-data-corrupt, memory-full, and what the sink behind throws
+   * @throws ImageError compression-unsupported, compressed-data-corrupt, memory-full, and what the next sink throws
    */
   append(chunk: Uint8Array): void | Promise<void> {
-    // There may be chunks on their way. Nothing may be taken for them any more.
+    // Chunks that are still on their way must not take memory any more.
     if (this.#discarded) return;
     if (this.#first === null) return this.#sink.append(chunk);
     return this.#first.append(chunk)?.catch((error: unknown) => this.#refuse(error));
   }
 
-  /** @throws as `append` does */
+  /** Ends the image. @throws as `append` does */
   async finish(): Promise<ImageSource> {
     if (this.#discarded) throw new Error('the image was discarded');
     await this.#first?.finish().catch((error: unknown) => this.#refuse(error));
@@ -106,6 +106,7 @@ export class UnpackingSink {
     throw new ImageError(error.code, error.message, error.cause, await askBuilderOfRefused(this.#refused));
   }
 
+  /** Gives everything back. Idempotent. */
   async discard(): Promise<void> {
     this.#discarded = true;
     this.#first?.destroy();
@@ -116,7 +117,7 @@ export class UnpackingSink {
     }
   }
 
-  /** What a file begins with. */
+  /** The stage for a file that begins like this. */
   #openFile(start: Uint8Array): Stage {
     const format = hasElfMagic(start) ? null : findCompression(start);
     if (format === null) return this.#openUnpacked(start);
@@ -129,7 +130,7 @@ export class UnpackingSink {
     return this.#packed;
   }
 
-  /** What a file begins with that is not compressed, or not any more. */
+  /** The stage for a file that is not compressed, or has been unpacked. */
   #openUnpacked(start: Uint8Array): Stage {
     const header = hasElfMagic(start) ? null : readSetupHeader(start);
     const end = new LastStage((chunk) => (this.#discarded ? undefined : this.#sink.append(chunk)));
@@ -139,12 +140,12 @@ export class UnpackingSink {
   }
 }
 
-/** Whether a file has to be unpacked. @param start the first `PACKING_MARK_BYTES` of it, or all of it */
+/** Whether a file has to be unpacked. @param start the first `PACKING_MARK_BYTES` of the file, or all of it */
 export const isPacked = (start: Uint8Array): boolean =>
   !hasElfMagic(start) && (findCompression(start) !== null || readSetupHeader(start) !== null);
 export const PACKING_MARK_BYTES = Math.max(LONGEST_COMPRESSION_MARK_BYTES, BZIMAGE_HEADER_BYTES);
 
-/** The end of the way. */
+/** Passes bytes to the sink. */
 class LastStage implements Stage {
   readonly append: Take;
 
@@ -159,7 +160,7 @@ class LastStage implements Stage {
   destroy(): void {}
 }
 
-/** Waits for as many bytes as show what follows, and opens the stage for that. */
+/** Gathers the first bytes until they show what the file is, and opens the stage for that. */
 class DetectingStage implements Stage {
   readonly #open: (start: Uint8Array) => Stage;
   #start: Uint8Array = new Uint8Array(0);
@@ -198,7 +199,7 @@ class DetectingStage implements Stage {
   }
 }
 
-/** Whether it is clear what a file is. */
+/** Whether these bytes show what the file is. */
 const isEnough = (start: Uint8Array): boolean =>
   start.length >= PACKING_MARK_BYTES ||
   hasElfMagic(start) ||
@@ -216,7 +217,7 @@ interface PackedOptions {
   readonly readsOn: boolean;
 }
 
-/** Unpacks. */
+/** Unpacks one layer of compression. */
 class PackedStage implements Stage {
   readonly format: Compression;
   readonly #unpacker: Unpacker | ThreadUnpacker;
@@ -225,10 +226,10 @@ class PackedStage implements Stage {
   #fault: { readonly kind: 'cut' | 'damaged'; readonly error: ImageError } | null = null;
   #fileBytes = 0;
   #unpackedBytes = 0;
-  /** The last bytes, at most `SIZE_WORD_BYTES`. */
+  /** The last bytes of the compressed data, at most `SIZE_WORD_BYTES`. */
   #tail = new Uint8Array(0);
 
-  /** @param what begins the sentence that says what is wrong */
+  /** @param what begins the sentence of an error */
   constructor(format: string, what: string, memory: Budget, next: Stage, options: PackedOptions) {
     if (!isUnpacked(format))
       throw new ImageError('compression-unsupported', `${what} ${format}, which is not unpacked here.`);
@@ -253,7 +254,7 @@ class PackedStage implements Stage {
       : new ThreadUnpacker({ ...common, format, passChecksums: readsOn });
   }
 
-  /** Known once it was finished. */
+  /** The facts of a gzip file; null for other formats, and before `finish`. */
   get gzip(): GzipFacts | null {
     if (this.format !== 'gzip') return null;
     return { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes: this.firstMemberBytes };
@@ -303,15 +304,15 @@ class PackedStage implements Stage {
   }
 }
 
-/** What follows these in a payload is a fault for Xen, too. What follows the others it does not look at. */
+/** Xen too refuses a payload with bytes after the data of these formats. With the other formats it ignores such bytes. */
 const READ_TO_END: ReadonlySet<string> = new Set(['lz4', 'zstd']);
 
-/** How much of a payload shows how it is compressed. */
+/** How many bytes at the start of a payload show how it is compressed. */
 const PAYLOAD_MARK_BYTES = LONGEST_COMPRESSION_MARK_BYTES;
 
 const PAYLOAD_OF = 'It is a Linux bzImage compressed with';
 
-/** Finds the payload of a bzImage and unpacks it. What lies before and after it is not looked at. */
+/** Finds the payload of a bzImage and unpacks it. Bytes before and after the payload are ignored. */
 class BzImageStage implements Stage {
   readonly #payloadOffset: number;
   readonly #payloadBytes: number;
@@ -349,7 +350,7 @@ class BzImageStage implements Stage {
     return this.#packed?.format ?? null;
   }
 
-  /** Known once it was finished. */
+  /** Known after `finish`. */
   get facts(): BzImageFacts {
     return {
       payloadBytes: this.#payloadBytes,
@@ -409,7 +410,7 @@ class BzImageStage implements Stage {
 
   #appendPayload(part: Uint8Array, at: number): void | Promise<void> {
     if (this.#payload !== null) return this.#pass(part, at);
-    // What begins before it is clear what it is is gathered.
+    // Gathers the start until it shows how the payload is compressed.
     this.#start = Uint8Array.from([...this.#start, ...part.subarray(0, PAYLOAD_MARK_BYTES)]);
     const missing = PAYLOAD_MARK_BYTES - at - part.length;
     if (missing > 0) return;
@@ -421,7 +422,7 @@ class BzImageStage implements Stage {
     return opened.then(() => this.#pass(rest, PAYLOAD_MARK_BYTES));
   }
 
-  /** Opens the payload, and passes what has been gathered of it. */
+  /** Opens the payload, and passes its gathered start. */
   async #open(): Promise<void> {
     const start = this.#start;
     if (hasElfMagic(start)) {
@@ -431,7 +432,7 @@ class BzImageStage implements Stage {
       if (format === null) {
         throw new ImageError(
           'compression-unsupported',
-          'It is a Linux bzImage whose payload is neither an ELF kernel nor compressed in a way that is known.',
+          'It is a Linux bzImage whose payload is neither an ELF kernel nor compressed in a known way.',
         );
       }
       const ignoreTrailing = !READ_TO_END.has(format);
@@ -441,7 +442,7 @@ class BzImageStage implements Stage {
     await this.#pass(start, 0);
   }
 
-  /** Passes bytes of the payload, but not the size word behind a stream. gzip has its own at the same place. */
+  /** Passes bytes of the payload, without the size word at its end. In gzip data that word is part of the format. */
   #pass(part: Uint8Array, at: number): void | Promise<void> {
     const hasWord = this.#packed !== null && this.#packed.format !== 'gzip';
     const end = this.#payloadBytes - (hasWord ? SIZE_WORD_BYTES : 0);
@@ -450,7 +451,7 @@ class BzImageStage implements Stage {
   }
 }
 
-/** Xen takes every dictionary of lzma; files of lzma have mostly one whose size ends with two zero bytes. */
+/** Xen accepts any dictionary size of lzma. `findCompression` expects one that ends with two zero bytes, as most files have. */
 const findPayloadCompression = (start: Uint8Array): string | null =>
   findCompression(start) ?? (start[0] === 0x5d ? 'lzma' : null);
 
@@ -474,7 +475,7 @@ function explainFault(format: Compression, image: string, fault: UnpackFault | T
     case 'unsupported':
       return new ImageError(
         'compression-unsupported',
-        `${image}, and uses something that is not supported here: ${fault.what}. Compress it without that.`,
+        `${image}, and uses a feature that is not supported here: ${fault.what}. Compress it without that.`,
       );
     case 'window-too-large':
       return new ImageError(

@@ -11,7 +11,7 @@ export type ImageErrorCode =
   | 'spool-unavailable'
   | SourceErrorCode;
 
-/** What can go wrong with an image that a URL names. */
+/** What can go wrong with an image that is named by a URL. */
 export type SourceErrorCode =
   | 'source-changed'
   | 'source-invalid'
@@ -22,7 +22,7 @@ export type SourceErrorCode =
   | 'source-unavailable'
   | 'source-unusable';
 
-/** `message` is written for the sender of the image; `cause` is for the log. */
+/** An image that cannot be read. `message` is written for the sender of the image; `cause` is for the log. */
 export class ImageError extends Error {
   override readonly name = 'ImageError';
   readonly code: ImageErrorCode;

@@ -88,13 +88,13 @@ const IMAGE_ERROR_KINDS = {
     status: 409,
     title: 'The image changed while it was read',
     explanation:
-      'Its ETag, Last-Modified or size was another one than at first, so the answer would have been a mixture of two images. Send ' +
+      'Its ETag, Last-Modified or size differs from the first answer of the origin, so the result would mix two images. Send ' +
       'the request again when the image has been written. A file that is written under another name and then renamed is ' +
       'always whole.',
   },
   'source-scattered': {
     status: 422,
-    title: 'What is needed of the image lies too far apart',
+    title: 'The needed parts of the image lie too far apart',
     explanation:
       'Reading the headers and tables of the image takes more than BSDSYMS_SOURCE_MAX_REQUESTS requests to its origin. Linkers ' +
       'write them close together; look at what made the image, or upload it.',
@@ -110,7 +110,7 @@ const IMAGE_ERROR_KINDS = {
     status: 502,
     title: 'The origin of the image cannot be reached',
     explanation:
-      'There was no connection to the origin of the image, it answered with a status of 500 or more, or it broke off. Send the ' +
+      'The origin of the image could not be reached, answered with a status of 500 or more, or broke off. Send the ' +
       'request again later; if that does not help, look at the origin.',
   },
   'source-unusable': {
@@ -133,7 +133,7 @@ const CHECK_FAILED: ProblemKind = {
   status: 422,
   title: 'The kernel does not meet what is required of it',
   explanation:
-    'POST /check held the kernel against the parameter require, or against its default: that its symbols load, that it asks ' +
+    'POST /check compared the kernel with the parameter require, or with its default: that its symbols load, that it asks ' +
     'for them, and that the guest which its GUEST_OS names finds them. `requirements` in the answer says of each whether it is ' +
     'met, with the code that says why not. Correct the build of the kernel, or require what it is meant to do.',
 };

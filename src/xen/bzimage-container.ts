@@ -2,10 +2,9 @@
  * How Xen's domain builder takes in a Linux bzImage: it unpacks the payload into as many bytes as the size word at the end of
  * the payload says. Source: docs/loader.md. Nothing here throws.
  */
-import { BUILDER_REFUSALS, type BuilderRefusal, type BuilderRefusalCode } from './builder.ts';
-import { type TakenKernel, takeGzip } from './gzip-container.ts';
+import { MAX_KERNEL_BYTES, notTaken, type TakenKernel, takeGzip } from './gzip-container.ts';
 
-/** What is known of the bzImage that an image came in, once its payload was unpacked, as far as that can be done. */
+/** What is known about the bzImage that an image came in, after its payload was unpacked as far as that can be done. */
 export interface BzImageFacts {
   /** Bytes of the payload, the size word included. */
   readonly payloadBytes: number;
@@ -29,9 +28,6 @@ export interface BzImageFacts {
   readonly traits: ReadonlySet<string>;
 }
 
-/** A size word above this is too large. */
-const MAX_KERNEL_BYTES = 2 ** 30;
-
 /** What the builder looks for at the start of a payload, in its order. */
 const MARKS: readonly (readonly [compression: string, ...bytes: number[]])[] = [
   ['gzip', 0x1f, 0x8b],
@@ -43,7 +39,7 @@ const MARKS: readonly (readonly [compression: string, ...bytes: number[]])[] = [
   ['lz4', 0x02, 0x21],
 ];
 
-/** How the builder takes a payload to be compressed; null for one that it does not know. */
+/** The compression of a payload as the builder recognises it; null for one that it does not know. */
 const findMark = (start: Uint8Array): string | null =>
   MARKS.find(([, ...bytes]) => bytes.every((byte, index) => start[index] === byte))?.[0] ?? null;
 
@@ -51,39 +47,39 @@ const findMark = (start: Uint8Array): string | null =>
 export function takeBzImage(facts: BzImageFacts): TakenKernel {
   const { payloadBytes, compression, sizeWord, unpackedBytes, fault, traits } = facts;
   // The probe fails, and the loader for ELF gets the whole file.
-  if (facts.payloadEnd > facts.fileBytes) return refuse('no-loader');
-  // The payload has become the file before its compression is looked at, so the loader for ELF takes it.
+  if (facts.payloadEnd > facts.fileBytes) return notTaken('no-loader');
+  // The builder replaces the file by its payload before it looks at the compression, so the loader for ELF accepts it.
   if (compression === null) return { ok: true, kernelSize: payloadBytes, imageBytes: payloadBytes };
-  if (findMark(facts.payloadStart) !== compression) return refuse('unknown-compression');
+  if (findMark(facts.payloadStart) !== compression) return notTaken('unknown-compression');
   if (compression === 'gzip') {
     return takeGzip({ fileBytes: payloadBytes, sizeWord, firstMemberBytes: facts.firstMemberBytes });
   }
-  if (sizeWord > MAX_KERNEL_BYTES) return refuse('gzip-too-large');
+  if (sizeWord > MAX_KERNEL_BYTES) return notTaken('gzip-too-large');
   const name = compression.toUpperCase();
   const got = (bytes: number): TakenKernel =>
-    refuse('payload-size', `${name}: got 0x${bytes.toString(16)} bytes instead of 0x${sizeWord.toString(16)}`);
+    notTaken('payload-size', `${name}: got 0x${bytes.toString(16)} bytes instead of 0x${sizeWord.toString(16)}`);
   const taken: TakenKernel = { ok: true, kernelSize: sizeWord, imageBytes: sizeWord };
-  const failed = refuse('payload-damaged', `xc_dom_probe_bzimage_kernel: unable to ${name} decompress kernel`);
+  const failed = notTaken('payload-damaged', `xc_dom_probe_bzimage_kernel: unable to ${name} decompress kernel`);
   // Of these the builder reads all, of the others only the first member.
   if ((compression === 'lz4' || compression === 'zstd') && fault !== null) return failed;
   const firstMemberBytes = facts.firstMemberBytes ?? unpackedBytes;
   const isWhole = fault === null || facts.firstMemberBytes !== null;
   switch (compression) {
     case 'lz4':
-      if (sizeWord < unpackedBytes) return refuse('payload-damaged', 'LZ4: decoding failed');
+      if (sizeWord < unpackedBytes) return notTaken('payload-damaged', 'LZ4: decoding failed');
       return sizeWord > unpackedBytes ? got(unpackedBytes) : taken;
     case 'zstd':
-      if (sizeWord < unpackedBytes) return refuse('payload-size', 'ZSTD: error: Destination buffer is too small');
+      if (sizeWord < unpackedBytes) return notTaken('payload-size', 'ZSTD: error: Destination buffer is too small');
       return sizeWord > unpackedBytes ? got(unpackedBytes) : taken;
     case 'lzo':
       if (!isWhole) return failed;
       if (traits.has('stored-block') || traits.has('other-than-one-checksum')) {
-        return refuse('payload-damaged', 'LZO1x decompression error: Look-behind overrun');
+        return notTaken('payload-damaged', 'LZO1x decompression error: Look-behind overrun');
       }
       if (sizeWord < firstMemberBytes)
-        return refuse('payload-size', 'LZO1x decompression error: Output buffer overflow');
+        return notTaken('payload-size', 'LZO1x decompression error: Output buffer overflow');
       if (sizeWord > firstMemberBytes)
-        return refuse('payload-size', 'LZO1x decompression error: Unexpected output size');
+        return notTaken('payload-size', 'LZO1x decompression error: Unexpected output size');
       return taken;
     default:
       // The first stream only, and of that as much as the size word says. What follows is read only when all was written:
@@ -92,8 +88,3 @@ export function takeBzImage(facts: BzImageFacts): TakenKernel {
       return sizeWord < firstMemberBytes || isWhole || fault === 'cut' ? taken : failed;
   }
 }
-
-const refuse = (code: BuilderRefusalCode, reason: string = BUILDER_REFUSALS[code]): TakenKernel => {
-  const why: BuilderRefusal = { code, reason };
-  return { ok: false, why };
-};

@@ -13,9 +13,11 @@ import { document, goodFor, isUpload, type Operation, operations, documentText a
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
 import { imageForm, multipart } from '../support/forms.ts';
 import { type Answer, post, postForm, send } from '../support/http.ts';
+import { TestIssuer } from '../support/issuer.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 import { type Service, startService } from '../support/service.ts';
+import { TemporaryDirectory } from '../support/temporary.ts';
 
 const uploads = operations.filter(isUpload);
 /** The routes that take an image by reference with GET. */
@@ -58,6 +60,10 @@ type Environment = keyof typeof ENVIRONMENTS;
 const services = new Map<string, Service>();
 let directory: string;
 let origin: TestOrigin;
+let issuer: TestIssuer;
+/** A good token of somebody who is not let in. */
+let stranger: string;
+const oidcFiles = new TemporaryDirectory();
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'bsdsyms-contract-'));
@@ -65,8 +71,11 @@ beforeAll(async () => {
   serveImages();
   const tokens = join(directory, 'tokens');
   await writeFile(tokens, `${TOKEN}\n`);
+  issuer = await TestIssuer.start();
+  stranger = await issuer.sign({ claims: { repository_owner: 'somebody-else' } });
   for (const [name, env] of Object.entries(ENVIRONMENTS)) {
-    const guards = { BSDSYMS_TOKENS_FILE: tokens, BSDSYMS_METRICS_TOKENS_FILE: tokens };
+    const oidc = issuer.configure(oidcFiles);
+    const guards = { BSDSYMS_TOKENS_FILE: tokens, BSDSYMS_METRICS_TOKENS_FILE: tokens, BSDSYMS_OIDC_FILE: oidc };
     const sources = { BSDSYMS_IMAGE_SOURCES: `${origin.url}/` };
     services.set(name, await startService({ ...sources, ...(name === 'guarded' ? guards : env) }));
   }
@@ -78,6 +87,8 @@ afterEach(() => {
 afterAll(async () => {
   await Promise.all([...services.values()].map((one) => one.close()));
   origin.close();
+  await issuer.close();
+  oidcFiles.remove();
   await rm(directory, { recursive: true });
 });
 
@@ -278,10 +289,17 @@ const askFor = (
 
 /** How a route that takes an image by reference comes to the answers that are due to its origin. */
 const REFERENCE_PRODUCERS: Readonly<Record<string, (method: string, path: string) => Promise<Answer[]>>> = {
-  403: (method, path) =>
-    withAccepts((accept) =>
-      send(service('plain'), named(path, 'https://elsewhere.example/x'), { method, headers: jsonOr(accept) }),
-    ),
+  403: async (method, path) => [
+    ...(await withAccepts((accept) =>
+      send(service('guarded'), path, { method, headers: { ...jsonOr(accept), authorization: `Bearer ${stranger}` } }),
+    )),
+    // A blob is not taken by reference.
+    ...(path === '/verify'
+      ? []
+      : await withAccepts((accept) =>
+          send(service('plain'), named(path, 'https://elsewhere.example/x'), { method, headers: jsonOr(accept) }),
+        )),
+  ],
   409: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'far', jsonOr(accept))),
   424: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'none', jsonOr(accept))),
   502: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'unusable', jsonOr(accept))),

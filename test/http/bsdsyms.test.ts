@@ -294,7 +294,7 @@ describe('the layout', () => {
     );
   });
 
-  test('tells the reason against an image that was loaded all the same', async () => {
+  test('has the reason against an image that was loaded all the same', async () => {
     const { broken, bsdsyms } = layoutOf(await upload('/layout?onBroken=load', brokenImage));
     expect(broken).toEqual({
       code: 'out-of-range-access',
@@ -316,7 +316,7 @@ describe('the layout', () => {
   test.each([
     ['gzip', gzipSync(image.bytes)],
     ['zstd', zstdCompressSync(image.bytes)],
-  ])('tells that the image was compressed with %s', async (compression, bytes) => {
+  ])('says that the image was compressed with %s', async (compression, bytes) => {
     const layout = layoutOf(await upload('/layout', { bytes }));
     expect(layout.image).toMatchObject({ compression, size: image.bytes.length });
     expect(json(await postForm(service, '/layout', imageForm(bytes)))).toEqual(layout);

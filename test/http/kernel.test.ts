@@ -48,7 +48,7 @@ async function warningsOf(image: Uint8Array): Promise<string[]> {
 }
 
 describe('POST /kernel', () => {
-  test('says of either kind of guest what the reference says', async () => {
+  test('gives the verdict of the reference for both kinds of guests', async () => {
     const mismatches: unknown[] = [];
     for (const vector of some(readNotesVectors())) {
       const { xen } = await report(imageOf(vector));
@@ -88,7 +88,7 @@ describe('POST /kernel', () => {
     expect([xen.pv.ok, xen.pv.bsdsyms, broken]).toEqual([false, null, null]);
   });
 
-  test('tells a recorded reason and refuses nothing for it', async () => {
+  test('reports a recorded reason, and refuses nothing for it', async () => {
     const many = kernel({ header: { e_shnum: 60_000, e_shentsize: 0 } });
     const { broken } = await report(many.bytes);
     expect(broken).toMatchObject({
@@ -185,7 +185,7 @@ describe('POST /image', () => {
     expect(headers['repr-digest']).toBe(`sha-256=:${createHash('sha256').update(body).digest('base64')}:`);
   });
 
-  test('a recorded reason is refused, or told beside the bytes', async () => {
+  test('an image with a recorded reason is refused, or sent with that reason', async () => {
     const beyond = kernel({
       segments: [{ paddr: 0x10_0000, memsz: 0x1000, header: { p_offset: 99_999_999, p_filesz: 64 } }],
     });

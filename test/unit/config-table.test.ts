@@ -61,6 +61,7 @@ const WRONG: Readonly<Record<Key, readonly [string, ...string[]]>> = {
   workers: ['0', '257', 'Auto', 'all', ...NO_NUMBERS, ...TOO_LARGE],
   tokensFile: ['tokens', ...PATHS],
   metricsTokensFile: ['tokens', ...PATHS],
+  oidcFile: ['oidc.json', ...PATHS],
   rateLimitPerMinute: ['1000001', ...NO_NUMBERS, ...TOO_LARGE],
   trustProxy: [
     'true',
@@ -145,6 +146,7 @@ const RIGHT: { readonly [K in Key]: readonly (readonly [string, Config[K]])[] } 
   ],
   tokensFile: [['/x/tokens', '/x/tokens']],
   metricsTokensFile: [['/x/tokens', '/x/tokens']],
+  oidcFile: [['/x/oidc.json', '/x/oidc.json']],
   rateLimitPerMinute: [
     ['0', 0],
     ['1000000', 1_000_000],

@@ -31,6 +31,7 @@ const DOCUMENTS = [
   'docs/loader.md',
   'docs/operations.md',
   'docs/picture.md',
+  'docs/release.md',
   'docs/references.md',
   'docs/symbols.md',
   'docs/verify.md',
@@ -237,7 +238,7 @@ describe('Dockerfile', () => {
 
   test('has the version of Node that everybody runs', () => {
     const minor = manifest.devDependencies['node']?.split('.').slice(0, 2).join('.');
-    const images = matches(dockerfile, /^FROM (\S+)/gm);
+    const images = matches(dockerfile, /^FROM (?:--\S+ )?(\S+)/gm);
     expect(images).toEqual([`node:${minor}-slim`, `node:${minor}-slim`]);
   });
 

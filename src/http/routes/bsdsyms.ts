@@ -9,7 +9,7 @@ import { OCTETS, sendExtents } from '../blob.ts';
 import { JSON_TYPE, SVG_TYPE } from '../negotiation.ts';
 import { noteBroken, type Received, type UploadServices, uploadRoute } from '../upload-route.ts';
 
-export function symbolRoutes(app: FastifyInstance, services: UploadServices): void {
+export function bsdsymsRoutes(app: FastifyInstance, services: UploadServices): void {
   const { config, metrics } = services;
 
   /** @throws Problem for an image that is refused */

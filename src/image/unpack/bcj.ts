@@ -1,6 +1,6 @@
 /**
- * The filters of xz that turn the absolute targets of branches back into relative ones, and delta. Filters work in place:
- * each says how many bytes it has finished, and the rest has to come again with what follows.
+ * The filters of xz: those that turn the absolute targets of branches back into relative ones, and delta. Filters work in
+ * place. Each returns how many bytes it has finished; the rest must be passed again together with the bytes that follow.
  */
 import { readU32, readU32BigEndian } from './decoder.ts';
 
@@ -29,7 +29,7 @@ const writeU32BigEndian = (bytes: Uint8Array, at: number, value: number): void =
   bytes[at + 3] = value;
 };
 
-/** A filter without memory, which looks at instructions of one size and alignment. */
+/** A filter without state, for instructions of one size and alignment. */
 const stateless = (
   instructionBytes: number,
   convert: (bytes: Uint8Array, at: number, position: number) => void,
@@ -44,7 +44,7 @@ const stateless = (
   return () => filter;
 };
 
-/** BL, whatever the condition of the others. */
+/** BL with the condition "always". */
 const arm = stateless(4, (bytes, at, position) => {
   if (bytes[at + 3] !== 0xeb) return;
   const target = (readU32(bytes, at) << 2) - (position + 8);
@@ -201,13 +201,13 @@ const X86_INSTRUCTION_BYTES = 5;
 const isSignByte = (byte: number): boolean => byte === 0 || byte === 0xff;
 
 /**
- * CALL and JMP. Opcodes that lie in the operand of an earlier one make a false positive likely, so which of the bytes
- * before look like opcodes decides whether one is converted, and how.
+ * CALL and JMP. An opcode that lies in the operand of an earlier one is probably a false positive. So the bytes before an
+ * opcode that look like opcodes themselves decide whether it is converted, and how.
  */
 class X86Filter implements Filter {
-  /** Bit n: the byte n + 1 before looked like an opcode. Bit 4: its last operand byte looked like a sign. */
+  /** Bit n: the byte n + 1 positions before looked like an opcode. Bit 4: the last byte of its operand looked like a sign. */
   #history = 0;
-  /** How far the last opcode lies before the next byte to be looked at. */
+  /** Distance from the last opcode to the next byte. */
   #since = 5;
 
   apply(bytes: Uint8Array, position: number): number {
@@ -219,7 +219,7 @@ class X86Filter implements Filter {
         this.#since += 1;
         continue;
       }
-      // What is more than 5 bytes back is forgotten.
+      // Opcodes more than 5 bytes back do not count.
       if (this.#since > 5) this.#history = 0;
       else for (let step = 0; step < this.#since; step++) this.#history = (this.#history & 0x77) << 1;
       this.#since = 0;
@@ -238,7 +238,7 @@ class X86Filter implements Filter {
     return at;
   }
 
-  /** None of the last opcodes, or only one whose operand leaves room for this one. */
+  /** Whether no earlier opcode is near, or only one whose operand leaves room for this one. */
   #mayConvert(): boolean {
     const before = this.#history >>> 1;
     return before < 0x10 && [0, 1, 2, 4].includes(before & 7);
@@ -288,7 +288,7 @@ export class DeltaFilter implements Filter {
 /** A filter for the code of a processor. */
 interface BranchFilter {
   readonly name: string;
-  /** What its start offset is a multiple of. */
+  /** Its start offset must be a multiple of this. */
   readonly alignment: number;
   readonly create: () => Filter;
 }

@@ -1,6 +1,6 @@
 /** The checksums of compressed files, each over bytes that come in pieces. */
 
-/** A checksum in the making. */
+/** A checksum over bytes that come in pieces. */
 export interface Checksum {
   update(bytes: Uint8Array): void;
   /** Little-endian, as many bytes as the checksum has. */
@@ -27,7 +27,7 @@ function makeCrc32Tables(): Uint32Array {
 
 const CRC32 = makeCrc32Tables();
 
-/** CRC-32 of IEEE 802.3, as gzip has it. @param crc that of the bytes before */
+/** CRC-32 of IEEE 802.3, as in gzip. @param crc the checksum of the bytes before */
 export function crc32(bytes: Uint8Array, crc = 0): number {
   const table = CRC32;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -51,13 +51,20 @@ export function crc32(bytes: Uint8Array, crc = 0): number {
   return ~value >>> 0;
 }
 
-/** The same polynomial from the other end, as bzip2 has it. @param crc that of the bytes before; -1 at first, ~ at the end */
 const BZIP2_CRC = new Int32Array(256);
 for (let byte = 0; byte < 256; byte++) {
   let crc = byte << 24;
   for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ 0x04c1_1db7 : crc << 1;
   BZIP2_CRC[byte] = crc;
 }
+
+/**
+ * The CRC-32 of bzip2: the same polynomial, with the highest bit first.
+ *
+ * @param end how many of the bytes count
+ * @param crc the result for the bytes before, -1 at first
+ * @returns the complement of the checksum
+ */
 export function bzip2Crc(bytes: Uint8Array, end: number, crc: number): number {
   let value = crc;
   for (let at = 0; at < end; at++) {
@@ -67,10 +74,10 @@ export function bzip2Crc(bytes: Uint8Array, end: number, crc: number): number {
 }
 
 const ADLER_BASE = 65_521;
-/** So many bytes can be added up before 32 bits overflow. */
+/** How many bytes can be added before 32 bits overflow. */
 const ADLER_RUN = 5552;
 
-/** Adler-32 (RFC 1950). @param adler that of the bytes before */
+/** Adler-32 (RFC 1950). @param adler the checksum of the bytes before */
 export function adler32(bytes: Uint8Array, adler = 1): number {
   let low = adler & 0xffff;
   let high = adler >>> 16;
@@ -86,6 +93,7 @@ export function adler32(bytes: Uint8Array, adler = 1): number {
   return ((high << 16) | low) >>> 0;
 }
 
+/** CRC-32 over bytes that come in pieces. */
 export class Crc32 implements Checksum {
   #crc = 0;
 
@@ -136,7 +144,7 @@ for (let index = 256; index < CRC64_LOW.length; index++) {
   CRC64_HIGH[index] = (high >>> 8) ^ (CRC64_HIGH[low & 0xff] as number);
 }
 
-/** CRC-64 of ECMA-182, as xz has it. */
+/** CRC-64 of ECMA-182, as in xz. */
 export class Crc64 implements Checksum {
   #low = -1;
   #high = -1;
@@ -220,7 +228,7 @@ const XXH_STRIPE_BYTES = 16;
 
 const rotate = (value: number, bits: number): number => (value << bits) | (value >>> (32 - bits));
 
-/** xxHash32 with the seed 0, as lz4 has it. */
+/** xxHash32 with the seed 0, as in lz4. */
 export class XxHash32 {
   #a = (XXH_PRIME_1 + XXH_PRIME_2) | 0;
   #b = XXH_PRIME_2 | 0;

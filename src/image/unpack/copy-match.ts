@@ -1,8 +1,8 @@
-/** Copying within what was unpacked, as all formats of the family of LZ77 do. */
+/** Copies within unpacked bytes, as all formats of the LZ77 family need. */
 
-/** Copies go on in steps of this size, so up to 7 bytes more than were asked for are written. */
+/** Room that a buffer must have after a copy: copies write eight bytes at a time, so up to 7 bytes too many. */
 export const COPY_SLACK_BYTES = 8;
-/** Longer copies are worth a call. */
+/** From this length on, the built-in copies are faster than a loop. */
 const MIN_CALLED_BYTES = 64;
 
 /** Copies bytes from another buffer. Both have `COPY_SLACK_BYTES` after the end of the range. */
@@ -40,7 +40,7 @@ export function copyMatch(bytes: Uint8Array, view: DataView, at: number, distanc
     for (let to = at; to < end; to++) bytes[to] = bytes[to - distance] as number;
     return;
   }
-  // What repeats itself doubles with every copy.
+  // The repeated part doubles with every copy.
   const from = at - distance;
   for (let to = at; to < end; ) {
     const part = Math.min(to - from, end - to);

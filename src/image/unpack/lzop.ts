@@ -1,4 +1,5 @@
 /** Unpacks lzop files: blocks of LZO1X, each with checksums of its own. */
+import { freeMemory } from '../free-memory.ts';
 import { adler32, crc32 } from './checksums.ts';
 import { COPY_SLACK_BYTES, copyLiterals, copyMatch } from './copy-match.ts';
 import {
@@ -9,7 +10,6 @@ import {
   type Input,
   MEMBER,
   readU32BigEndian,
-  release,
   startsWith,
   trailingData,
   unsupported,
@@ -26,11 +26,11 @@ const CRC32_PACKED = 0x200;
 const FILTERED = 0x800;
 const HEADER_CRC32 = 0x1000;
 
-/** The version since which headers have all their fields. */
+/** The first version whose headers have all fields. */
 const VERSION_ALL_FIELDS = 0x0940;
 /** LZO1X-1, LZO1X-1(15) and LZO1X-999, which one decoder unpacks. */
 const METHODS: ReadonlySet<number> = new Set([1, 2, 3]);
-/** lzop(1) takes no larger ones. */
+/** lzop(1) accepts no larger block. */
 const MAX_BLOCK_BYTES = 64 * 1024 * 1024;
 
 /** Unpacks all members of a file. */
@@ -149,7 +149,7 @@ function* decodeBlocks(input: Input, flags: number, refuse: RefuseChecksum): Dec
       const ofPacked = isStored ? [] : yield* readChecksums(OF_PACKED);
       if (unpackedBytes + COPY_SLACK_BYTES > unpacked.length) {
         yield { kind: 'memory', bytes: 2 * (unpackedBytes + COPY_SLACK_BYTES) };
-        release(packed, unpacked);
+        freeMemory(packed, unpacked);
         packed = new Uint8Array(unpackedBytes + COPY_SLACK_BYTES);
         unpacked = new Uint8Array(unpackedBytes + COPY_SLACK_BYTES);
       }
@@ -166,24 +166,24 @@ function* decodeBlocks(input: Input, flags: number, refuse: RefuseChecksum): Dec
       yield { kind: 'piece', bytes: piece };
     }
   } finally {
-    release(packed, unpacked);
+    freeMemory(packed, unpacked);
   }
 }
 
 /**
  * Unpacks one block of LZO1X. Both buffers have `COPY_SLACK_BYTES` after their bytes.
  *
- * Every instruction copies a match and up to three literals, whose number stands in its last two bits; what an instruction
- * below 16 means depends on the number of literals before it.
+ * Every instruction copies a match and up to three literals, whose number is in its last two bits. The meaning of an
+ * instruction below 16 depends on the number of literals before it.
  *
- * @returns the bytes that were unpacked; -1 when the block is damaged, or is not exactly the source
+ * @returns how many bytes were unpacked; -1 when the block is damaged, or does not end with the source
  */
 function unpackLzo1x(source: Uint8Array, sourceEnd: number, target: Uint8Array, limit: number): number {
   const sourceView = new DataView(source.buffer, source.byteOffset, source.byteLength);
   const targetView = new DataView(target.buffer, target.byteOffset, target.byteLength);
   let read = 0;
   let at = 0;
-  /** Literals that the instruction before copied; 4 for a run of them. */
+  /** Literals that the previous instruction copied; 4 for a run of them. */
   let literals = 0;
   let first = sourceEnd > 0 ? (source[0] as number) : 0;
   if (first > 17) {

@@ -1,4 +1,4 @@
-/** SHA-256 (FIPS 180-4) over bytes that come in pieces, for the decoders, which know no Node. */
+/** SHA-256 (FIPS 180-4) over bytes that come in pieces, for the decoders, which do not use Node. */
 import { BlockFeed, type Checksum } from './checksums.ts';
 
 const BLOCK_BYTES = 64;

@@ -127,7 +127,7 @@ describe('what follows a member', () => {
     expect(faultOf(() => decode(format, more, 1000))).toBe('trailing-data');
   });
 
-  test('xz: zeros that are no multiple of four', () => {
+  test('xz: zeros whose number is not a multiple of four', () => {
     const packed = Buffer.concat([oneOf('xz'), Buffer.alloc(6)]);
     expect(faultOf(() => decode('xz', packed))).toBe('trailing-data');
   });
@@ -224,7 +224,7 @@ describe('memory', () => {
     expect(faultOf(() => decode('lzma', old, 100, { ...OPTIONS, maxWindowBytes: 4 * MIB }))).toBe('window-too-large');
   });
 
-  test('of a generator that is given up is let go', () => {
+  test('of a generator that is closed early is freed', () => {
     const decoding = DECODERS.lz4(new Input(), OPTIONS);
     expect(decoding.next().value).toEqual({ kind: 'input' });
     expect(decoding.return()).toEqual({ done: true, value: undefined });

@@ -63,7 +63,7 @@ describe('memory', () => {
     await eventually('it is given back', () => memory.used === 0);
   });
 
-  test('that is not there is said to be missing, but for what everybody needs', async () => {
+  test('that the budget lacks is reported as missing, except for what every stream needs', async () => {
     const vector = readCompressedVectors().find(({ name }) => name === 'xz -6 -T1');
     const bytes = Buffer.from(vector?.file ?? '', 'base64');
     const memory = new Budget(MIB);
@@ -83,14 +83,14 @@ describe('memory', () => {
     await eventually('it is given back', () => memory.used === 0);
   });
 
-  test('is given back when a stream is given up', async () => {
+  test('is given back when a stream is closed early', async () => {
     const memory = new Budget(64 * MIB);
     const unpacker = open('lz4', () => new Promise(() => {}), memory);
     const work = failureOf(run(unpacker));
     await eventually('it is at work', () => memory.used > 16 * MIB);
     unpacker.destroy();
     unpacker.destroy();
-    expect(await work).toMatchObject({ message: 'the unpacking was given up' });
+    expect(await work).toMatchObject({ message: 'the stream was closed before its end' });
     await eventually('it is given back', () => memory.used === 0);
   });
 });
