@@ -64,24 +64,24 @@ function decode(format: DecodedFormat, packed: Uint8Array): void {
 }
 
 /** @returns the longest block of the event loop in ms */
-async function upload({ port, loop }: Server, packed: Uint8Array): Promise<number> {
+async function upload(server: Server, packed: Uint8Array): Promise<number> {
   const post = async (): Promise<void> => {
-    const answer = await fetch(`http://127.0.0.1:${port}/kernel`, { method: 'POST', body: packed });
+    const answer = await fetch(`http://127.0.0.1:${server.port}/kernel`, { method: 'POST', body: packed });
     await answer.text();
     // What was cut out of a program is an image with a fault; anything else is a fault of this benchmark.
     if (answer.status !== 200 && answer.status !== 422) throw new Error(`the service answered ${answer.status}`);
   };
   await post();
-  await loop();
+  await server.loop();
   await Promise.all(Array.from({ length: UPLOADS }, post));
-  return (await loop()).blockMs;
+  return (await server.loop()).blockMs;
 }
 
 const given = process.argv[2];
 const image = given === undefined ? readFileSync(process.execPath).subarray(0, 24 * MIB) : readFileSync(given);
 const directory = mkdtempSync(join(tmpdir(), 'bsdsyms-bench-'));
 const watch = new URL('./servers/watch-loop.ts', import.meta.url).href;
-const server = await startServer('bsdsyms', { LOG_LEVEL: 'warn' }, ['--import', watch]);
+const service = await startServer('bsdsyms', { LOG_LEVEL: 'warn' }, ['--import', watch]);
 let missed = false;
 const mark = (isMet: boolean): string => {
   missed ||= !isMet;
@@ -106,13 +106,13 @@ try {
     const ownMs = time(() => decode(format, packed));
     const rate = (ms: number): string => `${(image.length / 1e3 / ms).toFixed(0)} MB/s`;
     const part = toolMs / ownMs;
-    const blockMs = await upload(server, packed);
+    const blockMs = await upload(service, packed);
     const speeds = `${rate(toolMs)} | ${rate(ownMs)} | ${part.toFixed(2)}${mark(part >= goal)}`;
     const block = `${blockMs.toFixed(0)} ms${mark(blockMs <= MAX_BLOCK_MS)}`;
     process.stdout.write(`| \`${pack.join(' ')}\` | ${speeds} | ${block} |\n`);
   }
 } finally {
-  await server.stop();
+  await service.stop();
   rmSync(directory, { recursive: true });
 }
 process.exitCode = missed ? 1 : 0;

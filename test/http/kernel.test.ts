@@ -237,18 +237,19 @@ describe('POST /image', () => {
   });
 });
 
+const word = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
+const taken = (container: string | null, kernelSize: number): object => ({
+  takes: { ok: true, container, kernelSize, why: null },
+  pv: { ok: true, guestType: 'xen-3.0-x86_64', why: null },
+});
+const notTaken = (container: string | null, code: string): object => ({
+  takes: { ok: false, container, kernelSize: null, why: { code } },
+  pv: { ok: false, guestType: null, why: { code } },
+  hvm: { ok: false, why: { code } },
+});
+
 describe('what Xen does with a file in which there is no image here', () => {
   const { bytes } = kernel({ symbols: 10, notes: ASKING_NOTES });
-  const word = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
-  const taken = (container: string | null, kernelSize: number): object => ({
-    takes: { ok: true, container, kernelSize, why: null },
-    pv: { ok: true, guestType: 'xen-3.0-x86_64', why: null },
-  });
-  const notTaken = (container: string | null, code: string): object => ({
-    takes: { ok: false, container, kernelSize: null, why: { code } },
-    pv: { ok: false, guestType: null, why: { code } },
-    hvm: { ok: false, why: { code } },
-  });
   const gzip = gzipSync(bytes);
   const damaged = Buffer.from(gzip);
   damaged.writeUInt32LE(1, gzip.length - 8);

@@ -151,6 +151,12 @@ test('lz4: a match of the distance 0, which the format forbids', () => {
   expect(decode('lz4', packed).bytes.toString()).toBe('xxxxxxxxxxaaaaa');
 });
 
+function checksum(bytes: Buffer): Buffer {
+  const word = Buffer.alloc(4);
+  word.writeUInt32BE(crc32(bytes));
+  return word;
+}
+
 describe('lzop: an extra field in the header', () => {
   const FLAGS_AT = 17;
   const EXTRA_FIELD = 0x40;
@@ -164,11 +170,6 @@ describe('lzop: an extra field in the header', () => {
     header.writeUInt32BE((header.readUInt32BE(FLAGS_AT) | EXTRA_FIELD | HEADER_CRC32) >>> 0, FLAGS_AT);
     const field = Buffer.from('extra');
     const length = Buffer.from([0, 0, 0, field.length]);
-    const checksum = (bytes: Buffer): Buffer => {
-      const word = Buffer.alloc(4);
-      word.writeUInt32BE(crc32(bytes));
-      return word;
-    };
     const rest = plain.subarray(headerEnd + 4);
     return Buffer.concat([header, checksum(header.subarray(9)), length, field, checksum(covers(length, field)), rest]);
   }
