@@ -82,10 +82,9 @@ function expected({ name, expect: pv, expectHvm }: ContainerVector): unknown {
   const hvm = expectHvm ?? pv;
   const { accepted, kernelSize, guestType } = pv;
   return {
-    isImage: accepted ? !REFUSED_HERE.has(name) : expect.any(Boolean),
     // Firmware is taken, but is no kernel that starts through Xen notes.
     builder: { pv: accepted, hvm: hvm.accepted && hvm.loader !== 'HVM-generic' },
-    ...(accepted ? { kernelSize, guestType } : {}),
+    ...(accepted ? { isImage: !REFUSED_HERE.has(name), kernelSize, guestType } : {}),
     ...(accepted && !REFUSED_HERE.has(name) ? { sha256: pv.sha256 } : {}),
   };
 }
@@ -94,9 +93,8 @@ function found({ isImage, builder, sha256 }: Found): unknown {
   if (builder === null) return { isImage, builder };
   const { takes, pv, hvm } = builder;
   return {
-    isImage,
     builder: { pv: pv.ok, hvm: hvm.ok },
-    ...(pv.ok ? { kernelSize: takes.kernelSize, guestType: pv.guestType } : {}),
+    ...(pv.ok ? { isImage, kernelSize: takes.kernelSize, guestType: pv.guestType } : {}),
     ...(pv.ok && isImage ? { sha256 } : {}),
   };
 }
