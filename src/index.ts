@@ -39,6 +39,7 @@ export {
   openImage,
   openSymbols,
   type RefusedImage,
+  type RefusedKernel,
   type SymbolsChoice,
 } from './inspect/load.ts';
 export { readHeaders } from './inspect/read-headers.ts';

@@ -13,6 +13,7 @@ import { ImageError } from '../inspect/image-error.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
 import { printable } from '../report/table.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import { type ImageInvocation, parseCommandLine, type Shell, UsageError } from './arguments.ts';
 import { type FileIdentity, identify, isSame, OutputError, type Piece, writeToFile, writeToStream } from './output.ts';
 import { LIMITS, type Limits, type ReportName, type Result } from './subcommands.ts';
@@ -96,10 +97,11 @@ async function runSubcommand(
     code: ImageProblemCode,
     detail: string,
     subject: ProblemSubject | null,
+    builder?: BuilderVerdict | null,
   ): Promise<ExitStatus> => {
     // A reader of JSON gets the problem in JSON, as from the service; a file appears only when it is complete.
     if ((format === 'json' || format === 'ndjson') && outputPath === null) {
-      await write([JSON.stringify(describeProblem(code, IMAGE_PROBLEM_KINDS[code], detail, subject))]);
+      await write([JSON.stringify(describeProblem(code, IMAGE_PROBLEM_KINDS[code], detail, subject, builder))]);
     }
     say(`${code}: ${detail}`);
     return 1;
@@ -122,7 +124,9 @@ async function runSubcommand(
     say(failure.code === null ? failure.detail : `${failure.code}: ${failure.detail}`);
     return 1;
   } catch (error) {
-    if (error instanceof ImageError && isFaultOfImage(error)) return await refuse(error.code, error.message, null);
+    if (error instanceof ImageError && isFaultOfImage(error)) {
+      return await refuse(error.code, error.message, null, error.builder);
+    }
     if (error instanceof FileError || isSystemError(error)) throw new InputError(file, error);
     throw error;
   } finally {

@@ -10,6 +10,7 @@ import {
   type ProblemKind,
   type ProblemSubject,
 } from '../report/problem.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import { isWaiting } from './expectation.ts';
 
 const HTTP_PROBLEM_KINDS = {
@@ -211,6 +212,8 @@ export class Problem extends Error {
   readonly headers: Readonly<Record<string, string>>;
   /** What the answer says about a broken image besides the code. */
   readonly subject: ProblemSubject | null;
+  /** What Xen's domain builder does with the file, where the image is not known. */
+  readonly builder: BuilderVerdict | null;
 
   constructor(
     code: ProblemCode,
@@ -219,12 +222,14 @@ export class Problem extends Error {
       readonly cause?: unknown;
       readonly headers?: Readonly<Record<string, string>>;
       readonly subject?: ProblemSubject;
+      readonly builder?: BuilderVerdict | null;
     } = {},
   ) {
     super(detail, { cause: options.cause });
     this.code = code;
     this.headers = options.headers ?? {};
     this.subject = options.subject ?? null;
+    this.builder = options.builder ?? this.subject?.builder ?? null;
   }
 
   get status(): number {
@@ -235,7 +240,7 @@ export class Problem extends Error {
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
 export const problemDocument = (problem: Problem, requestId: string): ProblemDocument => ({
-  ...describeProblem(problem.code, PROBLEM_KINDS[problem.code], problem.message, problem.subject),
+  ...describeProblem(problem.code, PROBLEM_KINDS[problem.code], problem.message, problem.subject, problem.builder),
   instance: requestId,
 });
 
@@ -270,7 +275,7 @@ export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   if (reply?.raw.destroyed === true) return clientGone(error);
   if (error instanceof ImageError) {
     const headers = PROBLEM_KINDS[error.code].status === 503 ? IMAGE_RETRY_AFTER : {};
-    return new Problem(error.code, error.message, { cause: error.cause, headers });
+    return new Problem(error.code, error.message, { cause: error.cause, headers, builder: error.builder });
   }
   const code = FRAMEWORK_ERRORS[codeOf(error) ?? ''];
   // Its own words would repeat the whole path.

@@ -66,6 +66,7 @@ const ProblemSchema = component(
           machine: Type.Optional(Type.String()),
         }),
       ),
+      builder: Type.Optional(ref(BuilderReport)),
     },
     { description: 'RFC 9457 problem details.' },
   ),

@@ -10,6 +10,7 @@ import type { Config } from '../config.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { type Parameters, type ParameterValues, REFERENCE_PARAMETERS } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import { whenOver } from './exchange.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -230,8 +231,9 @@ export function noteBroken(
   broken: Broken,
   image: ImageFacts,
   placement: Placement,
+  builder: BuilderVerdict | null = null,
 ): Problem {
   metrics.broken(broken);
   logBroken(request, broken, image, placement.loader, placement.loadAddress);
-  return new Problem(broken.code, broken.detail, { subject: { broken, image } });
+  return new Problem(broken.code, broken.detail, { subject: { broken, image }, builder });
 }

@@ -180,7 +180,7 @@ async function bodyEnd(request: IncomingMessage): Promise<void> {
 function adviseCurl(error: unknown): unknown {
   if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt') return error;
   const advice = 'If curl -d (--data) sent it, use curl --data-binary: -d removes bytes.';
-  return new ImageError(error.code, `${error.message} ${advice}`, error.cause);
+  return new ImageError(error.code, `${error.message} ${advice}`, error.cause, error.builder);
 }
 
 /** Fails when the body pauses for too long or is too large. It watches the body while other code reads it. */

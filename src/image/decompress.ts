@@ -1,6 +1,7 @@
 /** Unpacks compressed images and bzImages as they arrive, as Xen's domain builder unpacks them. */
 
 import { hasElfMagic } from '../elf/format.ts';
+import { askBuilderOfRefused } from '../inspect/ask-builder.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import {
   type BzImageFacts,
@@ -42,6 +43,8 @@ export class UnpackingSink {
   #packed: PackedStage | null = null;
   #bzImage: BzImageStage | null = null;
   #discarded = false;
+  /** What came out of damaged data. */
+  #refused: ImageSource | null = null;
 
   /**
    * @param unpack false to let every file pass unchanged
@@ -66,13 +69,18 @@ export class UnpackingSink {
   append(chunk: Uint8Array): void | Promise<void> {
     // Chunks that are still on their way must not take memory any more.
     if (this.#discarded) return;
-    return this.#first === null ? this.#sink.append(chunk) : this.#first.append(chunk);
+    if (this.#first === null) return this.#sink.append(chunk);
+    return this.#first.append(chunk)?.catch((error: unknown) => this.#refuse(error));
   }
 
   /** Ends the image. @throws as `append` does */
   async finish(): Promise<ImageSource> {
     if (this.#discarded) throw new Error('the image was discarded');
-    await this.#first?.finish();
+    await this.#first?.finish().catch((error: unknown) => this.#refuse(error));
+    return this.#finishSink();
+  }
+
+  async #finishSink(): Promise<ImageSource> {
     const source = await this.#sink.finish();
     const gzip = this.#packed?.gzip ?? null;
     const bzImage = this.#bzImage?.facts ?? null;
@@ -83,11 +91,30 @@ export class UnpackingSink {
     });
   }
 
+  /**
+   * Refuses damaged data. Xen may take it all the same, so its builder is asked about what came out, which `discard` gives back.
+   *
+   * @throws the error, with the verdict
+   */
+  async #refuse(error: unknown): Promise<never> {
+    if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt' || this.#discarded) throw error;
+    this.#refused = await this.#finishSink();
+    if (this.#discarded) {
+      await this.#refused.close();
+      throw error;
+    }
+    throw new ImageError(error.code, error.message, error.cause, await askBuilderOfRefused(this.#refused));
+  }
+
   /** Gives everything back. Idempotent. */
   async discard(): Promise<void> {
     this.#discarded = true;
     this.#first?.destroy();
-    await this.#sink.discard();
+    try {
+      await this.#refused?.close();
+    } finally {
+      await this.#sink.discard();
+    }
   }
 
   /** The stage for a file that begins like this. */
@@ -95,7 +122,11 @@ export class UnpackingSink {
     const format = hasElfMagic(start) ? null : findCompression(start);
     if (format === null) return this.#openUnpacked(start);
     const inner = new DetectingStage((unpacked) => this.#openUnpacked(unpacked));
-    this.#packed = new PackedStage(format, 'The image is compressed with', this.#memory, false, inner);
+    this.#packed = new PackedStage(format, 'The image is compressed with', this.#memory, inner, {
+      ignoreTrailing: false,
+      // Of the other files Xen takes none.
+      readsOn: format === 'gzip',
+    });
     return this.#packed;
   }
 
@@ -176,45 +207,65 @@ const isEnough = (start: Uint8Array): boolean =>
 
 const isZlib = (format: Compression): format is 'gzip' | 'zstd' => format === 'gzip' || format === 'zstd';
 
+interface PackedOptions {
+  /** Whether what follows the compressed data, and is no more of it, is ignored. */
+  readonly ignoreTrailing: boolean;
+  /**
+   * Whether `append` takes the rest of damaged data and drops it, and only `finish` throws: what Xen does with the data
+   * depends on its last bytes.
+   */
+  readonly readsOn: boolean;
+}
+
 /** Unpacks one layer of compression. */
 class PackedStage implements Stage {
   readonly format: Compression;
   readonly #unpacker: Unpacker | ThreadUnpacker;
   readonly #next: Stage;
+  readonly #readsOn: boolean;
+  #fault: { readonly kind: 'cut' | 'damaged'; readonly error: ImageError } | null = null;
   #fileBytes = 0;
   #unpackedBytes = 0;
   /** The last bytes of the compressed data, at most `SIZE_WORD_BYTES`. */
   #tail = new Uint8Array(0);
 
-  /**
-   * @param what begins the sentence of an error
-   * @param ignoreTrailing whether bytes after the compressed data are ignored
-   */
-  constructor(format: string, what: string, memory: Budget, ignoreTrailing: boolean, next: Stage) {
+  /** @param what begins the sentence of an error */
+  constructor(format: string, what: string, memory: Budget, next: Stage, options: PackedOptions) {
     if (!isUnpacked(format))
       throw new ImageError('compression-unsupported', `${what} ${format}, which is not unpacked here.`);
     this.format = format;
     this.#next = next;
+    const { ignoreTrailing, readsOn } = options;
+    this.#readsOn = readsOn;
     const take: Take = (piece) => {
       this.#unpackedBytes += piece.length;
       return next.append(piece);
     };
-    const explain = (fault: UnpackFault | ThreadFault): ImageError => explainFault(format, `${what} ${format}`, fault);
+    const explain = (fault: UnpackFault | ThreadFault): ImageError => {
+      const error = explainFault(format, `${what} ${format}`, fault);
+      if (error.code === 'compressed-data-corrupt') {
+        this.#fault ??= { kind: fault.kind === 'cut' ? 'cut' : 'damaged', error };
+      }
+      return error;
+    };
     const common = { memory, maxWindowBytes: MAX_WINDOW_BYTES, ignoreTrailing, take, explain };
     this.#unpacker = isZlib(format)
       ? new Unpacker({ ...common, format, allowPadding: format === 'gzip', freePieces: true })
-      : new ThreadUnpacker({ ...common, format });
+      : new ThreadUnpacker({ ...common, format, passChecksums: readsOn });
   }
 
   /** The facts of a gzip file; null for other formats, and before `finish`. */
   get gzip(): GzipFacts | null {
-    const { firstMemberBytes } = this.#unpacker;
-    if (this.format !== 'gzip' || firstMemberBytes === null) return null;
-    return { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes };
+    if (this.format !== 'gzip') return null;
+    return { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes: this.firstMemberBytes };
   }
 
-  get firstMemberBytes(): number {
-    return this.#unpacker.firstMemberBytes ?? this.#unpackedBytes;
+  get firstMemberBytes(): number | null {
+    return this.#unpacker.firstMemberBytes;
+  }
+
+  get fault(): 'cut' | 'damaged' | null {
+    return this.#fault?.kind ?? null;
   }
 
   get unpackedBytes(): number {
@@ -225,15 +276,26 @@ class PackedStage implements Stage {
     return this.#unpacker instanceof ThreadUnpacker ? this.#unpacker.traits : new Set();
   }
 
-  append(chunk: Uint8Array): Promise<void> {
+  async append(chunk: Uint8Array): Promise<void> {
     this.#fileBytes += chunk.length;
     this.#tail = lastBytes(this.#tail, chunk);
-    return this.#unpacker.append(chunk);
+    if (this.#fault === null) await this.#unpacker.append(chunk).catch((error: unknown) => this.#keep(error));
+    if (this.#fault === null) return;
+    this.#unpacker.destroy();
+    if (!this.#readsOn) throw this.#fault.error;
   }
 
   async finish(): Promise<void> {
-    await this.#unpacker.finish();
-    await this.#next.finish();
+    if (this.#fault === null) await this.#unpacker.finish().catch((error: unknown) => this.#keep(error));
+    if (this.#fault === null) return this.#next.finish();
+    // What came before the fault goes the rest of its way, if it can.
+    await this.#next.finish().catch(() => {});
+    throw this.#fault.error;
+  }
+
+  /** @throws any error but that of the fault */
+  #keep(error: unknown): void {
+    if (error !== this.#fault?.error) throw error;
   }
 
   destroy(): void {
@@ -247,6 +309,8 @@ const READ_TO_END: ReadonlySet<string> = new Set(['lz4', 'zstd']);
 
 /** How many bytes at the start of a payload show how it is compressed. */
 const PAYLOAD_MARK_BYTES = LONGEST_COMPRESSION_MARK_BYTES;
+
+const PAYLOAD_OF = 'It is a Linux bzImage compressed with';
 
 /** Finds the payload of a bzImage and unpacks it. Bytes before and after the payload are ignored. */
 class BzImageStage implements Stage {
@@ -288,15 +352,16 @@ class BzImageStage implements Stage {
 
   /** Known after `finish`. */
   get facts(): BzImageFacts {
-    const unpackedBytes = this.#packed?.unpackedBytes ?? this.#payloadBytes;
     return {
       payloadBytes: this.#payloadBytes,
       payloadEnd: this.#payloadOffset + this.#payloadBytes,
+      fileBytes: this.#fileBytes,
       payloadStart: this.#start,
       compression: this.compression,
       sizeWord: readSizeWord(this.#tail),
-      firstMemberBytes: this.#packed?.firstMemberBytes ?? unpackedBytes,
-      unpackedBytes,
+      firstMemberBytes: this.#packed?.firstMemberBytes ?? null,
+      unpackedBytes: this.#packed?.unpackedBytes ?? this.#payloadBytes,
+      fault: this.#packed?.fault ?? null,
       traits: this.#packed?.traits ?? new Set(),
     };
   }
@@ -323,8 +388,14 @@ class BzImageStage implements Stage {
     if (this.#payload === null) await this.#open();
     await this.#payload?.finish();
     if (this.#packed === null) return;
-    const { unpackedBytes } = this.#packed;
+    const { format, unpackedBytes, traits } = this.#packed;
     const sizeWord = readSizeWord(this.#tail);
+    if (traits.has('wrong-checksum')) {
+      throw new ImageError(
+        'compressed-data-corrupt',
+        `${PAYLOAD_OF} ${format}, and the compressed data is damaged: a checksum does not fit.`,
+      );
+    }
     if (unpackedBytes % 2 ** 32 === sizeWord) return;
     throw new ImageError(
       'compressed-data-corrupt',
@@ -364,8 +435,8 @@ class BzImageStage implements Stage {
           'It is a Linux bzImage whose payload is neither an ELF kernel nor compressed in a known way.',
         );
       }
-      const what = 'It is a Linux bzImage compressed with';
-      this.#packed = new PackedStage(format, what, this.#memory, !READ_TO_END.has(format), this.#end);
+      const ignoreTrailing = !READ_TO_END.has(format);
+      this.#packed = new PackedStage(format, PAYLOAD_OF, this.#memory, this.#end, { ignoreTrailing, readsOn: true });
       this.#payload = this.#packed;
     }
     await this.#pass(start, 0);

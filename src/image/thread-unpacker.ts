@@ -124,11 +124,11 @@ export class ThreadUnpacker implements Listener {
 
   constructor(options: ThreadUnpackOptions) {
     this.#options = options;
-    const { format, maxWindowBytes, ignoreTrailing } = options;
+    const { format, maxWindowBytes, ignoreTrailing, passChecksums = false } = options;
     this.#reached.promise.catch(() => {});
     this.#thread.attach(this.#id, this);
     this.#hold(PIECES * PIECE_BYTES);
-    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing } });
+    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing, passChecksums } });
   }
 
   /** Unpacked bytes of the first member; null before its end. */
@@ -199,9 +199,12 @@ export class ThreadUnpacker implements Listener {
       case 'trait':
         this.#traits.add(report.trait);
         break;
-      case 'failed':
-        this.#fail(explain(report.fault));
+      case 'failed': {
+        const { fault } = report;
+        // Not before all that came out until then was taken.
+        void this.#taking.then(() => this.#fail(explain(fault)));
         break;
+      }
       case 'broken':
         this.#fail(report.error instanceof Error ? report.error : new Error('unpacking failed'));
         break;

@@ -5,8 +5,8 @@ import {
   type Container,
   findOtherLoader,
   judgeByBuilder,
+  judgeOtherFile,
   LOADER_PROBE_BYTES,
-  refuse,
   refuseAll,
 } from '../xen/builder.ts';
 import { takeBzImage } from '../xen/bzimage-container.ts';
@@ -53,6 +53,22 @@ export async function askBuilder(source: ImageSource, image: ElfImage, xen: XenN
   return { verdict, warning: isSame ? null : warn(source, found) };
 }
 
+/**
+ * Asks the builder about what is no image here: a file that fails stage `init`, or compressed data that this service refuses.
+ *
+ * @param source what was unpacked of it
+ * @throws only what the source throws when it cannot be read
+ */
+export async function askBuilderOfRefused(source: ImageSource): Promise<BuilderVerdict> {
+  const { container, taken } = takeFile(source);
+  if (!taken.ok) {
+    return { takes: { ok: false, container, kernelSize: null, why: taken.why }, ...refuseAll(taken.why) };
+  }
+  const { kernelSize, imageBytes } = taken;
+  const seen = await judgeUnopened(new PaddedSource(source, Math.min(imageBytes, source.size), kernelSize));
+  return { takes: { ok: true, container, kernelSize, why: null }, ...seen };
+}
+
 /** Which kernel the builder takes out of the file that an image came in. */
 function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {
   readonly container: Container | null;
@@ -66,6 +82,7 @@ function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {
     if (taken.imageBytes < bzImage.payloadEnd) return { container: 'bzImage', taken: notTaken('no-loader') };
   }
   if (bzImage !== undefined) return { container: 'bzImage', taken: takeBzImage(bzImage) };
+  if (size === 0) return { container: null, taken: notTaken('file-empty') };
   if (size > MAX_FILE_BYTES) return { container: null, taken: notTaken('file-too-large') };
   return { container: null, taken: { ok: true, kernelSize: size, imageBytes: size } };
 }
@@ -79,11 +96,14 @@ async function judgeKernel(source: KernelBytes, image: ElfImage, xen: XenNotes):
   return judgeByBuilder(image, xen, findOtherLoader(start, source.size));
 }
 
-/** As `judgeKernel`, from the beginning. A file that is not ELF finds no loader. */
+/** As `judgeKernel`, from the beginning. A file that is not ELF may have another loader. */
 async function judgeUnopened(source: KernelBytes): Promise<LoaderVerdict> {
   const headers = await readHeaders(source);
   const started = headers === null ? null : await runInSteps(initInSteps(headers));
-  if (started?.ok !== true) return refuseAll(refuse('no-loader'));
+  if (started?.ok !== true) {
+    const start = await source.read(0, Math.min(source.size, LOADER_PROBE_BYTES));
+    return judgeOtherFile(findOtherLoader(start, source.size));
+  }
   const { image, kernel } = await runInSteps(findKernelRangeInSteps(started.image));
   return judgeKernel(source, image, await readXenNotes(source, image, kernel));
 }

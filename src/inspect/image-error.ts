@@ -1,3 +1,5 @@
+import type { BuilderVerdict } from '../xen/builder.ts';
+
 /** What can go wrong with an image before the loader sees it. `report/problem.ts` explains each code. */
 export type ImageErrorCode =
   | 'image-too-large'
@@ -24,9 +26,12 @@ export type SourceErrorCode =
 export class ImageError extends Error {
   override readonly name = 'ImageError';
   readonly code: ImageErrorCode;
+  /** What Xen's domain builder does with the file; null where that is not known, or no question. */
+  readonly builder: BuilderVerdict | null;
 
-  constructor(code: ImageErrorCode, message: string, cause?: unknown) {
+  constructor(code: ImageErrorCode, message: string, cause?: unknown, builder: BuilderVerdict | null = null) {
     super(message, { cause });
     this.code = code;
+    this.builder = builder;
   }
 }

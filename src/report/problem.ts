@@ -2,6 +2,7 @@
 import type { ImageErrorCode } from '../inspect/image-error.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 
 /** What a code stands for. */
 export interface ProblemKind {
@@ -153,6 +154,8 @@ export const IMAGE_PROBLEM_KINDS: Readonly<Record<ImageProblemCode, ProblemKind>
 export interface ProblemSubject {
   readonly broken: Broken;
   readonly image: ImageFacts;
+  /** What Xen's domain builder does with the file, where it was asked. */
+  readonly builder?: BuilderVerdict;
 }
 
 /** The members of RFC 9457, and those of an image. */
@@ -168,22 +171,34 @@ export interface ProblemDocument {
   readonly reason?: string | null;
   readonly stage?: string;
   readonly image?: { readonly size: number; readonly class?: string; readonly machine?: string };
+  readonly builder?: BuilderVerdict;
 }
 
 /** Why an image is refused, as the service would answer it. */
 export const toProblemDocument = (refused: ProblemSubject): ProblemDocument =>
   describeProblem(refused.broken.code, IMAGE_PROBLEM_KINDS[refused.broken.code], refused.broken.detail, refused);
 
-/** @param subject what is known about a broken image; null when the problem is not about one */
+/**
+ * @param subject what is known about a broken image; null when the problem is not about one
+ * @param builder the verdict on a file whose image is not known
+ */
 export function describeProblem(
   code: string,
   { status, title }: ProblemKind,
   detail: string,
   subject: ProblemSubject | null,
+  builder: BuilderVerdict | null = subject?.builder ?? null,
 ): ProblemDocument {
   const document = { type: `/problems/${code}`, title, status, detail, code };
-  if (subject === null) return document;
+  const verdict = builder === null ? {} : { builder };
+  if (subject === null) return { ...document, ...verdict };
   const { broken, image } = subject;
   const identity = image.identity === null ? {} : { class: image.identity.class, machine: image.identity.machine };
-  return { ...document, reason: broken.reason, stage: broken.stage, image: { size: image.size, ...identity } };
+  return {
+    ...document,
+    reason: broken.reason,
+    stage: broken.stage,
+    image: { size: image.size, ...identity },
+    ...verdict,
+  };
 }

@@ -12,6 +12,7 @@ import type { XenNotes } from './notes/walk.ts';
 
 /** Why the builder refuses a kernel, in its own words. Codes are stable for ever. */
 export const BUILDER_REFUSALS = {
+  'file-empty': 'zero length file',
   'file-too-large': 'tried to map file which is too large',
   'gzip-size-insane': 'xc_dom_check_gzip: size looks insane, skip gunzip',
   'gzip-too-large': 'kernel image too large',
@@ -130,6 +131,13 @@ function refusePv(
   if (needsDom0(pv)) return refuse('no-unprivileged');
   if (guestType === null) return refuse('unknown-machine', `unknown image type ${machine}`);
   return refuseGuestType(guestType) ?? refuseStart(pv);
+}
+
+/** The verdict on a file that is no ELF image, for which the loader for ELF has no use. */
+export function judgeOtherFile(otherLoader: OtherLoader | null): Omit<BuilderVerdict, 'takes'> {
+  if (otherLoader === null) return refuseAll(refuse('no-loader'));
+  const { guestType, why } = otherLoader;
+  return { pv: { ok: why === null, guestType, why }, hvm: { ok: why === null, why } };
 }
 
 /** The verdict on a kernel that no loader sees or accepts. */

@@ -10,8 +10,8 @@ export interface GzipFacts {
   readonly fileBytes: number;
   /** Its last four bytes as a little-endian number, which Xen takes for the size of the image. */
   readonly sizeWord: number;
-  /** Unpacked size of its first member, the only one that Xen unpacks. */
-  readonly firstMemberBytes: number;
+  /** Unpacked size of its first member, the only one that Xen unpacks; null when that is damaged or has no end. */
+  readonly firstMemberBytes: number | null;
 }
 
 /** The kernel that the builder passes to its loaders. */
@@ -40,6 +40,7 @@ export function takeGzip({ fileBytes, sizeWord, firstMemberBytes }: GzipFacts): 
   }
   const kernelSize = sizeWord + EXTRA_BYTES;
   if (kernelSize > MAX_KERNEL_BYTES) return notTaken('gzip-too-large');
+  if (firstMemberBytes === null) return notTaken('gzip-inflate-failed', 'xc_dom_do_gunzip: inflate failed');
   if (firstMemberBytes > kernelSize) return notTaken('gzip-inflate-failed');
   return { ok: true, kernelSize, imageBytes: firstMemberBytes };
 }

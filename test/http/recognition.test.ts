@@ -72,6 +72,7 @@ describe('a file that is not an ELF image', () => {
     ['an arm64 Image', marked(0x38, 'ARM\x64'), ['Image', 'vmlinux']],
     ['a RISC-V Image', marked(0x38, 'RSC\x05'), ['Image', 'vmlinux']],
     ['a zImage', marked(0x24, [0x18, 0x28, 0x6f, 0x01]), ['zImage', 'vmlinux']],
+    ['an EFI zboot image', marked(0, 'MZ\0\0zimg'), ['EFI zboot image', 'vmlinux']],
     ['a PE program', marked(0, 'MZ'), ['EFI', 'ELF kernel']],
     ['a uImage', marked(0, [0x27, 0x05, 0x19, 0x56]), ['uImage', 'ELF kernel']],
     ['a FIT image', marked(0, [0xd0, 0x0d, 0xfe, 0xed]), ['FIT', 'device tree']],

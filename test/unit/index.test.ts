@@ -88,6 +88,7 @@ describe('the library', () => {
       'LoadRequest',
       'LoadedImage',
       'RefusedImage',
+      'RefusedKernel',
       'SymbolPlan',
       'Extent',
       'Layout',

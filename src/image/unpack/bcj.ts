@@ -140,6 +140,61 @@ const armThumb = (): Filter => ({
   },
 });
 
+/** An instruction that this filter looks at, and the one after it. */
+const RISCV_PAIR_BYTES = 8;
+const RISCV_AUIPC = 0x17;
+
+/**
+ * JAL that links to x1 or x5, and AUIPC with the load, store, addition or jump after it that uses its result. A pair was
+ * turned into an AUIPC of x2, which no compiler makes, and a whole address, big-endian; an AUIPC that looked like that
+ * already was turned into something else, which is undone here, too.
+ */
+const riscv = (): Filter => ({
+  apply(bytes, position) {
+    let at = 0;
+    while (at + RISCV_PAIR_BYTES <= bytes.length) {
+      const opcode = bytes[at] as number;
+      if (opcode === 0xef) at += convertJal(bytes, at, position + at);
+      else if ((opcode & 0x7f) === RISCV_AUIPC) at += convertAuipc(bytes, at, position + at);
+      else at += 2;
+    }
+    return at;
+  },
+});
+
+/** @returns how far it is to the next place to be looked at */
+function convertJal(bytes: Uint8Array, at: number, position: number): number {
+  const low = bytes[at + 1] as number;
+  // x1 and x5 differ in one bit.
+  if ((low & 0x0d) !== 0) return 2;
+  const absolute = ((low & 0xf0) << 13) | ((bytes[at + 2] as number) << 9) | ((bytes[at + 3] as number) << 1);
+  const target = (absolute - position) | 0;
+  bytes[at + 1] = (low & 0x0f) | ((target >>> 8) & 0xf0);
+  bytes[at + 2] = ((target >>> 16) & 0x0f) | ((target >>> 7) & 0x10) | ((target << 4) & 0xe0);
+  bytes[at + 3] = ((target >>> 4) & 0x7f) | ((target >>> 13) & 0x80);
+  return 4;
+}
+
+/** @returns how far it is to the next place to be looked at */
+function convertAuipc(bytes: Uint8Array, at: number, position: number): number {
+  const first = readU32(bytes, at);
+  if ((first & 0xe80) !== 0) {
+    // Its register is neither x0 nor x2. With a user of its result after it, it stands for one that looked converted.
+    const user = readU32(bytes, at + 4);
+    if ((((first << 8) ^ (user - 3)) & 0xf_8003) !== 0) return 6;
+    writeU32(bytes, at, RISCV_AUIPC | (2 << 7) | (user << 12));
+    writeU32(bytes, at + 4, (first & 0xffff_f000) + (user >>> 20));
+    return RISCV_PAIR_BYTES;
+  }
+  // The register that the user reads; x0 and x2 were never converted, and the user has to be one.
+  const register = first >>> 27;
+  if (((first - 0x3117) << 18) >>> 0 >= (register & 0x1d)) return 4;
+  const target = (readU32BigEndian(bytes, at + 4) - position) | 0;
+  writeU32(bytes, at, RISCV_AUIPC | (register << 7) | ((target + 0x800) & 0xffff_f000));
+  writeU32(bytes, at + 4, (first >>> 12) | (target << 20));
+  return RISCV_PAIR_BYTES;
+}
+
 /** An opcode and its operand. */
 const X86_INSTRUCTION_BYTES = 5;
 
@@ -247,4 +302,5 @@ export const BRANCH_FILTERS: ReadonlyMap<number, BranchFilter> = new Map([
   [0x08, { name: 'armthumb', alignment: 2, create: armThumb }],
   [0x09, { name: 'sparc', alignment: 4, create: sparc }],
   [0x0a, { name: 'arm64', alignment: 4, create: arm64 }],
+  [0x0b, { name: 'riscv', alignment: 2, create: riscv }],
 ]);

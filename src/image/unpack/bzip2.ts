@@ -36,6 +36,7 @@ const SYMBOL_BYTES = 8;
 /** Unpacks all streams of a file. */
 export function* decodeBzip2(input: Input, { ignoreTrailing }: DecoderOptions): Decoding {
   const bits = new Bits(input);
+  yield* input.need(1);
   for (let isFirst = true; yield* input.hasMore(); isFirst = false) {
     const start = yield* input.peek(4);
     const level = (start[3] ?? 0) - 0x30;
@@ -256,7 +257,8 @@ function readSomeSymbols(
       table = tables[selectors[group++] as number] as CodeTable;
       left = GROUP_SYMBOLS;
     }
-    if (at > safeEnd) break;
+    // Bits that are there already may be all that is needed.
+    if (at - (bitCount >>> 3) > safeEnd) break;
     while (bitCount < MAX_CODE_BITS) {
       buffer = (buffer << 8) | (bytes[at++] as number);
       bitCount += 8;

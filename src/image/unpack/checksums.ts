@@ -186,6 +186,39 @@ export class Crc64 implements Checksum {
   }
 }
 
+/** Bytes that come in pieces, as blocks of one size. */
+export class BlockFeed {
+  /** What does not fill a block: the first `restBytes`. */
+  readonly rest: Uint8Array<ArrayBuffer>;
+  restBytes = 0;
+  /** All bytes that came. */
+  totalBytes = 0;
+  readonly #take: (bytes: Uint8Array, from: number, to: number) => void;
+
+  /** @param take gets one or more whole blocks, which lie between two places */
+  constructor(blockBytes: number, take: (bytes: Uint8Array, from: number, to: number) => void) {
+    this.rest = new Uint8Array(blockBytes);
+    this.#take = take;
+  }
+
+  update(bytes: Uint8Array): void {
+    const blockBytes = this.rest.length;
+    this.totalBytes += bytes.length;
+    let at = 0;
+    if (this.restBytes > 0) {
+      at = Math.min(blockBytes - this.restBytes, bytes.length);
+      this.rest.set(bytes.subarray(0, at), this.restBytes);
+      this.restBytes += at;
+      if (this.restBytes < blockBytes) return;
+      this.#take(this.rest, 0, blockBytes);
+    }
+    const end = bytes.length - ((bytes.length - at) % blockBytes);
+    if (end > at) this.#take(bytes, at, end);
+    this.rest.set(bytes.subarray(end));
+    this.restBytes = bytes.length - end;
+  }
+}
+
 const XXH_PRIME_1 = 0x9e37_79b1;
 const XXH_PRIME_2 = 0x85eb_ca77;
 const XXH_PRIME_3 = 0xc2b2_ae3d;
@@ -201,37 +234,19 @@ export class XxHash32 {
   #b = XXH_PRIME_2 | 0;
   #c = 0;
   #d = -XXH_PRIME_1 | 0;
-  /** Bytes that do not fill a stripe. */
-  readonly #rest = new Uint8Array(XXH_STRIPE_BYTES);
-  #restBytes = 0;
-  #bytes = 0;
+  readonly #feed = new BlockFeed(XXH_STRIPE_BYTES, (bytes, from, to) => this.#addStripes(bytes, from, to));
 
   update(bytes: Uint8Array): void {
-    this.#bytes += bytes.length;
-    let at = 0;
-    if (this.#restBytes > 0) {
-      at = Math.min(XXH_STRIPE_BYTES - this.#restBytes, bytes.length);
-      this.#rest.set(bytes.subarray(0, at), this.#restBytes);
-      this.#restBytes += at;
-      if (this.#restBytes < XXH_STRIPE_BYTES) return;
-      this.#restBytes = 0;
-      this.#addStripes(this.#rest, 0);
-    }
-    const end = this.#addStripes(bytes, at);
-    this.#rest.set(bytes.subarray(end));
-    this.#restBytes = bytes.length - end;
+    this.#feed.update(bytes);
   }
 
-  /** @returns where the bytes that fill no stripe begin */
-  #addStripes(bytes: Uint8Array, start: number): number {
+  #addStripes(bytes: Uint8Array, from: number, to: number): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const last = bytes.length - XXH_STRIPE_BYTES;
     let a = this.#a;
     let b = this.#b;
     let c = this.#c;
     let d = this.#d;
-    let at = start;
-    for (; at <= last; at += XXH_STRIPE_BYTES) {
+    for (let at = from; at < to; at += XXH_STRIPE_BYTES) {
       a = (a + Math.imul(view.getInt32(at, true), XXH_PRIME_2)) | 0;
       a = Math.imul((a << 13) | (a >>> 19), XXH_PRIME_1);
       b = (b + Math.imul(view.getInt32(at + 4, true), XXH_PRIME_2)) | 0;
@@ -245,22 +260,22 @@ export class XxHash32 {
     this.#b = b;
     this.#c = c;
     this.#d = d;
-    return at;
   }
 
   digest(): number {
+    const { rest: bytes, restBytes, totalBytes } = this.#feed;
     let hash =
-      this.#bytes >= XXH_STRIPE_BYTES
+      totalBytes >= XXH_STRIPE_BYTES
         ? rotate(this.#a, 1) + rotate(this.#b, 7) + rotate(this.#c, 12) + rotate(this.#d, 18)
         : XXH_PRIME_5;
-    hash = (hash + this.#bytes) | 0;
-    const rest = new DataView(this.#rest.buffer);
+    hash = (hash + totalBytes) | 0;
+    const rest = new DataView(bytes.buffer);
     let at = 0;
-    for (; at + 4 <= this.#restBytes; at += 4) {
+    for (; at + 4 <= restBytes; at += 4) {
       hash = (hash + Math.imul(rest.getInt32(at, true), XXH_PRIME_3)) | 0;
       hash = Math.imul(rotate(hash, 17), XXH_PRIME_4);
     }
-    for (; at < this.#restBytes; at++) {
+    for (; at < restBytes; at++) {
       hash = (hash + Math.imul(rest.getUint8(at), XXH_PRIME_5)) | 0;
       hash = Math.imul(rotate(hash, 11), XXH_PRIME_1);
     }

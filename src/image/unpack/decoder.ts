@@ -23,7 +23,9 @@ type Trait =
   /** lzop: blocks without a checksum, or with more than one. */
   | 'other-than-one-checksum'
   /** lz4: the frame format, not the legacy format. */
-  | 'frame-format';
+  | 'frame-format'
+  /** A checksum does not fit, with `passChecksums`. */
+  | 'wrong-checksum';
 
 /** A running decoder. It does a bounded amount of work between two events. @throws DecodeError */
 export type Decoding = Generator<DecoderEvent, void, void>;
@@ -34,6 +36,8 @@ export interface DecoderOptions {
   readonly maxWindowBytes: number;
   /** Whether bytes after the last member are ignored. Zeros always are, for formats whose own tool ignores them. */
   readonly ignoreTrailing: boolean;
+  /** Whether a wrong checksum of lzop is a trait instead of a fault. Default: false. */
+  readonly passChecksums?: boolean;
 }
 
 /** Why a stream cannot be unpacked. */

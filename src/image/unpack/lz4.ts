@@ -106,6 +106,7 @@ class BlockBuffer {
     const lowest = linked ? Math.max(0, start - WINDOW_BYTES) : start;
     const { packed, packedView, bytes, view } = this;
     const end = unpackBlock(packed, packedView, packedBytes, bytes, view, start, start + this.#blockBytes, lowest);
+    if (end === NO_DISTANCE) throw damaged('a block has a match of the distance 0');
     if (end < 0) throw damaged('a block is damaged');
     this.at = end;
     return bytes.subarray(start, end);
@@ -199,11 +200,14 @@ function* decodeLegacy(input: Input): Decoding {
   }
 }
 
+/** The format forbids it, and lz4(1) does not notice it. */
+const NO_DISTANCE = -2;
+
 /**
  * Unpacks one block.
  *
  * @param lowest the first position that the block may refer to
- * @returns where the block ends in `target`; -1 when it is damaged
+ * @returns where the block ends in `target`; -1 when it is damaged, `NO_DISTANCE` when that is how
  */
 function unpackBlock(
   source: Uint8Array,
@@ -248,7 +252,8 @@ function unpackBlock(
         length += byte;
       }
     }
-    if (distance === 0 || at - distance < lowest || length > limit - at) return -1;
+    if (distance === 0) return NO_DISTANCE;
+    if (at - distance < lowest || length > limit - at) return -1;
     copyMatch(target, targetView, at, distance, length);
     at += length;
   }

@@ -43,6 +43,7 @@ const CHUNK_BYTES = 64 * 1024;
 
 /** Unpacks all streams of a file. */
 export function* decodeXz(input: Input, options: DecoderOptions): Decoding {
+  yield* input.need(1);
   for (let isFirst = true; yield* input.hasMore(); isFirst = false) {
     const start = yield* input.peek(ALIGNMENT_BYTES);
     if (!isFirst && start.length === ALIGNMENT_BYTES && start.every((byte) => byte === 0)) {

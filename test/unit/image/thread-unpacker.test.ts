@@ -96,6 +96,8 @@ describe('memory', () => {
 });
 
 describe('a stream fails', () => {
+  const damage = { kind: 'damaged', what: 'a block is damaged' };
+
   test('with its fault', async () => {
     const failure = await failureOf(
       run(
@@ -104,6 +106,19 @@ describe('a stream fails', () => {
       ),
     );
     expect(failure).toMatchObject({ fault: { kind: 'cut' } });
+  });
+
+  test('after everything that came out before the fault was taken', async () => {
+    let taken = 0;
+    const take = async (piece: Uint8Array): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      taken += piece.length;
+    };
+    // Two blocks of the legacy format, and one that is nothing.
+    const bytes = Buffer.concat([lz4Zeros(16 * MIB), Buffer.from([1, 0, 0, 0, 0xff])]);
+    const unpacker = open('lz4', take);
+    const failure = await failureOf(unpacker.append(bytes));
+    expect([failure, taken]).toEqual([expect.objectContaining({ fault: damage }), 16 * MIB]);
   });
 
   test.each(['at once', 'later'])('when what it unpacks cannot be taken, which comes out %s', async (when) => {
