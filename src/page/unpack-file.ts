@@ -91,8 +91,11 @@ async function unpackBzImage(
   const common = {
     payloadBytes: payload.size,
     payloadEnd: header.payloadOffset + payload.size,
+    fileBytes: file.size,
     payloadStart,
     sizeWord,
+    // What is damaged was refused before.
+    fault: null,
   };
   if (hasElfMagic(payloadStart)) {
     const bytes = { firstMemberBytes: payload.size, unpackedBytes: payload.size };
