@@ -293,8 +293,8 @@ function checkReferences(manifests: readonly Manifest[]): void {
   const file = 'references/kustomization.yaml';
   const component = parse(read(`deploy/kubernetes/${file}`)) as Json;
   const own = readManifests('kubernetes/references');
-  const find = (list: readonly Manifest[], kind: string): Json | undefined =>
-    list.find(({ content }) => at(content, 'kind') === kind)?.content;
+  const find = (among: readonly Manifest[], kind: string): Json | undefined =>
+    among.find(({ content }) => at(content, 'kind') === kind)?.content;
   const deployment = find(manifests, 'Deployment');
   checkTypes(own);
 
@@ -351,11 +351,11 @@ function checkReferences(manifests: readonly Manifest[]): void {
       check(cidr === undefined || Number(text(cidr).split('/')[1]) >= 8, `${where}: ${text(cidr)} is half the world`);
     }
   }
-  const open = rules.flatMap((rule) => list(at(rule, 'ports')).map((port) => at(port, 'port')));
-  check(open.includes(53), `${where}: names cannot be resolved`);
+  const open = new Set(rules.flatMap((rule) => list(at(rule, 'ports')).map((port) => at(port, 'port'))));
+  check(open.has(53), `${where}: names cannot be resolved`);
   for (const { protocol, host } of prefixes) {
     const port = Number(/:(\d+)$/.exec(host)?.[1] ?? (protocol === 'https:' ? 443 : 80));
-    check(open.includes(port), `${where}: port ${port} of ${host} is closed`);
+    check(open.has(port), `${where}: port ${port} of ${host} is closed`);
   }
 }
 
