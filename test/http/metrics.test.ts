@@ -225,7 +225,8 @@ describe('labels', () => {
     const text = await scrape(service);
     expect(text.counts('bsdsyms_images_total')).toEqual({ 'ELF64 other none': 20 });
     const routes = Object.keys(document.paths).map((path) => path.replace('{code}', ':code'));
-    expect([...text.labelValues('route')].sort()).toEqual([...routes, 'none'].sort());
+    // Parts of the page are not for callers, and not in the document.
+    expect([...text.labelValues('route')].sort()).toEqual([...routes, '/page/:file', 'none'].sort());
     expect([...text.labelValues('method')].sort()).toEqual(['GET', 'POST', 'PUT']);
     for (const code of text.labelValues('code')) expect(Object.keys(PROBLEM_KINDS)).toContain(code);
     expect((await send(service, '/metrics')).text).not.toMatch(/made-?up/i);

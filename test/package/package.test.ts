@@ -12,6 +12,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const CLONED = [
   'src',
   'docs',
+  'scripts',
   'package.json',
   'tsconfig.json',
   'tsconfig.build.json',
