@@ -6,6 +6,7 @@ COPY package.json package-lock.json ./
 RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
+COPY scripts/bundle-page.ts ./scripts/
 RUN npm run build && npm prune --omit=dev --ignore-scripts && mkdir /spool
 
 # Nothing runs here, so that the image for another processor needs no emulation.

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, parseAllDocuments } from 'yaml';
 import { type Config, EXIT_BAD_CONFIG, loadConfig, SETTINGS } from '../src/config.ts';
+import { parsePrefixes, type SourcePrefix } from '../src/image/remote/allow-list.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DEPLOY = join(ROOT, 'deploy');
@@ -101,12 +102,12 @@ interface Manifest {
   readonly content: Json;
 }
 
-function readManifests(): Manifest[] {
-  const files = readdirSync(join(DEPLOY, 'kubernetes')).filter(
+function readManifests(directory = 'kubernetes'): Manifest[] {
+  const files = readdirSync(join(DEPLOY, directory)).filter(
     (file) => file.endsWith('.yaml') && file !== 'kustomization.yaml',
   );
   return files.flatMap((file) =>
-    parseAllDocuments(read(`deploy/kubernetes/${file}`)).map((document) => {
+    parseAllDocuments(read(`deploy/${directory}/${file}`)).map((document) => {
       for (const error of document.errors) failures.push(`${file}: ${error.message}`);
       return { file, content: document.toJS() as Json };
     }),
@@ -272,6 +273,113 @@ function checkDeployment(manifests: readonly Manifest[]): void {
   }
 }
 
+// --- images by reference, which are off until an operator adds these files
+
+/** The prefixes that a file lists; none, and a failure, when the service would not start with them. */
+function prefixesOf(file: string, sources: string): readonly SourcePrefix[] {
+  checks += 1;
+  try {
+    const prefixes = parsePrefixes(loadConfig({ BSDSYMS_IMAGE_SOURCES: sources }).imageSources);
+    check(prefixes.length > 0, `${file}: nothing may be named`);
+    return prefixes;
+  } catch (error) {
+    failures.push(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+    return [];
+  }
+}
+
+/** What a component adds to the deployment, and what it lets out. */
+function checkReferences(manifests: readonly Manifest[]): void {
+  const file = 'references/kustomization.yaml';
+  const component = parse(read(`deploy/kubernetes/${file}`)) as Json;
+  const own = readManifests('kubernetes/references');
+  const find = (among: readonly Manifest[], kind: string): Json | undefined =>
+    among.find(({ content }) => at(content, 'kind') === kind)?.content;
+  const deployment = find(manifests, 'Deployment');
+  checkTypes(own);
+
+  check(at(component, 'kind') === 'Component', `${file}: it is no component`);
+  const named = list(at(component, 'resources')).map(text);
+  for (const resource of named) {
+    check(existsSync(join(DEPLOY, 'kubernetes/references', resource)), `${file}: there is no ${resource}`);
+  }
+  for (const { file: manifest } of own) check(named.includes(manifest), `${file}: ${manifest} is not named`);
+  const patch = at(component, 'patches', 0);
+  check(
+    at(patch, 'target', 'kind') === 'Deployment' && at(patch, 'target', 'name') === at(deployment, 'metadata', 'name'),
+    `${file}: it patches another deployment`,
+  );
+  const operation = at(parse(text(at(patch, 'patch'))) as Json, 0);
+  const path = text(at(operation, 'path'));
+  const parent = path.split('/').slice(1, -1);
+  check(
+    at(operation, 'op') === 'add' && path.endsWith('/env/-') && Array.isArray(at(deployment, ...parent)),
+    `${file}: ${path} is no list of the deployment`,
+  );
+  check(at(operation, 'value', 'name') === 'BSDSYMS_IMAGE_SOURCES', `${file}: it sets something else`);
+  const prefixes = prefixesOf(file, text(at(operation, 'value', 'value')));
+
+  // Without the component nothing may be named, and nothing goes out.
+  for (const off of ['kubernetes/deployment.yaml', 'systemd/bsdsyms.service']) {
+    check(!/^[^#]*BSDSYMS_IMAGE_SOURCES/m.test(read(`deploy/${off}`)), `${off}: images may be named by default`);
+  }
+  check(
+    list(at(parse(read('deploy/kubernetes/kustomization.yaml')) as Json, 'components')).length === 0,
+    'kustomization.yaml: images may be named by default',
+  );
+  const closed = at(find(manifests, 'NetworkPolicy'), 'spec');
+  check(
+    list(at(closed, 'policyTypes')).includes('Egress') && list(at(closed, 'egress')).length === 0,
+    'network-policy.yaml: something goes out by default',
+  );
+
+  const policy = at(find(own, 'NetworkPolicy'), 'spec');
+  const where = 'references/network-policy.yaml';
+  check(JSON.stringify(at(policy, 'policyTypes')) === '["Egress"]', `${where}: it is about more than what goes out`);
+  check(
+    JSON.stringify(at(policy, 'podSelector', 'matchLabels')) ===
+      JSON.stringify(at(deployment, 'spec', 'template', 'metadata', 'labels')),
+    `${where}: the selector is not the labels of the pods`,
+  );
+  const rules = list(at(policy, 'egress'));
+  for (const rule of rules) {
+    const peers = list(at(rule, 'to'));
+    // Without peers or ports a rule is about all of them.
+    check(peers.length > 0 && list(at(rule, 'ports')).length > 0, `${where}: a rule lets everything out`);
+    for (const peer of peers) {
+      const cidr = at(peer, 'ipBlock', 'cidr');
+      check(cidr === undefined || Number(text(cidr).split('/')[1]) >= 8, `${where}: ${text(cidr)} is half the world`);
+    }
+  }
+  const open = new Set(rules.flatMap((rule) => list(at(rule, 'ports')).map((port) => at(port, 'port'))));
+  check(open.has(53), `${where}: names cannot be resolved`);
+  for (const { protocol, host } of prefixes) {
+    const port = Number(/:(\d+)$/.exec(host)?.[1] ?? (protocol === 'https:' ? 443 : 80));
+    check(open.has(port), `${where}: port ${port} of ${host} is closed`);
+  }
+}
+
+/** The folder of a prefix stands in all places, and Node and systemd let it be read. */
+function checkReferencesUnit(): void {
+  const file = 'references.conf';
+  const added = read(`deploy/systemd/${file}`);
+  check(/^\[Service\]$/m.test(added), `${file}: it has no section`);
+  const value = (pattern: RegExp): string => pattern.exec(added)?.[1] ?? '';
+  const prefixes = prefixesOf(file, value(/^Environment=BSDSYMS_IMAGE_SOURCES=(.*)$/m));
+  const folders = prefixes.filter(({ protocol }) => protocol === 'file:').map(({ pathname }) => pathname);
+  check(folders.length > 0, `${file}: it has no folder to show`);
+  const options = value(/^Environment="NODE_OPTIONS=(.*)"$/m).split(' ');
+  const readable = value(/^ReadOnlyPaths=(.*)$/m).split(' ');
+  for (const folder of folders.map((path) => path.replace(/\/$/, ''))) {
+    check(options.includes(`--allow-fs-read=${folder}`), `${file}: Node may not read ${folder}`);
+    check(readable.includes(folder), `${file}: ${folder} is not among ReadOnlyPaths`);
+  }
+  check(
+    options.every((option) => option.startsWith('--allow-fs-read=')),
+    `${file}: more than reading is allowed`,
+  );
+}
+
 // --- the other files
 
 function checkUnit(): void {
@@ -435,7 +543,9 @@ function runPrograms(): void {
     const unit = join(directory, 'bsdsyms.service');
     // The program and the files need not be on this machine.
     writeFileSync(unit, read('deploy/systemd/bsdsyms.service').replace('/usr/bin/node', process.execPath));
-    run('systemd-analyze', '--version', ['verify', unit], 'bsdsyms.service');
+    mkdirSync(`${unit}.d`);
+    writeFileSync(join(`${unit}.d`, 'references.conf'), read('deploy/systemd/references.conf'));
+    run('systemd-analyze', '--version', ['verify', unit], 'bsdsyms.service with references.conf');
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
@@ -446,7 +556,9 @@ checkNames();
 checkTypes(manifests);
 checkKustomization(manifests);
 checkDeployment(manifests);
+checkReferences(manifests);
 checkUnit();
+checkReferencesUnit();
 checkDockerfile();
 checkBalancers();
 runPrograms();

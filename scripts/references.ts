@@ -1,15 +1,23 @@
 /**
- * Holds images by reference against uploads, for longer than the tests do: `node scripts/references.ts`.
+ * Holds images by reference against uploads, for longer than the tests do: `npm run test:references`.
  *
- * All recorded images on every route, byte for byte (`--every N` for one in N); then an image that changes at 10,000 random moments (`--changes N`).
+ * All recorded images on every route, byte for byte (`--every N` for one in N); then an image that changes at 10,000 random moments
+ * (`--changes N`): half of them with little memory, so that more is read while the answer is sent, and one in fifty as a file.
  */
 import { parseArgs } from 'node:util';
-import { kernel } from '../test/support/elf-builder.ts';
 import { TestOrigin } from '../test/support/origin.ts';
-import { changeAtRandom, compareWithUpload, isIdle } from '../test/support/references.ts';
-import { type Service, startService } from '../test/support/service.ts';
+import {
+  changeAtRandom,
+  changeFileAtRandom,
+  compareWithUpload,
+  IMAGE_ROUTES,
+  isIdle,
+} from '../test/support/references.ts';
+import { startService } from '../test/support/service.ts';
+import { TemporaryDirectory } from '../test/support/temporary.ts';
 import {
   readBsdsymsVectors,
+  readCompressedVectors,
   readContainerVectors,
   readFlatImageVectors,
   readHistoricalVectors,
@@ -23,11 +31,14 @@ const { values } = parseArgs({
 const MAX_FLAT_BYTES = String(1024 * 1024);
 
 const origin = await TestOrigin.start();
-const service: Service = await startService({
-  BSDSYMS_IMAGE_SOURCES: `${origin.url}/`,
+const directory = new TemporaryDirectory();
+const settings = {
+  BSDSYMS_IMAGE_SOURCES: `${origin.url}/,file://${directory.path}/`,
   BSDSYMS_MAX_FLAT_BYTES: MAX_FLAT_BYTES,
   LOG_LEVEL: 'silent',
-});
+};
+const service = await startService(settings);
+const tight = await startService({ ...settings, BSDSYMS_MEMORY_BUDGET_BYTES: '65536' });
 let failed = false;
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -46,7 +57,8 @@ function* cases(): Generator<{
   for (const { name, image, loader } of readHistoricalVectors()) yield { name, image, parameters: { loader } };
   for (const { name, image } of [...readNotesVectors(), ...readFlatImageVectors()])
     yield { name, image, parameters: {} };
-  for (const { name, file } of readContainerVectors()) yield { name, image: file, parameters: {} };
+  for (const { name, file } of [...readContainerVectors(), ...readCompressedVectors()])
+    yield { name, image: file, parameters: {} };
 }
 
 try {
@@ -62,23 +74,34 @@ try {
     origin.requests.length = 0;
     images += 1;
   }
-  say(`${images} images on five routes: ${differences.length} differences`);
+  say(`${images} images on ${IMAGE_ROUTES.length} routes: ${differences.length} differences`);
   for (const difference of differences.slice(0, 20)) say(difference);
   failed ||= differences.length > 0;
 
   origin.reset();
-  const versions = [1, 2, 3].map((value) => {
-    const symbols = Array.from({ length: 6000 }, (_, index) => ({ name: `symbol_${value}_${index}`, value }));
-    return kernel({ symbols, text: { data: new Uint8Array(200_000).fill(value) }, memsz: 0x100000 }).bytes;
-  });
-  const { whole, refused, cut, mixed } = await changeAtRandom(service, origin, versions, Number(values.changes));
-  say(`${values.changes} changes: ${whole} whole, ${refused} refused, ${cut} cut off, ${mixed.length} mixed`);
-  failed ||= mixed.length > 0 || whole === 0 || refused === 0;
-  const idle = isIdle(service);
+  const changes = Number(values.changes);
+  const ofFiles = Math.floor(changes / 50);
+  const half = Math.floor((changes - ofFiles) / 2);
+  const runs = [
+    ['an origin, room for all', await changeAtRandom(service, origin, half)],
+    ['an origin, little memory', await changeAtRandom(tight, origin, changes - ofFiles - half)],
+    ['a file', await changeFileAtRandom(service, directory.file('changing'), ofFiles)],
+  ] as const;
+  for (const [what, { whole, refused, cut, mixed }] of runs) {
+    const total = whole + refused + cut + mixed.length;
+    say(`${total} changes of ${what}: ${whole} whole, ${refused} refused, ${cut} cut off, ${mixed.length} mixed`);
+    for (const answer of mixed.slice(0, 20)) say(answer);
+    // Otherwise nothing was tried.
+    const isTried = whole > 0 && (refused > 0 || what === 'a file');
+    failed ||= mixed.length > 0 || (total >= 100 && !isTried);
+  }
+  const idle = isIdle(service) && isIdle(tight);
   say(`everything given back: ${idle}`);
   failed ||= !idle;
 } finally {
   await service.close();
+  await tight.close();
   origin.close();
+  directory.remove();
 }
 process.exitCode = failed ? 1 : 0;

@@ -108,6 +108,7 @@ export const SETTINGS = {
     'info',
     'least severe level that is logged',
   ),
+  page: setting<'on' | 'off'>('BSDSYMS_PAGE', oneOf('on', 'off'), 'on', 'whether browsers get a page at `/`'),
   maxImageBytes: setting('BSDSYMS_MAX_IMAGE_BYTES', bytes(1), 2 * GiB, 'largest image'),
   maxBlobBytes: setting('BSDSYMS_MAX_BLOB_BYTES', bytes(1), DEFAULT_MAX_BLOB_BYTES, 'largest symbol blob'),
   maxFlatBytes: setting('BSDSYMS_MAX_FLAT_BYTES', bytes(1), DEFAULT_MAX_FLAT_BYTES, 'largest flat image'),

@@ -36,6 +36,7 @@ import { bsdsymsRoutes } from './routes/bsdsyms.ts';
 import { checkRoute } from './routes/check.ts';
 import { kernelRoutes } from './routes/kernel.ts';
 import { metricsRoute } from './routes/metrics.ts';
+import { pageRoutes } from './routes/page.ts';
 import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
 import { symbolsRoute } from './routes/symbols.ts';
@@ -175,6 +176,7 @@ export async function buildApp(
   checkRoute(server, services);
   problemRoutes(server);
   serviceRoutes(server, lifecycle, config, version ?? '');
+  pageRoutes(server, config.page === 'on', version ?? '');
   metricsRoute(
     server,
     shared?.collectMetrics ?? (() => metrics.registry.metrics()),

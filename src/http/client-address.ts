@@ -29,7 +29,7 @@ export function parseAddress(written: string): Address | null {
   return text.startsWith(MAPPED) && isIP(mapped) === 4 ? { text: mapped, family: 'ipv4' } : { text, family: 'ipv6' };
 }
 
-/** The address in `192.0.2.1:80`, `[2001:db8::1]:80` or `[2001:db8::1]`; empty for anything that is no address. */
+/** The address in `192.0.2.1:80`, `[2001:db8::1]:80` or `[2001:db8::1]`; empty for anything that is not an address. */
 function stripPort(written: string): string {
   if (isIP(written) !== 0) return written;
   const bracket = written.startsWith('[') ? written.indexOf(']') : -1;

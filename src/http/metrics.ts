@@ -73,7 +73,7 @@ export class Metrics {
   constructor({ admission, store }: Pick<UploadOptions, 'admission' | 'store'>) {
     const registers = [this.registry];
     collectProcessMetrics(this.registry);
-    // Gauges whose names claim to be counters; the same by type stands beside them.
+    // Gauges whose names are those of counters. The same gauges exist by type.
     for (const what of ['handles', 'requests', 'resources']) {
       this.registry.removeSingleMetric(`nodejs_active_${what}_total`);
     }

@@ -12,6 +12,7 @@ import {
   explanationResponse,
   failedCheckResponse,
   flatLayoutResponse,
+  indexResponse,
   kernelReportResponse,
   layoutResponse,
   parameterSchema,
@@ -209,6 +210,30 @@ const READS: Readonly<Record<string, FastifySchema>> = {
       404: problemResponse('There is no such code.'),
     },
   },
+  '/': {
+    operationId: 'index',
+    summary: 'An index of the routes, or a page for browsers',
+    description:
+      'Browsers, which prefer text/html, get a page that reads a kernel where it lies and uploads nothing, unless BSDSYMS_PAGE ' +
+      'is off. Everything else gets the index.',
+    tags: ['service'],
+    response: {
+      200: {
+        description: 'The index, or the page. The header fields are those of the page.',
+        headers: {
+          ETag: header('Of the page, in the coding that it is sent in.'),
+          'Content-Security-Policy': header('Lets the page open no connection.'),
+          'Cross-Origin-Opener-Policy': header('same-origin'),
+          'Cross-Origin-Resource-Policy': header('same-origin'),
+          'Permissions-Policy': header('The page uses no device.'),
+          'Referrer-Policy': header('no-referrer'),
+        },
+        content: { [JSON_TYPE]: { schema: indexResponse }, 'text/html': { schema: Type.String() } },
+      },
+    },
+  },
+  // The page names its files; nobody else asks for them.
+  '/page/:file': { hide: true },
   '/healthz': {
     operationId: 'health',
     summary: 'Whether the process is alive',

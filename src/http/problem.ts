@@ -266,9 +266,9 @@ const codeOf = (error: unknown): string | undefined => {
 const IMAGE_RETRY_AFTER = { 'Retry-After': '10' };
 
 /**
- * Any thrown value as a problem. What is not known becomes a 500 that tells nothing of its cause.
+ * Any thrown value as a problem. An unknown error becomes a 500 that says nothing about its cause.
  *
- * @param reply that of the request which failed: its image is given back when it is closed, and what fails then is no defect
+ * @param reply the reply to the failed request: after its connection is closed, its image is gone, and a failure is not a defect
  */
 export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   if (error instanceof Problem) return error;

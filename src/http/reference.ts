@@ -114,6 +114,7 @@ interface Traced {
   };
 }
 /** SpanKind and SpanStatusCode of OpenTelemetry. */
+const INTERNAL = 0;
 const CLIENT = 2;
 const ERROR = 2;
 
@@ -121,12 +122,16 @@ function startSpan(request: FastifyRequest, url: URL): Span | null {
   // The plugin's types declare it for every process, but without traces it is not there.
   const trace = (request as unknown as Traced).opentelemetry?.();
   if (trace?.instrumented !== true) return null;
+  const { protocol, hostname, port } = url;
+  const place = { 'url.scheme': protocol.slice(0, -1), 'url.path': placeOf(url).path };
+  if (protocol === 'file:') {
+    return trace.tracer.startSpan('read image source', { kind: INTERNAL, attributes: place }, trace.context);
+  }
   const attributes = {
+    ...place,
     'http.request.method': 'GET',
-    'server.address': url.hostname,
-    'server.port': Number(url.port) || (url.protocol === 'https:' ? 443 : 80),
-    'url.scheme': url.protocol.slice(0, -1),
-    'url.path': placeOf(url).path,
+    'server.address': hostname.replace(/^\[(.*)\]$/, '$1'),
+    'server.port': Number(port) || (protocol === 'https:' ? 443 : 80),
   };
   return trace.tracer.startSpan('GET image source', { kind: CLIENT, attributes }, trace.context);
 }

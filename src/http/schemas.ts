@@ -131,6 +131,13 @@ export const explanationResponse = Type.Object({
   ),
 });
 
+export const indexResponse = Type.Object({
+  name: Type.Literal('bsdsyms'),
+  version: Type.String(),
+  openapi: Type.String({ description: 'Where all routes are described.' }),
+  routes: Type.Record(Type.String(), Type.String(), { description: 'What each path answers with.' }),
+});
+
 export const versionResponse = Type.Object({
   name: Type.Literal('bsdsyms'),
   version: Type.String(),

@@ -224,7 +224,7 @@ interface Placement {
   readonly loadAddress: bigint | null;
 }
 
-/** Counts and logs what is wrong with an image. @returns the problem to be thrown when it is refused for that */
+/** Counts and logs what is wrong with an image. @returns the problem to throw when the image is refused for that */
 export function noteBroken(
   request: FastifyRequest,
   metrics: Metrics,

@@ -82,7 +82,8 @@ export function consume(
   });
 }
 
-function freeChunk(chunk: Uint8Array): void {
+/** Frees the memory of a chunk that a stream delivered and nobody needs any more, if it is worth it. */
+export function freeChunk(chunk: Uint8Array): void {
   // If a chunk is all of its buffer, no other chunk shares that buffer.
   if (chunk.length >= MIN_FREED_BYTES && chunk.length === chunk.buffer.byteLength) freeMemory(chunk);
 }

@@ -492,7 +492,7 @@ function explainFault(format: Compression, image: string, fault: UnpackFault | T
       return new ImageError(
         'compression-unsupported',
         `${image} in ${fault.frames} frames within its first ${fault.bytes} bytes. So many small frames are not unpacked ` +
-          'here: compress it anew, in one piece.',
+          'here: compress it again, in one piece.',
       );
     case 'no-memory':
       return new ImageError(

@@ -75,7 +75,7 @@ interface Evidence {
 }
 
 /**
- * Holds an image against what is required of it. It is opened once, its notes are read once, and guests judge the blob from
+ * Compares an image with requirements. It is opened once, its notes are read once, and guests judge the blob from
  * its plan. They are asked only when a requirement is about one of them.
  *
  * @returns a refusal only for an image that does not pass `init`
@@ -175,7 +175,7 @@ function judgeStart(
   return unmet(why.code, `Xen would not start the kernel as a ${kind} guest: ${why.reason}.${cause}`);
 }
 
-/** What a guest is called, and which of the verdicts count. Nothing in a kernel tells how NetBSD was built. */
+/** The name of each guest, and the verdicts that count. A kernel does not show how NetBSD was built, so both verdicts count. */
 const GUEST_REQUIREMENTS = {
   freebsd: { title: 'FreeBSD', verdicts: ['freebsd'] },
   netbsd: { title: 'NetBSD', verdicts: ['netbsd', 'netbsdKdtrace'] },

@@ -72,7 +72,7 @@ export interface ImageFacts {
   readonly identity: ImageIdentity | null;
   /** The GNU build ID in hex. */
   readonly buildId: string | null;
-  /** What it was packed in beside a compression; null for nothing. */
+  /** What it was packed in besides a compression; null for nothing. */
   readonly container: 'bzImage' | null;
 }
 

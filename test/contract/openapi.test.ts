@@ -374,6 +374,12 @@ const GET_PRODUCERS: Readonly<Record<string, Readonly<Record<string, () => Promi
   '/healthz': { 200: async () => [...(await get('plain', '/healthz')), ...(await get('draining', '/healthz'))] },
   '/readyz': { 200: () => get('plain', '/readyz'), 503: () => get('draining', '/readyz') },
   '/version': { 200: () => get('plain', '/version') },
+  '/': {
+    200: async () => [
+      ...(await get('plain', '/')),
+      await send(service('plain'), '/', { headers: { accept: 'text/html' } }),
+    ],
+  },
   '/openapi.yaml': { 200: () => get('plain', '/openapi.yaml') },
   '/openapi.json': { 200: () => get('plain', '/openapi.json') },
   '/metrics': {
@@ -523,6 +529,8 @@ describe('the document', () => {
       if (methods !== undefined) served.push(parents.slice(1, depth + 1).join(''));
     }
     const documented = new Set(operations.map(({ path }) => path.replace(/\{(\w+)\}/g, ':$1')));
+    // The page names its files; they are no part of the API.
+    documented.add('/page/:file');
     expect([...new Set(served)].sort()).toEqual([...documented].sort());
   });
 

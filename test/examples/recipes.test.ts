@@ -1,7 +1,7 @@
 /** The recipes do what they promise: a good kernel passes, a broken one fails the build and shows why. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ import { parse } from 'yaml';
 import { ASKING_NOTES, kernel, xenString } from '../support/elf-builder.ts';
 import { post } from '../support/http.ts';
 import { AUDIENCE, TestIssuer } from '../support/issuer.ts';
+import { TestOrigin } from '../support/origin.ts';
 import { type Service, startService } from '../support/service.ts';
 import { hasProgram, TemporaryDirectory } from '../support/temporary.ts';
 import { parseXml } from '../support/xml.ts';
@@ -386,6 +387,141 @@ describe.skipIf(!hasCurl)('recipes', () => {
         late.close();
       }
     });
+  });
+});
+
+/** What the workflow runs, with what GitHub puts in place of its expressions. */
+function readRelease(url: string, repository: string): Recipe {
+  const workflow = parse(read('examples/github-release.yml')) as {
+    readonly jobs: Readonly<Record<string, { readonly steps: readonly Step[] }>>;
+  };
+  const step = workflow.jobs['symbols']?.steps.find(({ run: script }) => script !== undefined);
+  const values = {
+    'vars.BSDSYMS_URL': url,
+    'secrets.BSDSYMS_TOKEN': TOKEN,
+    'github.repository': repository,
+    'github.event.release.tag_name': 'v1.0',
+    'github.run_id': '17',
+  };
+  const env = Object.entries(step?.env ?? {}).map(([name, value]) => [name, evaluate(value, values)] as const);
+  return {
+    script: (step?.run ?? '').replace('examples/', `'${EXAMPLES}'/`),
+    env: Object.fromEntries(env),
+    requestId: 'release-17',
+    makesBlob: true,
+    writesJunit: false,
+  };
+}
+
+describe.skipIf(!hasCurl)('recipes that upload nothing', () => {
+  let origin: TestOrigin;
+  let elsewhere: TestOrigin;
+  let service: Service;
+  const shared = new TemporaryDirectory();
+  beforeAll(async () => {
+    origin = await TestOrigin.start();
+    elsewhere = await TestOrigin.start();
+    const tokens = shared.write(`${TOKEN}\n`);
+    service = await startService({
+      BSDSYMS_TOKENS_FILE: tokens,
+      BSDSYMS_IMAGE_SOURCES: `${origin.url}/,${elsewhere.url}/assets/,file://${shared.path}/kernels/`,
+      BSDSYMS_SOURCE_MAX_REQUESTS: '8',
+    });
+  });
+  beforeEach(() => {
+    origin.reset();
+    elsewhere.reset();
+    service.clearLogs();
+  });
+  afterAll(async () => {
+    await service.close();
+    origin.close();
+    elsewhere.close();
+    shared.remove();
+  });
+
+  const refer = (imageUrl: string, env: Readonly<Record<string, string>> = {}, url = service.url): Promise<Outcome> =>
+    run(
+      {
+        script: `'${EXAMPLES}/reference.sh' "$IMAGE_URL"`,
+        env: { BSDSYMS_URL: url, IMAGE_URL: imageUrl, BSDSYMS_REQUEST_ID: 'a job/2' },
+        requestId: 'a-job-2',
+        makesBlob: true,
+        writesJunit: false,
+      },
+      '',
+      { BSDSYMS_RETRIES: '0', ...env },
+    );
+  const blobOf = async (image: Uint8Array): Promise<Buffer> =>
+    (await post(service, '/bsdsyms', image, { authorization: `Bearer ${TOKEN}` })).body;
+  /** A presigned URL, of which every character counts. */
+  const SIGNATURE =
+    'X-Amz-Credential=a%2Fb%2Faws4_request&X-Amz-Date=2024&X-Amz-Signature=0a+1b/2c==*!$(x)[y];&x-id=GetObject';
+
+  test('S3: a presigned URL arrives as it was signed, once, as a GET', async () => {
+    origin.serve('/bucket/vmlinux', large);
+    origin.misbehaviour = (request, response) => {
+      if (request.method === 'GET' && request.url === `/bucket/vmlinux?${SIGNATURE}`) return false;
+      response.writeHead(403).end('SignatureDoesNotMatch');
+      return true;
+    };
+    const { status, output, blob } = await refer(`${origin.url}/bucket/vmlinux?${SIGNATURE}`);
+    expect([status, output]).toEqual([0, '']);
+    expect(blob?.equals(await blobOf(large))).toBe(true);
+    expect(service.logText()).not.toContain('Signature=');
+    await service.logged({ msg: 'request', route: '/bsdsyms', method: 'GET', reqId: 'a-job-2' });
+  });
+
+  test('nginx and NFS: an URL of the farm, and a file', async () => {
+    mkdirSync(join(shared.path, 'kernels', '42'), { recursive: true });
+    writeFileSync(join(shared.path, 'kernels', '42', 'vmlinux'), good);
+    for (const url of [origin.serve('/42/vmlinux', good), `file://${shared.path}/kernels/42/vmlinux`]) {
+      const { status, output, blob } = await refer(url);
+      expect([status, output]).toEqual([0, '']);
+      expect(blob?.equals(await blobOf(good))).toBe(true);
+    }
+  });
+
+  test('a GitHub release: the asset is elsewhere, where the redirect leads', async () => {
+    const asset = elsewhere.serve('/assets/1', good);
+    origin.misbehaviour = (request, response) => {
+      if (request.url !== '/owner/repository/releases/download/v1.0/vmlinux') return false;
+      response.writeHead(302, { Location: `${asset}?${SIGNATURE}` }).end();
+      return true;
+    };
+    const recipe = readRelease(service.url, 'owner/repository');
+    // The origin of this test stands for GitHub.
+    const imageUrl = recipe.env['IMAGE_URL']?.replace('https://github.com', origin.url) ?? '';
+    const { status, output, blob } = await run(recipe, '', { IMAGE_URL: imageUrl });
+    expect([status, output]).toEqual([0, '']);
+    expect(blob?.equals(await blobOf(good))).toBe(true);
+    await service.logged({ msg: 'request', route: '/bsdsyms', reqId: recipe.requestId });
+  });
+
+  test('a broken kernel ends with 1; what could not be read, and a service that does not answer, with 2', async () => {
+    const broken = origin.serve('/stripped', kernel({ notes, symtab: { type: 1 } }).bytes);
+    const header = { e_phnum: 100, e_phentsize: 65_000 };
+    const scattered = Buffer.concat([kernel({ symbols: 1, header }).bytes, Buffer.alloc(8_000_000)]);
+    const cases: readonly (readonly [string, number, string, string?])[] = [
+      [broken, 1, 'no-symbol-table: '],
+      [origin.serve('/scattered', scattered), 2, 'source-scattered: '],
+      [`${origin.url}/none`, 2, 'source-refused: '],
+      ['https://elsewhere.example/vmlinux', 2, 'source-not-allowed: '],
+      [broken, 2, 'status 000', 'http://127.0.0.1:9'],
+    ];
+    for (const [imageUrl, expected, words, url] of cases) {
+      const { status, output, blob } = await refer(imageUrl, {}, url);
+      expect([imageUrl, status, output]).toEqual([imageUrl, expected, expect.stringContaining(words)]);
+      expect([output.includes(TOKEN), blob]).toEqual([false, null]);
+    }
+  });
+
+  test('a URL cannot give options to curl', async () => {
+    for (const url of [`${origin.url}/x"\nurl = "${elsewhere.url}/`, `${origin.url}/x\\`, `${origin.url}/a b`]) {
+      const { status, output } = await refer(url);
+      expect([status, output]).toEqual([2, expect.stringContaining('characters that no URL has')]);
+    }
+    expect([origin.requests, elsewhere.requests, service.logs('request')]).toEqual([[], [], []]);
   });
 });
 

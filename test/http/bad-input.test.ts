@@ -412,7 +412,6 @@ describe('the route', () => {
   });
 
   test.each([
-    ['GET', '/'],
     ['GET', '/bsdsyms/'],
     ['POST', '/upload'],
     ['GET', '/favicon.ico'],

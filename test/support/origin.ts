@@ -11,6 +11,7 @@ interface ServedFile {
 }
 
 interface OriginRequest {
+  readonly method: string;
   readonly url: string;
   readonly headers: IncomingHttpHeaders;
 }
@@ -23,10 +24,15 @@ export class TestOrigin {
   readonly requests: OriginRequest[] = [];
   misbehaviour: Misbehaviour = () => false;
   bytesSent = 0;
+  /** How many were made since the last reset. */
+  connections = 0;
   readonly #server = createServer((request, response) => void this.#answer(request, response));
 
   static async start(): Promise<TestOrigin> {
     const origin = new TestOrigin();
+    origin.#server.on('connection', () => {
+      origin.connections += 1;
+    });
     origin.#server.listen(0, '127.0.0.1');
     await once(origin.#server, 'listening');
     return origin;
@@ -50,6 +56,7 @@ export class TestOrigin {
     this.files.clear();
     this.requests.length = 0;
     this.bytesSent = 0;
+    this.connections = 0;
     this.misbehaviour = () => false;
   }
 
@@ -59,7 +66,7 @@ export class TestOrigin {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    this.requests.push({ url: request.url ?? '', headers: request.headers });
+    this.requests.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers });
     // A client may leave at any time.
     response.on('error', () => {});
     if (await this.misbehaviour(request, response)) return;

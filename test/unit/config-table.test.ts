@@ -41,6 +41,7 @@ const WRONG: Readonly<Record<Key, readonly [string, ...string[]]>> = {
   port: ['-1', '65536', 'http', ...NO_NUMBERS, ...TOO_LARGE],
   host: ['a b', 'http://x', 'x/24', '[::1]', 'x\ny', 'ä', 'x'.repeat(254)],
   logLevel: ['loud', 'INFO', ' info', 'info,debug', '30', 'constructor'],
+  page: ['On', 'true', '1', 'on,off'],
   maxImageBytes: ['0', ...BYTES],
   maxBlobBytes: ['0', ...BYTES],
   maxFlatBytes: ['0', ...BYTES],
@@ -103,6 +104,10 @@ const RIGHT: { readonly [K in Key]: readonly (readonly [string, Config[K]])[] } 
   logLevel: [
     ['silent', 'silent'],
     ['trace', 'trace'],
+  ],
+  page: [
+    ['on', 'on'],
+    ['off', 'off'],
   ],
   maxImageBytes: [
     ['1', 1],

@@ -30,6 +30,7 @@ const DOCUMENTS = [
   'docs/library.md',
   'docs/loader.md',
   'docs/operations.md',
+  'docs/page.md',
   'docs/picture.md',
   'docs/release.md',
   'docs/references.md',

@@ -168,7 +168,8 @@ export class Origin {
 
   #follow(from: URL, location: string): URL {
     const joined = URL.canParse(location, from.href) ? new URL(location, from.href) : null;
-    if (joined === null) throw new ImageError('source-unusable', 'The origin redirected to something that is no URL.');
+    if (joined === null)
+      throw new ImageError('source-unusable', 'The origin redirected to something that is not a URL.');
     // A fragment is for the client, and not part of the request (RFC 9110, section 10.2.2).
     joined.hash = '';
     try {

@@ -3,6 +3,9 @@
 import { ImageError } from '../../inspect/image-error.ts';
 import { assertInside, type ImageSource } from '../../inspect/image-source.ts';
 import type { Budget } from '../budget.ts';
+import { freeChunk } from '../consume.ts';
+import { SlabList } from '../slab-list.ts';
+import { SLAB_BYTES } from '../slabs.ts';
 import type { Origin, OriginAnswer } from './origin.ts';
 import { resultOf } from './results.ts';
 import { assertSame, changed, isStrong, type Validator, validatorOf } from './validator.ts';
@@ -47,6 +50,8 @@ export class RemoteSource implements ImageSource {
   readonly #blocks: Block[] = [];
   /** What was read last and could not be kept. */
   #passing: Block | null = null;
+  /** Give back the slabs that blocks lie in. */
+  #releases: (() => void)[] = [];
   #takenBytes = 0;
   #keptBytes = 0;
   #expected: Range[] = [];
@@ -64,7 +69,7 @@ export class RemoteSource implements ImageSource {
     this.#image = image;
     this.#memory = memory;
     this.size = image.size;
-    this.#keep({ start: 0, end: first.length, bytes: first });
+    if (this.#reserve(first.length)) this.#insert([{ start: 0, end: first.length, bytes: first }]);
   }
 
   /** @throws RangeError, and ImageError when the origin fails or the image changed */
@@ -72,8 +77,7 @@ export class RemoteSource implements ImageSource {
     assertInside(offset, length, this.size);
     this.#assertOpen();
     const end = offset + length;
-    const whole = this.#blockAt(offset);
-    if (whole !== null && whole.end >= end) return whole.bytes.subarray(offset - whole.start, end - whole.start);
+    // Always a copy: slabs are another image's as soon as this one is closed.
     const bytes = new Uint8Array(length);
     for (let at = offset; at < end; ) {
       const block = this.#blockAt(at) ?? (await this.#load(at, end));
@@ -120,6 +124,7 @@ export class RemoteSource implements ImageSource {
   /** @throws as `read` does */
   async hold(offset: number, length: number): Promise<readonly Uint8Array[] | null> {
     assertInside(offset, length, this.size);
+    this.#assertOpen();
     if (length > MAX_HELD_BYTES || !this.#memory.take(length)) return null;
     this.#takenBytes += length;
     const pieces: Uint8Array[] = [];
@@ -133,6 +138,7 @@ export class RemoteSource implements ImageSource {
       this.#origin.close();
       this.#blocks.length = 0;
       this.#passing = null;
+      for (const release of this.#releases) release();
       this.#memory.give(this.#takenBytes);
     }
     return Promise.resolve();
@@ -149,17 +155,50 @@ export class RemoteSource implements ImageSource {
 
   /** Reads from `at` on, to `end` or further, but not what is kept already. */
   async #load(at: number, end: number): Promise<Block> {
+    // What is taken now would never be given back.
+    this.#assertOpen();
     const range = this.#plan(at, end);
+    if (!this.#reserve(range.end - range.start)) return this.#pass(await this.#readPlain(range));
+    const isShort = range.end - range.start < SLAB_BYTES;
+    const [block, ...others] = isShort ? [await this.#readPlain(range)] : await this.#readSlabs(range);
+    if (block === undefined) throw new Error('a range has bytes');
+    this.#insert([block, ...others]);
+    return block;
+  }
+
+  async #readPlain(range: Range): Promise<Block> {
     const bytes = new Uint8Array(range.end - range.start);
     let filled = 0;
     for await (const chunk of this.#request(range.start, range.end)) {
       bytes.set(chunk, filled);
       filled += chunk.length;
+      freeChunk(chunk);
     }
     this.#assertOpen();
-    const block = { ...range, bytes };
-    if (!this.#keep(block)) this.#pass(block);
-    return block;
+    return { ...range, bytes };
+  }
+
+  /** As uploads are held: neither the range nor the chunks it comes in are left to the collector. */
+  async #readSlabs(range: Range): Promise<readonly Block[]> {
+    const list = new SlabList();
+    try {
+      for await (const chunk of this.#request(range.start, range.end)) {
+        list.push(chunk);
+        freeChunk(chunk);
+      }
+      this.#assertOpen();
+    } catch (error) {
+      list.take().release();
+      throw error;
+    }
+    const { pieces, release } = list.take();
+    this.#releases.push(release);
+    let { start } = range;
+    return pieces.map((bytes) => {
+      const block = { start, end: start + bytes.length, bytes };
+      start = block.end;
+      return block;
+    });
   }
 
   #plan(at: number, end: number): Range {
@@ -183,21 +222,26 @@ export class RemoteSource implements ImageSource {
     return { start, end: stop };
   }
 
-  #keep(block: Block): boolean {
-    const { length } = block.bytes;
+  /** Takes memory for what is to be kept, before it is read. @returns false when there is no room */
+  #reserve(length: number): boolean {
     if (length > MAX_KEPT_BYTES - this.#keptBytes || !this.#memory.take(length)) return false;
     this.#takenBytes += length;
     this.#keptBytes += length;
-    this.#blocks.splice(this.#countTo(block.start), 0, block);
     return true;
   }
 
+  /** @param blocks next to each other */
+  #insert(blocks: readonly [Block, ...Block[]]): void {
+    this.#blocks.splice(this.#countTo(blocks[0].start), 0, ...blocks);
+  }
+
   /** Takes the place of what was passing before. It is little, and the work cannot do without it. */
-  #pass(block: Block): void {
+  #pass(block: Block): Block {
     const before = this.#passing?.bytes.length ?? 0;
     this.#passing = block;
     this.#memory.overdraw(block.bytes.length - before);
     this.#takenBytes += block.bytes.length - before;
+    return block;
   }
 
   /** What is at hand of the image at this offset. */
