@@ -255,6 +255,16 @@ const KNOWN = new Set(['DecodeError: damaged: a block has a match of the distanc
 const seeds = ways
   .filter(({ command }) => !command.some((word) => word.includes('128MiB') || /^-[789]$/.test(word)))
   .map((way) => ({ way, packed: compress(way, base) }));
+/**
+ * xz(1) guesses whether a file is one of lzma, and takes no dictionary but of 2^n or 2^n + 2^(n - 1) bytes. The format allows
+ * any, and the library below xz takes it.
+ */
+function hasOddDictionary(packed: Buffer): boolean {
+  const bytes = packed.readUInt32LE(1);
+  const highest = 2 ** (31 - Math.clz32(bytes));
+  return ![highest, highest * 1.5].includes(bytes);
+}
+
 let known = 0;
 let slowest = 0;
 for (let count = 0; count < Number(values.mutations); count++) {
@@ -282,7 +292,7 @@ for (let count = 0; count < Number(values.mutations); count++) {
   slowest = Math.max(slowest, performance.now() - started);
   if (own !== null && tool.ok)
     expectThat(`${way.command.join(' ')}: other bytes than the tool`, own.equals(tool.bytes));
-  else if (tool.ok && KNOWN.has(fault)) known += 1;
+  else if (tool.ok ? KNOWN.has(fault) : own !== null && way.format === 'lzma' && hasOddDictionary(bytes)) known += 1;
   else {
     const file = bytes.toString('base64');
     const what = tool.ok ? `the tool takes it, this says ${fault}` : 'this takes it, the tool does not';
@@ -290,7 +300,7 @@ for (let count = 0; count < Number(values.mutations); count++) {
   }
 }
 process.stdout.write(`${values.mutations} damaged files, the slowest took ${slowest.toFixed(0)} ms\n`);
-if (known > 0) process.stdout.write(`  taken by the tool against the format: ${known}\n`);
+if (known > 0) process.stdout.write(`  in which the tool is known to differ from the format: ${known}\n`);
 
 if (values.record !== undefined) {
   const lines = seeds.map(({ way, packed }) =>
