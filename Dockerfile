@@ -1,23 +1,25 @@
 # The minor version is that of the dev dependency `node` in package.json; a test holds them together.
-FROM node:26.10-slim AS build
+# It runs on the machine that builds, whatever the image is for: nothing of what it makes is compiled for a processor.
+FROM --platform=$BUILDPLATFORM node:26.10-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-RUN npm run build
+COPY scripts/bundle-page.ts ./scripts/
+RUN npm run build && npm prune --omit=dev --ignore-scripts && mkdir /spool
 
+# Nothing runs here, so that the image for another processor needs no emulation.
 FROM node:26.10-slim
 LABEL org.opencontainers.image.title="bsdsyms" \
       org.opencontainers.image.description="The symbol table that Xen places after a BSD kernel, as an HTTP service" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /app
-COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
+COPY package.json package-lock.json openapi.json openapi.yaml LICENSE ./
+COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
-COPY openapi.json openapi.yaml LICENSE ./
 # The one folder that is written to. As a volume it stays writable when the root file system is read-only.
-RUN mkdir /spool && chown node:node /spool
+COPY --from=build --chown=node:node /spool /spool
 VOLUME /spool
 ENV NODE_ENV=production \
     HOST=0.0.0.0 \

@@ -7,19 +7,17 @@
  * Both services are measured in turns, and ratios are those of the medians. On a machine that others use as well, the ratio
  * of processor time says more than that of the rates.
  */
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
-import { freePort } from '../scripts/balancers.ts';
+import { parseArgs } from 'node:util';
 import { multipartRequest, type Request, rawRequest } from './client.ts';
 import { makeKernel } from './image.ts';
+import { COMPILED_SERVICE, type Program, startProgram } from './program.ts';
+import { median, runWrk, writeScript } from './wrk.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -36,108 +34,29 @@ const wants = (part: string): boolean => positionals.length === 0 || positionals
 const CONNECTIONS = 8;
 /** After the start, until memory is looked at. */
 const REST_MS = 1000;
-const POLL_MS = 3;
 
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), 'bsdsyms-bare-'));
-const MAINS = { service: path('../dist/service/main.js'), bare: path('../dist/bench-bare.mjs') };
+const MAINS = { service: COMPILED_SERVICE, bare: path('../dist/bench-bare.mjs') };
 type Name = keyof typeof MAINS;
 const NAMES = Object.keys(MAINS) as Name[];
 // Packages are found from there, and Node takes no types off.
 writeFileSync(MAINS.bare, stripTypeScriptTypes(readFileSync(path('servers/bare.ts'), 'utf8')));
 
-interface Running {
-  readonly port: number;
-  readonly pid: number;
-  readonly startMs: number;
-  /** Processor time so far, of all threads. */
-  readonly cpuMs: () => number;
-  stop(): Promise<void>;
-}
-
-/** Starts one of them and waits for its first answer. */
-async function start(name: Name): Promise<Running> {
-  const port = await freePort();
-  const began = performance.now();
-  const child = spawn(process.execPath, [MAINS[name]], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, PORT: String(port), LOG_LEVEL: 'info', BSDSYMS_SPOOL_DIR: directory },
-  });
-  const pid = child.pid ?? 0;
-  while (!(await isAlive(port))) {
-    if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}: was it built?`);
-    await sleep(POLL_MS);
-  }
-  return {
-    port,
-    pid,
-    startMs: performance.now() - began,
-    cpuMs: () =>
-      readdirSync(`/proc/${pid}/task`)
-        .map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ', 1)[0]) / 1e6)
-        .reduce((sum, ms) => sum + ms, 0),
-    async stop() {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    },
-  };
-}
-
-const isAlive = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => socket.write('GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n'));
-    socket.once('error', () => resolve(false));
-    socket.once('data', () => {
-      socket.destroy();
-      resolve(true);
-    });
-  });
-
-const run = promisify(execFile);
+const start = (name: Name): Promise<Program> => startProgram(MAINS[name], { BSDSYMS_SPOOL_DIR: directory });
 
 /** @returns answers a second, and the processor time that the service takes for each */
-async function load({ port, cpuMs }: Running, script: string): Promise<{ perSecond: number; cpuUs: number }> {
-  const before = cpuMs();
-  const { stdout } = await run('wrk', [
-    '-t1',
-    `-c${CONNECTIONS}`,
-    `-d${seconds}s`,
-    '-s',
-    script,
-    `http://127.0.0.1:${port}`,
-  ]);
-  const used = cpuMs() - before;
-  const requests = Number(/(\d+) requests in/.exec(stdout)?.[1]);
-  if (/Non-2xx|Socket errors/.test(stdout) || !(requests > 0)) throw new Error(stdout);
-  return { perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]), cpuUs: (used * 1000) / requests };
-}
-
-/** A script of wrk that sends the request; its body comes from a file, as Lua's strings would have to be escaped. */
-function writeScript(name: string, { head, body, tail }: Request, answerBytes: number): string {
-  const end = head.indexOf('\r\n\r\n');
-  const type = /content-type: (.*)/i.exec(head.toString('latin1', 0, end))?.[1] ?? '';
-  const file = join(directory, `${name}.body`);
-  writeFileSync(file, Buffer.concat([head.subarray(end + 4), body, tail]));
-  const script = join(directory, `${name}.lua`);
-  writeFileSync(
-    script,
-    `local file = io.open("${file}", "rb")
-wrk.method = "POST"
-wrk.path = "/bsdsyms${answerBytes > 0 ? `?answer=${answerBytes}` : ''}"
-wrk.headers["Content-Type"] = "${type}"
-wrk.body = file:read("*a")
-`,
-  );
-  return script;
+async function load(program: Program, script: string): Promise<{ perSecond: number; cpuUs: number }> {
+  const [before = 0] = program.cpuMs();
+  const { requests, perSecond } = await runWrk(program.port, script, CONNECTIONS, seconds);
+  const [after = 0] = program.cpuMs();
+  return { perSecond, cpuUs: ((after - before) * 1000) / requests };
 }
 
 async function sizeOfBlob(port: number, image: Buffer): Promise<number> {
   const answer = await fetch(`http://127.0.0.1:${port}/bsdsyms`, { method: 'POST', body: new Uint8Array(image) });
   return (await answer.bytes()).length;
 }
-
-const median = (numbers: readonly number[]): number =>
-  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 
 interface Row {
   readonly what: string;
@@ -159,7 +78,7 @@ async function measureStart(): Promise<void> {
   for (let round = 0; round <= rounds; round++) {
     for (const name of NAMES) {
       const running = await start(name);
-      const cpuMs = running.cpuMs();
+      const [cpuMs = 0] = running.cpuMs();
       await sleep(REST_MS);
       const kB = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${running.pid}/status`, 'utf8'))?.[1]);
       await running.stop();
@@ -184,8 +103,8 @@ async function measureRequests(kind: 'raw' | 'form', make: (image: Buffer) => Re
     ] as const) {
       const answerBytes = await sizeOfBlob(running.service.port, image);
       const scripts = {
-        service: writeScript('service', make(image), 0),
-        bare: writeScript('bare', make(image), answerBytes),
+        service: writeScript(directory, 'service', make(image), '/bsdsyms'),
+        bare: writeScript(directory, 'bare', make(image), `/bsdsyms?answer=${answerBytes}`),
       };
       const [rate, cpu] = [samples(), samples()];
       for (let round = 0; round <= rounds; round++) {

@@ -106,7 +106,7 @@ async function measureFloods(): Promise<void> {
 /** What a tool makes of bytes that hardly compress, cut off in the middle. */
 function packWith(command: string, ...options: readonly string[]): Buffer {
   const { status, stdout, stderr } = spawnSync(command, options, { input: CONTENT, maxBuffer: 64 * MIB });
-  if (status !== 0) throw new Error(`${command}: ${stderr}`);
+  if (status !== 0) throw new Error(`${command}: ${stderr.toString()}`);
   return stdout.subarray(0, stdout.length >> 1);
 }
 

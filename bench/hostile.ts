@@ -46,6 +46,11 @@ const ROUTES: readonly Route[] = [
   { name: 'layout, xen-4.8 and xen-4.6', path: '/layout?onBroken=load&compareWith=xen-4.6' },
   { name: 'layout, xen-4.6 and libxc-4.6', path: '/layout?loader=xen-4.6&compareWith=libxc-4.6' },
   { name: 'layout, libxc-4.6 and xen-4.8', path: '/layout?loader=libxc-4.6&compareWith=xen-4.8' },
+  {
+    name: 'picture, xen-4.6 and libxc-4.6',
+    path: '/layout?loader=xen-4.6&compareWith=libxc-4.6',
+    accept: 'image/svg+xml',
+  },
   { name: 'kernel', path: '/kernel' },
   { name: 'image', path: '/image?onBroken=load&symbols=always', digest: true },
   { name: 'image, libxc-4.6', path: '/image?onBroken=load&symbols=always&loader=libxc-4.6' },

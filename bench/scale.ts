@@ -1,9 +1,10 @@
 /**
  * What more processes bring: two workers in one service, and two instances behind a balancer, against one of each.
  *
- *   node bench/scale.ts [--rounds N] [--seconds N] [--json FILE]
+ *   npm run bench:scale -- [--rounds N] [--seconds N] [--json FILE]
  *
- * The client shares the machine with them, so what it takes itself stands beside: on two cores nothing can reach 2.
+ * It needs `npm run build` before. The client is wrk with one thread. It shares the machine with them, so what it takes itself
+ * stands beside: on two cores nothing can reach 2. The share of the busiest worker says how evenly connections are spread.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -11,9 +12,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BALANCERS, type Balancer, freePort, startBalancer } from '../scripts/balancers.ts';
-import { ServiceProcess } from '../test/support/process.ts';
-import { load, type Request, rawRequest } from './client.ts';
+import { rawRequest } from './client.ts';
 import { makeKernel } from './image.ts';
+import { COMPILED_SERVICE, type Program, startProgram } from './program.ts';
+import { median, runWrk, writeScript } from './wrk.ts';
 
 const MiB = 1024 * 1024;
 const { values } = parseArgs({
@@ -29,54 +31,59 @@ const seconds = Number(values.seconds);
 interface Arrangement {
   readonly name: string;
   readonly port: number;
+  readonly programs: readonly Program[];
   /** The one it is held against; null for what the others are held against. */
   readonly base: string | null;
 }
 
-interface Load {
-  readonly name: string;
-  readonly request: Request;
-  readonly connections: number;
-}
-const LOADS: readonly Load[] = [
-  { name: '100 KB', request: rawRequest(makeKernel(100_000, 1500)), connections: 16 },
-  { name: '16 MiB', request: rawRequest(makeKernel(16 * MiB, 50_000)), connections: 8 },
-];
-
 const directory = mkdtempSync(join(tmpdir(), 'bsdsyms-scale-'));
-const running: ServiceProcess[] = [];
+const running: Program[] = [];
 const balancers: { kill(): unknown }[] = [];
 
-async function startService(env: Record<string, string> = {}, processes = 1): Promise<number> {
-  const service = new ServiceProcess({ LOG_LEVEL: 'info', ...env });
-  running.push(service);
-  return (await service.listening(processes)).port;
+interface Load {
+  readonly name: string;
+  readonly script: string;
+  readonly connections: number;
+}
+const makeLoad = (name: string, bytes: number, symbols: number, connections: number): Load => {
+  const request = rawRequest(makeKernel(bytes, symbols));
+  return { name, script: writeScript(directory, name.replaceAll(' ', ''), request, '/bsdsyms'), connections };
+};
+const LOADS: readonly Load[] = [makeLoad('100 KB', 100_000, 1500, 16), makeLoad('16 MiB', 16 * MiB, 50_000, 8)];
+
+async function startService(env: Readonly<Record<string, string>> = {}): Promise<Program> {
+  const program = await startProgram(COMPILED_SERVICE, { BSDSYMS_SPOOL_DIR: directory, ...env });
+  running.push(program);
+  return program;
 }
 
-async function startBehind(balancer: Balancer, instances: number): Promise<number> {
-  const front = await freePort();
-  const first = await startService();
+async function startBehind(balancer: Balancer, instances: number): Promise<Omit<Arrangement, 'name' | 'base'>> {
+  const port = await freePort();
+  const programs: Program[] = [];
+  for (let instance = 0; instance < instances; instance++) programs.push(await startService());
   // The committed configurations name two; a port that nobody listens on is an instance that is down.
-  const second = instances > 1 ? await startService() : await freePort();
+  const backends = [programs[0]?.port ?? 0, programs[1]?.port ?? (await freePort())];
   const child = await startBalancer(
     { ...balancer, name: `${balancer.name}-${instances}` },
-    [front, first, second],
+    [port, ...backends],
     directory,
   );
   balancers.push(child);
-  return front;
+  return { port, programs };
 }
 
 async function startAll(): Promise<Arrangement[]> {
+  const one = await startService();
+  const two = await startService({ BSDSYMS_WORKERS: '2' });
   const sets: Arrangement[] = [
-    { name: 'one process', port: await startService(), base: null },
-    { name: 'two workers', port: await startService({ BSDSYMS_WORKERS: '2' }, 2), base: 'one process' },
+    { name: 'one process', port: one.port, programs: [one], base: null },
+    { name: 'two workers', port: two.port, programs: [two], base: 'one process' },
   ];
   for (const balancer of BALANCERS) {
-    const one = `one instance behind ${balancer.name}`;
+    const first = `one instance behind ${balancer.name}`;
     try {
-      sets.push({ name: one, port: await startBehind(balancer, 1), base: 'one process' });
-      sets.push({ name: `two instances behind ${balancer.name}`, port: await startBehind(balancer, 2), base: one });
+      sets.push({ name: first, base: 'one process', ...(await startBehind(balancer, 1)) });
+      sets.push({ name: `two instances behind ${balancer.name}`, base: first, ...(await startBehind(balancer, 2)) });
     } catch (error) {
       process.stderr.write(`without ${balancer.name}: ${error instanceof Error ? error.message : String(error)}\n`);
     }
@@ -84,14 +91,13 @@ async function startAll(): Promise<Arrangement[]> {
   return sets;
 }
 
-const median = (numbers: readonly number[]): number =>
-  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
-
 interface Row {
   readonly set: string;
   readonly image: string;
   readonly perSecond: number;
   readonly clientCores: number;
+  /** Of the processor time of all workers or instances: 0.5 when two do the same. */
+  readonly busiest: number;
   readonly base: string | null;
   readonly ratio: number | null;
 }
@@ -99,19 +105,20 @@ const rows: Row[] = [];
 
 try {
   const sets = await startAll();
-  for (const { name: image, request, connections } of LOADS) {
-    const measured = new Map<string, { perSecond: number[]; cores: number[] }>(
-      sets.map(({ name }) => [name, { perSecond: [], cores: [] }]),
+  for (const { name: image, script, connections } of LOADS) {
+    const measured = new Map<string, { perSecond: number[]; cores: number[]; busiest: number[] }>(
+      sets.map(({ name }) => [name, { perSecond: [], cores: [], busiest: [] }]),
     );
     for (let round = 0; round <= rounds; round++) {
-      for (const { name, port } of sets) {
-        const used = process.cpuUsage();
-        const started = performance.now();
-        const { perSecond } = await load(port, request, connections, seconds);
-        const { user, system } = process.cpuUsage(used);
+      for (const { name, port, programs } of sets) {
+        const before = programs.flatMap((program) => program.cpuMs());
+        const { perSecond, clientCores } = await runWrk(port, script, connections, seconds);
+        const used = programs.flatMap((program) => program.cpuMs()).map((ms, index) => ms - (before[index] ?? 0));
         if (round === 0) continue;
-        measured.get(name)?.perSecond.push(perSecond);
-        measured.get(name)?.cores.push((user + system) / 1000 / (performance.now() - started));
+        const own = measured.get(name);
+        own?.perSecond.push(perSecond);
+        own?.cores.push(clientCores);
+        own?.busiest.push(Math.max(...used) / used.reduce((sum, ms) => sum + ms));
       }
     }
     for (const { name, base } of sets) {
@@ -119,21 +126,22 @@ try {
       const other = base === null ? undefined : measured.get(base);
       const perSecond = median(own?.perSecond ?? []);
       const ratio = other === undefined ? null : perSecond / median(other.perSecond);
-      rows.push({ set: name, image, perSecond, clientCores: median(own?.cores ?? []), base, ratio });
+      const [clientCores, busiest] = [median(own?.cores ?? []), median(own?.busiest ?? [])];
+      rows.push({ set: name, image, perSecond, clientCores, busiest, base, ratio });
     }
   }
 } finally {
   for (const balancer of balancers) balancer.kill();
-  await Promise.all(running.map((service) => service.end()));
+  await Promise.all(running.map((program) => program.stop()));
   rmSync(directory, { recursive: true, force: true });
 }
 process.stdout.write(
   [
-    '| what | image | uploads a second | cores taken by the client | ratio to |',
-    '|---|---|---|---|---|',
+    '| what | image | uploads a second | cores taken by the client | share of the busiest | ratio to |',
+    '|---|---|---|---|---|---|',
     ...rows.map(
-      ({ set, image, perSecond, clientCores, base, ratio }) =>
-        `| ${set} | ${image} | ${perSecond.toFixed(0)} | ${clientCores.toFixed(2)} | ` +
+      ({ set, image, perSecond, clientCores, busiest, base, ratio }) =>
+        `| ${set} | ${image} | ${perSecond.toFixed(0)} | ${clientCores.toFixed(2)} | ${busiest.toFixed(2)} | ` +
         `${ratio === null ? '–' : `${ratio.toFixed(2)} (${base})`} |`,
     ),
   ].join('\n') + '\n',

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, parseAllDocuments } from 'yaml';
-import { type Config, loadConfig, SETTINGS } from '../src/config.ts';
+import { type Config, EXIT_BAD_CONFIG, loadConfig, SETTINGS } from '../src/config.ts';
 import { parsePrefixes, type SourcePrefix } from '../src/image/remote/allow-list.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -55,10 +55,10 @@ function quantity(value: Json | undefined): number {
   return digits === undefined || power === -1 ? Number.NaN : Number(digits) * 1024 ** power;
 }
 
-/** `90s`, `500ms`, `10m` in milliseconds. */
+/** `90s`, `500ms`, `10m`, `2min` in milliseconds. */
 function duration(time: string | undefined): number {
-  const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
-  const [, digits, unit = ''] = /^(\d+)(ms|s|m)$/.exec(time ?? '') ?? [];
+  const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000 };
+  const [, digits, unit = ''] = /^(\d+)(ms|s|m|min)$/.exec(time ?? '') ?? [];
   return digits === undefined ? Number.NaN : Number(digits) * (units[unit] ?? Number.NaN);
 }
 
@@ -293,8 +293,8 @@ function checkReferences(manifests: readonly Manifest[]): void {
   const file = 'references/kustomization.yaml';
   const component = parse(read(`deploy/kubernetes/${file}`)) as Json;
   const own = readManifests('kubernetes/references');
-  const find = (list: readonly Manifest[], kind: string): Json | undefined =>
-    list.find(({ content }) => at(content, 'kind') === kind)?.content;
+  const find = (among: readonly Manifest[], kind: string): Json | undefined =>
+    among.find(({ content }) => at(content, 'kind') === kind)?.content;
   const deployment = find(manifests, 'Deployment');
   checkTypes(own);
 
@@ -351,11 +351,11 @@ function checkReferences(manifests: readonly Manifest[]): void {
       check(cidr === undefined || Number(text(cidr).split('/')[1]) >= 8, `${where}: ${text(cidr)} is half the world`);
     }
   }
-  const open = rules.flatMap((rule) => list(at(rule, 'ports')).map((port) => at(port, 'port')));
-  check(open.includes(53), `${where}: names cannot be resolved`);
+  const open = new Set(rules.flatMap((rule) => list(at(rule, 'ports')).map((port) => at(port, 'port'))));
+  check(open.has(53), `${where}: names cannot be resolved`);
   for (const { protocol, host } of prefixes) {
     const port = Number(/:(\d+)$/.exec(host)?.[1] ?? (protocol === 'https:' ? 443 : 80));
-    check(open.includes(port), `${where}: port ${port} of ${host} is closed`);
+    check(open.has(port), `${where}: port ${port} of ${host} is closed`);
   }
 }
 
@@ -410,6 +410,25 @@ function checkUnit(): void {
   for (const flag of flags) {
     check(start.split(/\s+/).includes(flag), `${file}: node is started without ${flag}`);
   }
+  const lasting = value('RestartPreventExitStatus').split(' ');
+  // Of systemd: the program cannot be executed.
+  const EXIT_EXEC = 203;
+  const badOption = spawnSync(process.execPath, ['--no-such-option']).status ?? Number.NaN;
+  for (const status of [EXIT_BAD_CONFIG, badOption, EXIT_EXEC]) {
+    check(lasting.includes(String(status)), `${file}: it is started again after status ${status}, which stays`);
+  }
+  const burst = Number(value('StartLimitBurst'));
+  check(
+    burst > 0 && duration(value('StartLimitIntervalSec')) > 2 * burst * duration(value('RestartSec')),
+    `${file}: a start that fails at once is never given up`,
+  );
+  const installer = read('deploy/systemd/install.sh');
+  check(
+    installer.includes(value('WorkingDirectory')),
+    `install.sh: it does not install into ${value('WorkingDirectory')}`,
+  );
+  const image = /^FROM node:(\d+)/m.exec(read('Dockerfile'))?.[1];
+  check(installer.includes(`wanted=${image}\n`), 'install.sh: it wants another Node than the Dockerfile');
   check(!start.includes('--allow-child-process') || config.workers !== 1, `${file}: one process needs no children`);
 }
 
@@ -427,6 +446,8 @@ function checkDockerfile(): void {
   ]) {
     check(command.includes(flag), `Dockerfile: node is started without ${flag}`);
   }
+  // Otherwise the image for another processor would need emulation.
+  check(!/^RUN /m.test(dockerfile.split(/^FROM /m).at(-1) ?? ''), 'Dockerfile: the last stage runs something');
   check(
     command.filter((flag) => flag.startsWith('--allow-fs-write')).length === 1,
     'Dockerfile: more than the spool can be written',

@@ -1,12 +1,14 @@
-/** Writes the generated tables into docs; with --check only tells whether they are up to date. */
+/** Writes the manual page, the generated tables and the pictures into docs; with --check only tells whether they are up to date. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
+import { writeManual } from '../src/cli/manual.ts';
 import { describeRelations, describeSettings, loadConfig } from '../src/config.ts';
 import { Admission } from '../src/http/admission.ts';
 import { Metrics } from '../src/http/metrics.ts';
 import { Budget } from '../src/image/budget.ts';
 import { Spool } from '../src/image/spool.ts';
 import { describedRegistry } from '../src/service/process-metrics.ts';
+import { drawPictures } from './pictures.ts';
 
 interface Table {
   readonly file: string;
@@ -40,17 +42,27 @@ async function describeMetrics(): Promise<string> {
 for (const { file, name, text } of tables) {
   const begin = `<!-- ${name}: written by \`npm run docs\` -->`;
   const end = `<!-- end of ${name} -->`;
-  const url = new URL(`../${file}`, import.meta.url);
-  const committed = await readFile(url, 'utf8');
+  const committed = await read(file);
   const [before, rest] = committed.split(begin);
   const after = rest?.split(end)[1];
   if (before === undefined || after === undefined) throw new Error(`${file} lacks ${begin} or ${end}`);
-  const document = `${before}${begin}\n\n${text}\n\n${end}${after}`;
-  if (committed === document) continue;
+  await update(file, `${before}${begin}\n\n${text}\n\n${end}${after}`);
+}
+for (const [file, picture] of await drawPictures()) await update(file, picture);
+const { version } = JSON.parse(await read('package.json')) as { readonly version: string };
+await update('docs/bsdsyms.1', writeManual(version));
+
+function read(file: string): Promise<string> {
+  return readFile(new URL(`../${file}`, import.meta.url), 'utf8');
+}
+
+/** Writes a file that has changed, or only says so. */
+async function update(file: string, text: string): Promise<void> {
+  if ((await read(file).catch(() => '')) === text) return;
   if (process.argv.includes('--check')) {
     process.stderr.write(`${file} is behind the source; run \`npm run docs\` and commit it.\n`);
     process.exitCode = 1;
-  } else {
-    await writeFile(url, document);
+    return;
   }
+  await writeFile(new URL(`../${file}`, import.meta.url), text);
 }

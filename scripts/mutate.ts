@@ -23,10 +23,16 @@ const PLUGIN = fileURLToPath(new URL('mutate/plugin.ts', import.meta.url));
  * no mutant is active, and not those of random images, which would give another figure each time.
  */
 const CORE_TESTS = ['test/unit/{elf,xen,inspect,report}/**'];
+const CONFORMANCE_TESTS = 'test/conformance/!(readelf|nm).test.ts';
 const TESTS: Readonly<Record<string, readonly string[]>> = {
   elf: CORE_TESTS,
-  xen: [...CORE_TESTS, 'test/conformance/!(readelf|nm).test.ts'],
-  inspect: [...CORE_TESTS, 'test/unit/image/**', 'test/http/{recognition,symbols}.test.ts'],
+  xen: [...CORE_TESTS, CONFORMANCE_TESTS, 'test/http/compare.test.ts'],
+  inspect: [
+    ...CORE_TESTS,
+    CONFORMANCE_TESTS,
+    'test/unit/image/**',
+    'test/http/{check,compare,kernel,recognition,symbols}.test.ts',
+  ],
   image: ['test/unit/image/**', 'test/unit/inspect/**'],
   http: ['test/unit/http/**', 'test/contract/**', 'test/http/!(connections|curl|log-output|process|workers).test.ts'],
 };

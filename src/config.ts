@@ -1,4 +1,4 @@
-/** The settings: one table that reads the environment, validates it and makes the documentation. */
+/** The settings. One table says how the environment is read and checked, and gives the documentation. */
 import { isIP } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
@@ -8,17 +8,21 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 
-/** Reads one value; returns undefined when it is not usable. */
+/** The values that a setting accepts. */
 interface Kind<T> {
-  /** What is accepted, for the error message and the documentation. */
+  /** For the error message and the documentation. */
   readonly accepts: string;
+  /** @returns undefined for a text that is not accepted */
   parse(text: string): T | undefined;
 }
 
+/** A setting, and its environment variable. */
 interface Setting<T> {
   readonly name: string;
   readonly kind: Kind<T>;
+  /** The value when the variable is not set. */
   readonly fallback: T;
+  /** For the documentation. */
   readonly purpose: string;
 }
 
@@ -30,9 +34,9 @@ const integer = (min: number, max: number): Kind<number> => ({
   },
 });
 
-/** Sizes and times; the unit is in the setting's name. */
+/** A size; the unit is in the setting's name. */
 const bytes = (min: number): Kind<number> => integer(min, Number.MAX_SAFE_INTEGER);
-/** Node's timers take at most 2^31-1 ms; this leaves room for the sum of two settings and what is added to it. */
+/** Node's timers accept at most 2^31-1 ms. This leaves room for the sum of two settings and a margin. */
 export const MAX_MILLISECONDS = 1_000_000_000;
 const milliseconds = (min: number): Kind<number> => integer(min, MAX_MILLISECONDS);
 
@@ -56,7 +60,7 @@ const optionalFile: Kind<string | null> = {
   parse: (text) => directory.parse(text),
 };
 
-/** The value of BSDSYMS_WORKERS that depends on the machine and the other settings. */
+/** The value of BSDSYMS_WORKERS with which the machine and the other settings decide. */
 export const AUTO = 'auto';
 
 const workers: Kind<number> = {
@@ -72,7 +76,7 @@ const addresses: Kind<readonly string[]> = {
   },
 };
 
-/** What is wrong inside of a prefix is found when it is read (src/image/remote/allow-list.ts). */
+/** Checks the scheme only; the rest of a prefix is checked when it is parsed (src/image/remote/allow-list.ts). */
 const urlPrefixes: Kind<readonly string[]> = {
   accepts: 'URLs that begin with https://, http:// or file:///, separated by commas',
   parse(text) {
@@ -104,6 +108,7 @@ export const SETTINGS = {
     'info',
     'least severe level that is logged',
   ),
+  page: setting<'on' | 'off'>('BSDSYMS_PAGE', oneOf('on', 'off'), 'on', 'whether browsers get a page at `/`'),
   maxImageBytes: setting('BSDSYMS_MAX_IMAGE_BYTES', bytes(1), 2 * GiB, 'largest image'),
   maxBlobBytes: setting('BSDSYMS_MAX_BLOB_BYTES', bytes(1), DEFAULT_MAX_BLOB_BYTES, 'largest symbol blob'),
   maxFlatBytes: setting('BSDSYMS_MAX_FLAT_BYTES', bytes(1), DEFAULT_MAX_FLAT_BYTES, 'largest flat image'),
@@ -128,7 +133,7 @@ export const SETTINGS = {
     0,
     'uploads that one client address may have under way or waiting; 0 for no limit',
   ),
-  maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a place'),
+  maxQueuedUploads: setting('BSDSYMS_MAX_QUEUED_UPLOADS', integer(0, 10_000), 16, 'uploads that may wait for a slot'),
   queueTimeoutMs: setting('BSDSYMS_QUEUE_TIMEOUT_MS', milliseconds(0), 1000, 'how long they may wait'),
   stallTimeoutMs: setting(
     'BSDSYMS_STALL_TIMEOUT_MS',
@@ -150,7 +155,7 @@ export const SETTINGS = {
   ),
   keepAliveTimeoutMs: setting(
     'BSDSYMS_KEEP_ALIVE_TIMEOUT_MS',
-    // Node takes 0 for no limit.
+    // Node treats 0 as no limit.
     milliseconds(1),
     72_000,
     "time an idle connection is kept; longer than the load balancer's",
@@ -165,16 +170,22 @@ export const SETTINGS = {
     'BSDSYMS_SHUTDOWN_DELAY_MS',
     milliseconds(0),
     0,
-    'time after SIGTERM in which connections are still taken, so that balancers can see that readiness is gone',
+    'time after SIGTERM in which connections are still accepted, so that balancers notice that the service is not ready',
   ),
   workers: setting('BSDSYMS_WORKERS', workers, 1, 'processes that share port and budgets'),
   tokensFile: setting(
     'BSDSYMS_TOKENS_FILE',
     optionalFile,
     null,
-    'bearer tokens for uploads, one a line; read again on change',
+    'bearer tokens for uploads, `name:token` or a token a line; read again on change',
   ),
   metricsTokensFile: setting('BSDSYMS_METRICS_TOKENS_FILE', optionalFile, null, 'the same for /metrics'),
+  oidcFile: setting(
+    'BSDSYMS_OIDC_FILE',
+    optionalFile,
+    null,
+    'whose signed tokens (OpenID Connect) let them upload, as JSON; read again on change',
+  ),
   rateLimitPerMinute: setting(
     'BSDSYMS_RATE_LIMIT_PER_MINUTE',
     integer(0, 1_000_000),
@@ -222,19 +233,19 @@ export const SETTINGS = {
   tlsKeyFile: setting('BSDSYMS_TLS_KEY_FILE', optionalFile, null, 'its private key (PEM)'),
 } as const satisfies Record<string, Setting<unknown>>;
 
-/** All of them. */
+/** The keys of all settings. */
 export const SETTING_KEYS = Object.keys(SETTINGS) as (keyof typeof SETTINGS)[];
 
-/** The settings in use. */
+/** The values of the settings. */
 export type Config = Readonly<{ [Key in keyof typeof SETTINGS]: (typeof SETTINGS)[Key]['fallback'] }>;
 
 type Budget = 'memoryBudgetBytes' | 'spoolBudgetBytes' | 'maxConnections';
 
-/** A worker's part of what is divided among them. */
+/** One worker's part of a budget that is divided among the workers. */
 export const shareOf = (config: Pick<Config, 'workers' | Budget>, budget: Budget): number =>
   Math.floor(config[budget] / config.workers);
 
-/** What must hold between settings that are each usable. */
+/** A rule between settings, each of which has a valid value. */
 interface Relation {
   readonly settings: readonly (keyof Config)[];
   /** For the documentation. */
@@ -247,10 +258,11 @@ const nameOf = (key: keyof Config): string => SETTINGS[key].name;
 const show = (config: Config, key: keyof Config): string => `${nameOf(key)}=${String(config[key])}`;
 const unless = (holds: boolean, objection: string): string | null => (holds ? null : objection);
 
+/** All rules between settings. */
 export const RELATIONS: readonly Relation[] = [
   {
     settings: ['maxImageBytes', 'memoryBudgetBytes', 'spoolBudgetBytes', 'workers'],
-    rule: 'An image is held in memory or in the spool, whole, so one of the budgets must have room for the largest image: with several workers, the part that each of them gets.',
+    rule: 'A whole image is held in memory or in the spool, so one of the budgets must have room for the largest image. With several workers, the part of each worker must.',
     objection: (config) => {
       const parts = [shareOf(config, 'memoryBudgetBytes'), shareOf(config, 'spoolBudgetBytes')] as const;
       const each =
@@ -263,7 +275,7 @@ export const RELATIONS: readonly Relation[] = [
   },
   {
     settings: ['maxConnections', 'workers'],
-    rule: 'Connections are divided among the workers, and each needs one at least.',
+    rule: 'Connections are divided among the workers, and each worker needs at least one.',
     objection: (config) =>
       unless(
         config.maxConnections >= config.workers,
@@ -272,11 +284,11 @@ export const RELATIONS: readonly Relation[] = [
   },
   {
     settings: ['queueTimeoutMs', 'uploadTimeoutMs'],
-    rule: 'The time in the queue is part of the time for the whole request, so it must be the shorter one.',
+    rule: 'The time in the queue is part of the time for the whole request, so it must be shorter.',
     objection: (config) =>
       unless(
         config.maxQueuedUploads === 0 || config.queueTimeoutMs < config.uploadTimeoutMs,
-        `${config.queueTimeoutMs} must be less than ${show(config, 'uploadTimeoutMs')}, which the time in the queue is part of`,
+        `${config.queueTimeoutMs} must be less than ${show(config, 'uploadTimeoutMs')}, which includes the time in the queue`,
       ),
   },
   {
@@ -296,7 +308,7 @@ export class ConfigError extends Error {
 export const EXIT_BAD_CONFIG = 2;
 
 /**
- * Runs a step of the start whose failure is that of a setting.
+ * Runs a step of the start, and names the setting when the step fails.
  *
  * @throws ConfigError
  */
@@ -330,7 +342,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   return config;
 }
 
-/** `auto` starts only as many workers as each have room for the largest image. */
+/** With `auto`, reduces the workers until the part of each has room for the largest image. */
 function fitWorkers(config: Config, env: Readonly<Record<string, string | undefined>>): Config {
   if (env[SETTINGS.workers.name] !== AUTO) return config;
   const fitting = Math.floor(Math.max(config.memoryBudgetBytes, config.spoolBudgetBytes) / config.maxImageBytes);
@@ -338,7 +350,7 @@ function fitWorkers(config: Config, env: Readonly<Record<string, string | undefi
 }
 
 /**
- * Reads some of the settings, and looks at no other variable nor at what must hold between them.
+ * Reads some of the settings. It checks neither other variables nor the rules between settings.
  *
  * @throws ConfigError for an unusable value
  */
@@ -357,7 +369,7 @@ export function readSettings<Key extends keyof Config>(
   return Object.freeze(Object.fromEntries(entries) as Pick<Config, Key>);
 }
 
-/** The settings where nobody set any. */
+/** The settings with no variable set. */
 export const DEFAULTS: Config = loadConfig({});
 
 function display(fallback: string | number | readonly string[] | null): string {
@@ -365,7 +377,7 @@ function display(fallback: string | number | readonly string[] | null): string {
   return isUnset ? 'unset' : `\`${String(fallback)}\``;
 }
 
-/** What must hold between settings, as a Markdown list. */
+/** The rules between settings, as a Markdown list. */
 export const describeRelations = (): string =>
   RELATIONS.map(({ settings, rule }) => `- ${settings.map((key) => `\`${nameOf(key)}\``).join(', ')}: ${rule}`).join(
     '\n',

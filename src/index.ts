@@ -39,6 +39,7 @@ export {
   openImage,
   openSymbols,
   type RefusedImage,
+  type RefusedKernel,
   type SymbolsChoice,
 } from './inspect/load.ts';
 export { readHeaders } from './inspect/read-headers.ts';
@@ -57,6 +58,8 @@ export { type VerifiedBlob, verifyBlob } from './inspect/verify.ts';
 export { toCheckReport, writeCheckText, writeJunit } from './report/check.ts';
 export { toFlatLayout, toKernelReport } from './report/kernel.ts';
 export { toLayout } from './report/layout.ts';
+export { type PictureOptions, toPicture } from './report/picture/picture.ts';
+export { PICTURE_CSS } from './report/picture/theme.ts';
 export {
   IMAGE_PROBLEM_KINDS,
   type ImageProblemCode,

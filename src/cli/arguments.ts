@@ -11,6 +11,7 @@ export class UsageError extends Error {
 type Invocation =
   | { readonly kind: 'version' }
   | { readonly kind: 'help'; readonly about: string | null }
+  | { readonly kind: 'completion'; readonly shell: Shell }
   | ImageInvocation;
 
 /** A subcommand to run. */
@@ -21,7 +22,8 @@ export interface ImageInvocation {
   /** `-` for standard input. */
   readonly file: string;
   readonly parameters: ParameterValues<Parameters>;
-  readonly format: Format;
+  /** The one that is asked for; null for the default. */
+  readonly format: Format | null;
   /** Where the output goes; null for standard output. */
   readonly outputPath: string | null;
   /** Where else something goes. */
@@ -41,27 +43,61 @@ const OUTPUT: Option = {
   value: 'FILE',
   description: 'Writes to this file instead of standard output. It appears only when it is complete.',
 };
-/** The switches for the formats of a subcommand after its first. */
-const FORMATS: Readonly<Record<Format, Option>> = {
-  bytes: { description: 'Writes bytes.' },
+/** The switches for formats. Bytes, which have none, are always the default. */
+const FORMATS: Readonly<Record<Exclude<Format, 'bytes'>, Option>> = {
   json: { description: 'Writes JSON.' },
   ndjson: { description: 'Writes a line of JSON for each result.' },
   text: { description: 'Writes lines of text for people.' },
+  table: { description: 'Writes a table for people.' },
+  svg: { description: 'Writes a picture as SVG.' },
 };
 const HELP: Option = { short: 'h', description: 'Shows this help.' };
 
+/** What the default depends on. */
+function describeFormat(format: Exclude<Format, 'bytes'>, { formats, terminalFormat }: Subcommand): Option {
+  const { description } = FORMATS[format];
+  if (format === terminalFormat) return { description: `${description} The default on a terminal.` };
+  if (format !== formats[0]) return { description };
+  return {
+    description: `${description} The default${terminalFormat === undefined ? '' : ' unless the output is a terminal'}.`,
+  };
+}
+
 /** The options of a subcommand besides its parameters, by name. */
-export const optionsOf = ({ formats: [, ...others], reports = [] }: Subcommand): Readonly<Record<string, Option>> => ({
-  ...Object.fromEntries(others.map((format) => [format, FORMATS[format]])),
-  ...Object.fromEntries(reports.map((name) => [name, { value: 'FILE', description: REPORTS[name] }])),
+export const optionsOf = (subcommand: Subcommand): Readonly<Record<string, Option>> => ({
+  ...Object.fromEntries(
+    subcommand.formats
+      .filter((format) => format !== 'bytes')
+      .map((format) => [format, describeFormat(format, subcommand)]),
+  ),
+  ...Object.fromEntries(
+    (subcommand.reports ?? []).map((name) => [name, { value: 'FILE', description: REPORTS[name] }]),
+  ),
   output: OUTPUT,
   help: HELP,
 });
 
+/** The shells that a completion can be written for. */
+export const SHELLS = ['bash', 'zsh'] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/** The subcommands that take no image. */
+export const OTHER_SUBCOMMANDS: Readonly<Record<string, { readonly argument: string; readonly summary: string }>> = {
+  serve: { argument: '', summary: 'Runs the HTTP service, which environment variables configure.' },
+  completion: { argument: SHELLS.join('|'), summary: 'Writes a completion for a shell.' },
+  help: { argument: '[SUBCOMMAND]', summary: 'Shows the options of a subcommand.' },
+};
+
+/** The options before any subcommand. */
+export const GLOBAL_OPTIONS: Readonly<Record<string, Option>> = {
+  help: HELP,
+  version: { short: 'V', description: 'Shows the version.' },
+};
+
 export function findSubcommand(name: string): Subcommand {
   const subcommand = Object.hasOwn(SUBCOMMANDS, name) ? SUBCOMMANDS[name] : undefined;
   if (subcommand !== undefined) return subcommand;
-  const known = suggestName(name, [...Object.keys(SUBCOMMANDS), 'serve', 'help']);
+  const known = suggestName(name, [...Object.keys(SUBCOMMANDS), ...Object.keys(OTHER_SUBCOMMANDS)]);
   throw new UsageError(`There is no subcommand ${quote(name)}. ${known}`);
 }
 
@@ -75,19 +111,38 @@ export function parseCommandLine(args: readonly string[]): Invocation {
     case undefined:
       throw new UsageError('No subcommand is given. bsdsyms --help lists them.');
     case '--version':
+    case '-V':
       return { kind: 'version' };
     case '--help':
     case '-h':
       return { kind: 'help', about: null };
     case 'help':
-      if (rest[0] === undefined || rest[0] === 'serve') return { kind: 'help', about: null };
-      findSubcommand(rest[0]);
-      return { kind: 'help', about: rest[0] };
+      return { kind: 'help', about: findTopic(rest[0]) };
     case 'serve':
-      throw new UsageError('serve takes no arguments: environment variables configure it.');
+    case 'completion':
+      if (rest[0] === '--help' || rest[0] === '-h') return { kind: 'help', about: name };
+      if (name === 'completion') return parseCompletion(rest);
+      throw new UsageError(
+        'serve takes no arguments: environment variables configure it. bsdsyms help serve lists them.',
+      );
     default:
       return parseSubcommand(name, findSubcommand(name), rest);
   }
+}
+
+/** @returns what help is wanted about; null for the command as a whole */
+function findTopic(name: string | undefined): string | null {
+  if (name === undefined) return null;
+  if (!Object.hasOwn(OTHER_SUBCOMMANDS, name)) findSubcommand(name);
+  return name === 'help' ? null : name;
+}
+
+function parseCompletion([given, ...rest]: readonly string[]): Invocation {
+  const shell = SHELLS.find((one) => one === given);
+  if (shell === undefined || rest.length > 0) {
+    throw new UsageError(`completion takes the name of one shell: ${SHELLS.join(' or ')}.`);
+  }
+  return { kind: 'completion', shell };
 }
 
 function parseSubcommand(name: string, subcommand: Subcommand, args: readonly string[]): Invocation {
@@ -117,6 +172,11 @@ function parseSubcommand(name: string, subcommand: Subcommand, args: readonly st
   if (given.has('help')) return { kind: 'help', about: name };
   const conflict = subcommand.conflict?.((parameter) => parameters.isGiven(parameter)) ?? null;
   if (conflict !== null) throw new UsageError(`parameter-conflict: ${conflict}`);
+  const formats = subcommand.formats.filter((format) => given.has(format));
+  if (formats.length > 1) {
+    const switches = formats.map((format) => `--${format}`).join(' and ');
+    throw new UsageError(`parameter-conflict: ${switches} exclude each other.`);
+  }
   const [file] = files;
   if (file === undefined) throw new UsageError('no-image: No FILE is given. Write - for standard input.');
   if (files.length > 1) {
@@ -128,7 +188,7 @@ function parseSubcommand(name: string, subcommand: Subcommand, args: readonly st
     subcommand,
     file,
     parameters: parameters.values,
-    format: subcommand.formats.find((format) => given.has(format)) ?? subcommand.formats[0],
+    format: formats[0] ?? null,
     outputPath: given.get('output') ?? null,
     reportPaths: Object.fromEntries(
       (subcommand.reports ?? []).flatMap((report) => {

@@ -1,67 +1,92 @@
-/** The help texts, made from the tables of subcommands and parameters. */
-import { type Option, optionsOf } from './arguments.ts';
-import { SUBCOMMANDS, type Subcommand } from './subcommands.ts';
+/** The help texts. */
+import {
+  DESCRIPTION,
+  GLOBAL_ROWS,
+  IMAGE_ROWS,
+  listSettings,
+  type OptionRow,
+  OTHER_ROWS,
+  STATUSES,
+  type SubcommandRow,
+} from './option-table.ts';
 
 const WIDTH = 100;
-const INDENT = '      ';
+const INDENT = 6;
 
-const STATUSES = `Exit status:
-  0  done
-  1  the image is broken or lacks what is asked for; standard error says why as \`bsdsyms: code: detail\`
-  2  anything else: a wrong command line, or a file that cannot be read or written
-`;
-
+/** Of the command as a whole. */
 export const describeCommand = (): string => `Usage: bsdsyms SUBCOMMAND [OPTION]... FILE
 
-Makes the symbol table that Xen places after a BSD kernel, from the ELF image in FILE. FILE is -
-for standard input, or a URL (http, https, file), of which only the needed parts are read. A
-compressed image, or one in a bzImage, is unpacked first.
+${fold(DESCRIPTION.join(' '), 0)}
 
-${listSubcommands()}
-  serve   Runs the HTTP service, which environment variables configure.
-  help    Shows the options of a subcommand: bsdsyms help blob.
+${[...IMAGE_ROWS, ...OTHER_ROWS].map(({ name, summary }) => `  ${name.padEnd(10)} ${summary}`).join('\n')}
 
-  --help, -h
-  --version
+${GLOBAL_ROWS.map((row) => `  ${writeNames(row).padEnd(14)} ${row.description}`).join('\n')}
 
-${STATUSES}`;
+bsdsyms help blob shows the options of a subcommand.
 
-const listSubcommands = (): string =>
-  Object.entries(SUBCOMMANDS)
-    .map(([name, { summary }]) => `  ${name.padEnd(7)} ${summary}`)
-    .join('\n');
+${writeStatuses()}`;
 
-export function describeSubcommand(name: string, subcommand: Subcommand): string {
-  const parameters = Object.entries(subcommand.parameters).map(([parameter, { schema }]) =>
-    describeOption(parameter, {
-      value: schema.enum?.join('|') ?? schema.examples?.[0] ?? 'VALUE',
-      description:
-        schema.default === undefined ? schema.description : `${schema.description} Default: ${schema.default}.`,
-    }),
-  );
-  const options = Object.entries(optionsOf(subcommand)).map(([option, description]) =>
-    describeOption(option, description),
-  );
-  return `Usage: bsdsyms ${name} [OPTION]... FILE
+/** @param name that of a subcommand */
+export function describeTopic(name: string): string {
+  const row = [...IMAGE_ROWS, ...OTHER_ROWS].find((one) => one.name === name);
+  if (row === undefined) throw new Error(`there is no subcommand ${name}`);
+  if (name === 'serve') return describeService(row);
+  if (name === 'completion') return describeCompletion(row);
+  return `Usage: bsdsyms ${name} [OPTION]... ${row.argument}
 
-${subcommand.summary}
+${fold(row.summary, 0)}
 
-${[...parameters, ...options].join('\n')}
-${STATUSES}`;
+${row.options.map(describeOption).join('\n')}
+${writeStatuses()}`;
 }
 
-function describeOption(name: string, { short, value, description }: Option): string {
-  const argument = value === undefined ? '' : `=${value}`;
-  const also = short === undefined ? '' : `, -${short}${value === undefined ? '' : ` ${value}`}`;
-  return `  --${name}${argument}${also}\n${fold(description)}\n`;
+const describeService = ({ summary }: SubcommandRow): string => `Usage: bsdsyms serve
+
+${summary} It takes no arguments. SIGTERM
+ends it when the requests under way are answered.
+
+${listSettings()
+  .map(({ name, fallback, purpose }) => `  ${name}${fallback === '' ? '' : `=${fallback}`}\n${fold(purpose)}\n`)
+  .join('\n')}`;
+
+const describeCompletion = ({ summary }: SubcommandRow): string => `Usage: bsdsyms completion bash|zsh
+
+${summary}
+
+  bash    source <(bsdsyms completion bash)
+          in ~/.bashrc
+  zsh     bsdsyms completion zsh > ~/.zfunc/_bsdsyms
+          with fpath+=(~/.zfunc) before compinit in ~/.zshrc
+`;
+
+const describeOption = (row: OptionRow): string => `  ${writeNames(row)}\n${fold(row.description)}\n`;
+
+/** `--output=FILE, -o FILE` */
+function writeNames({ name, short, value }: OptionRow): string {
+  const argument = value === null ? '' : `=${value}`;
+  const also = short === null ? '' : `, -${short}${value === null ? '' : ` ${value}`}`;
+  return `--${name}${argument}${also}`;
 }
 
-function fold(text: string): string {
-  const lines = [INDENT];
+const writeStatuses = (): string => {
+  const lines = STATUSES.map(([status, meaning]) => {
+    const folded = fold(meaning).trimStart();
+    return `${String(status).padStart(5)} ${folded}\n`;
+  });
+  return `Exit status:\n${lines.join('')}`;
+};
+
+function fold(text: string, indent = INDENT): string {
+  const margin = ' '.repeat(indent);
+  const lines: string[] = [];
+  let line = '';
   for (const word of text.split(' ')) {
-    const line = lines.at(-1) ?? '';
-    if (line.length + word.length > WIDTH) lines.push(INDENT + word);
-    else lines[lines.length - 1] = line === INDENT ? line + word : `${line} ${word}`;
+    if (line !== '' && margin.length + line.length + 1 + word.length > WIDTH) {
+      lines.push(margin + line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
   }
-  return lines.join('\n');
+  return [...lines, margin + line].join('\n');
 }

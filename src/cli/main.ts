@@ -1,6 +1,8 @@
 /** Runs the command, from its arguments to its exit status. */
 import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { getSystemErrorMessage } from 'node:util';
 import { ConfigError, readSettings } from '../config.ts';
 import { FileError } from '../image/file.ts';
@@ -10,12 +12,15 @@ import { isSourceUrl } from '../image/remote/is-source-url.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ImageProblemCode, type ProblemSubject } from '../report/problem.ts';
-import { findSubcommand, type ImageInvocation, parseCommandLine, UsageError } from './arguments.ts';
-import { identify, isSame, OutputError, type Piece, writeToFile, writeToStream } from './output.ts';
+import { printable } from '../report/table.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
+import { type ImageInvocation, parseCommandLine, type Shell, UsageError } from './arguments.ts';
+import { type FileIdentity, identify, isSame, OutputError, type Piece, writeToFile, writeToStream } from './output.ts';
 import { LIMITS, type Limits, type ReportName, type Result } from './subcommands.ts';
 
-/** Done; the image is refused; anything else. */
-export type ExitStatus = 0 | 1 | 2;
+/** Done; the image is refused; anything else; nobody reads the output any more, as a shell tells it (128 + SIGPIPE). */
+export type ExitStatus = 0 | 1 | 2 | 141;
+const PIPE_CLOSED = 141;
 
 /** Standard streams and environment of the command. */
 interface Stdio {
@@ -51,36 +56,37 @@ export async function runCommand(args: readonly string[], stdio: Stdio): Promise
       case 'help':
         await writeToStream(stdout, [await help(invocation.about)]);
         return 0;
+      case 'completion':
+        await writeToStream(stdout, [await completion(invocation.shell)]);
+        return 0;
       case 'image':
         return await runSubcommand(invocation, stdio, say);
     }
   } catch (error) {
+    // As `head` does it: the reader has what it wanted.
+    if (error instanceof OutputError && error.closed) return PIPE_CLOSED;
     say(explainFailure(error));
     return 2;
   }
 }
 
 async function runSubcommand(
-  { name, subcommand, file, parameters, format, outputPath, reportPaths }: ImageInvocation,
+  { name, subcommand, file, parameters, format: asked, outputPath, reportPaths }: ImageInvocation,
   stdio: Stdio,
   say: (line: string) => void,
 ): Promise<ExitStatus> {
   const { stdin, stdout, env } = stdio;
   const output = await identify(outputPath ?? stdout);
-  const input = await identify(file === STANDARD_INPUT ? stdin : file);
-  for (const path of [outputPath ?? stdout, ...Object.values(reportPaths)]) {
-    const target = await identify(path);
-    if (target?.isFile() === true && isSame(target, input)) {
-      throw new UsageError('The output is the file that is read. Give it another name.');
-    }
-  }
+  await refuseOverwriting(await identify(file === STANDARD_INPUT ? stdin : pathOf(file)), [
+    outputPath ?? stdout,
+    ...Object.values(reportPaths),
+  ]);
   // Such as /dev/stdout, which must not be replaced by a file.
   const toStandardOutput = outputPath === null || isSame(output, await identify(stdout));
   const forPerson = outputPath === null && stdout.isTTY === true;
+  const format = asked ?? (forPerson ? subcommand.terminalFormat : undefined) ?? subcommand.formats[0];
   if (format === 'bytes' && forPerson) {
-    throw new UsageError(
-      `${name} writes bytes, and standard output is a terminal. Give it a file (-o FILE) or a pipe.`,
-    );
+    throw new UsageError(`${name} writes bytes, and standard output is a terminal. Add -o FILE, > FILE or a pipe.`);
   }
   const limits = readSettings(env, LIMITS);
   const write = (pieces: AsyncIterable<Piece> | Iterable<Piece>): Promise<void> => {
@@ -91,10 +97,11 @@ async function runSubcommand(
     code: ImageProblemCode,
     detail: string,
     subject: ProblemSubject | null,
+    builder?: BuilderVerdict | null,
   ): Promise<ExitStatus> => {
     // A reader of JSON gets the problem in JSON, as from the service; a file appears only when it is complete.
-    if (format !== 'bytes' && outputPath === null) {
-      await write([JSON.stringify(describeProblem(code, IMAGE_PROBLEM_KINDS[code], detail, subject))]);
+    if ((format === 'json' || format === 'ndjson') && outputPath === null) {
+      await write([JSON.stringify(describeProblem(code, IMAGE_PROBLEM_KINDS[code], detail, subject, builder))]);
     }
     say(`${code}: ${detail}`);
     return 1;
@@ -112,16 +119,51 @@ async function runSubcommand(
       if (text !== undefined) await writeToFile(path, [text]);
     }
     await write(result.output);
-    const { failure = null } = result;
+    const failure = result.failure?.() ?? null;
     if (failure === null) return 0;
-    say(`${failure.code}: ${failure.detail}`);
+    say(failure.code === null ? failure.detail : `${failure.code}: ${failure.detail}`);
     return 1;
   } catch (error) {
-    if (error instanceof ImageError && isFaultOfImage(error)) return await refuse(error.code, error.message, null);
+    if (error instanceof ImageError && isFaultOfImage(error)) {
+      return await refuse(error.code, error.message, null, error.builder);
+    }
     if (error instanceof FileError || isSystemError(error)) throw new InputError(file, error);
     throw error;
   } finally {
     await source?.close();
+  }
+}
+
+/** The path of an image that a URL of this machine names. */
+function pathOf(file: string): string {
+  if (!isSourceUrl(file)) return file;
+  try {
+    return fileURLToPath(file);
+  } catch {
+    // Elsewhere, or no URL at all.
+    return file;
+  }
+}
+
+/** @throws UsageError when an output is what is read, or another output */
+async function refuseOverwriting(
+  input: FileIdentity | null,
+  outputs: readonly (string | { readonly fd?: number })[],
+): Promise<void> {
+  const before: (FileIdentity | null)[] = [];
+  const names = new Set<string>();
+  for (const output of outputs) {
+    const target = await identify(output);
+    const isFile = target?.isFile() === true;
+    if (isFile && isSame(target, input)) {
+      throw new UsageError('The output is the file that is read. Give it another name.');
+    }
+    const name = typeof output === 'string' ? resolve(output) : null;
+    if ((isFile && before.some((other) => isSame(target, other))) || (name !== null && names.has(name))) {
+      throw new UsageError('Two outputs go to the same file. Give them different names.');
+    }
+    before.push(target);
+    if (name !== null && (target === null || isFile)) names.add(name);
   }
 }
 
@@ -132,7 +174,7 @@ async function* endLine(pieces: AsyncIterable<Piece> | Iterable<Piece>): AsyncGe
     yield piece;
     last = piece;
   }
-  if (typeof last === 'string' && !last.endsWith('\n')) yield '\n';
+  if (typeof last === 'string' && last !== '' && !last.endsWith('\n')) yield '\n';
 }
 
 /** @throws UsageError, ImageError, FileError, and the system's errors */
@@ -189,16 +231,17 @@ function explainInput({ file, cause }: InputError): string {
 const explainCause = (cause: unknown): string =>
   isSystemError(cause) ? `${getSystemErrorMessage(cause.errno)} (${cause.code})` : String(cause);
 
-/** A file's name, which may hold anything, made safe for a terminal. */
-const printable = (name: string): string =>
-  name.replaceAll(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
-
 async function readVersion(): Promise<string> {
   const manifest = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(manifest) as { readonly version: string }).version;
 }
 
 async function help(about: string | null): Promise<string> {
-  const { describeCommand, describeSubcommand } = await import('./help.ts');
-  return about === null ? describeCommand() : describeSubcommand(about, findSubcommand(about));
+  const { describeCommand, describeTopic } = await import('./help.ts');
+  return about === null ? describeCommand() : describeTopic(about);
+}
+
+async function completion(shell: Shell): Promise<string> {
+  const { writeCompletion } = await import('./completion.ts');
+  return writeCompletion(shell);
 }

@@ -17,6 +17,11 @@ export class OutputError extends Error {
     super(`${target} cannot be written`, { cause });
     this.target = target;
   }
+
+  /** Whether it is a pipe that nobody reads any more. */
+  get closed(): boolean {
+    return this.cause instanceof Error && 'code' in this.cause && this.cause.code === 'EPIPE';
+  }
 }
 
 /** @throws OutputError, and what the pieces throw */
@@ -32,7 +37,7 @@ export async function writeToStream(stream: Writable, pieces: AsyncIterable<Piec
 }
 
 /** Identifies the file at a path or of a descriptor, whatever its name. */
-interface FileIdentity {
+export interface FileIdentity {
   readonly dev: bigint;
   readonly ino: bigint;
   isFile(): boolean;

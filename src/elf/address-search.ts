@@ -59,7 +59,10 @@ export class AddressSearch {
   /** Claims on the addresses from a symbol's value to the end of its section. */
   readonly #preceding: Claims = [];
 
-  /** @param sections those of the image, as `locateSections` finds them */
+  /**
+   * @param addresses in any order, with or without repetitions
+   * @param sections those of the image, as `locateSections` finds them
+   */
   constructor(addresses: readonly bigint[], sections: SectionRanges) {
     this.#addresses = [...new Set(addresses)].sort((a, b) => (a < b ? -1 : 1));
     this.#highest = this.#addresses.at(-1) ?? -1n;

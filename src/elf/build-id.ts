@@ -1,11 +1,11 @@
 /** The GNU build ID, which identifies a kernel across copies, compression and renaming. */
 import type { ByteWalk } from './byte-walk.ts';
-import { PT_NOTE, SHT_NOTE } from './format.ts';
+import { type Field, PT_NOTE, SHT_NOTE } from './format.ts';
 import { hexBytes } from './hex.ts';
 import { asciiBytes, ImageReader, isSame } from './image-reader.ts';
 import { type NoteAlignment, readNote } from './notes.ts';
 import { isStepEnd, type Steps } from './steps.ts';
-import { type Headers, View } from './view.ts';
+import { type Headers, type TableBytes, View } from './view.ts';
 
 const NT_GNU_BUILD_ID = 3;
 const GNU_NAME = asciiBytes('GNU\0');
@@ -22,36 +22,49 @@ interface NoteRange {
   readonly alignment: NoteAlignment;
 }
 
+/** How the headers of a table lead to notes: the type of those that do, and the fields that say where. */
+interface NoteFields {
+  readonly noteType: number;
+  readonly type: Field;
+  readonly offset: Field;
+  readonly length: Field;
+  readonly align: Field;
+}
+
 /** The ranges that hold notes, each cut to `MAX_NOTE_RANGE_BYTES`: segments first, then sections. */
 export function* locateNotes(headers: Headers): Steps<NoteRange[]> {
-  const { format, programHeaders, sectionHeaders } = headers;
-  const view = new View(headers);
   const ranges: NoteRange[] = [];
-  const add = (offset: bigint, length: bigint, align: bigint): void => {
-    const range = view.range('notes', offset, length);
-    if (range === null || range.length === 0 || ranges.some(({ offset: known }) => known === range.offset)) return;
-    const alignment = align === 8n ? 8 : 4;
-    ranges.push({ offset: range.offset, length: Math.min(range.length, MAX_NOTE_RANGE_BYTES), alignment });
-  };
+  const { programHeaders, sectionHeaders, format } = headers;
   const { p_type, p_offset, p_filesz, p_align } = format.programHeader.fields;
-  for (let index = 0; index < programHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
-    if (isStepEnd(index)) yield null;
-    if (view.number(programHeaders, index, p_type) !== PT_NOTE) continue;
-    const [offset, length, align] = [p_offset, p_filesz, p_align].map((field) =>
-      view.bigint(programHeaders, index, field),
-    );
-    add(offset ?? 0n, length ?? 0n, align ?? 0n);
-  }
   const { sh_type, sh_offset, sh_size, sh_addralign } = format.sectionHeader.fields;
-  for (let index = 0; index < sectionHeaders.count && ranges.length < MAX_NOTE_RANGES; index++) {
-    if (isStepEnd(index)) yield null;
-    if (view.number(sectionHeaders, index, sh_type) !== SHT_NOTE) continue;
-    const [offset, length, align] = [sh_offset, sh_size, sh_addralign].map((field) =>
-      view.bigint(sectionHeaders, index, field),
-    );
-    add(offset ?? 0n, length ?? 0n, align ?? 0n);
-  }
+  const segments: NoteFields = { noteType: PT_NOTE, type: p_type, offset: p_offset, length: p_filesz, align: p_align };
+  const sections: NoteFields = {
+    noteType: SHT_NOTE,
+    type: sh_type,
+    offset: sh_offset,
+    length: sh_size,
+    align: sh_addralign,
+  };
+  yield* addNoteRanges(ranges, headers, programHeaders, segments);
+  yield* addNoteRanges(ranges, headers, sectionHeaders, sections);
   return ranges;
+}
+
+function* addNoteRanges(
+  ranges: NoteRange[],
+  headers: Headers,
+  table: TableBytes,
+  { noteType, type, offset, length, align }: NoteFields,
+): Steps<void> {
+  const view = new View(headers);
+  for (let index = 0; index < table.count && ranges.length < MAX_NOTE_RANGES; index++) {
+    if (isStepEnd(index)) yield null;
+    if (view.number(table, index, type) !== noteType) continue;
+    const range = view.range('notes', view.bigint(table, index, offset), view.bigint(table, index, length));
+    if (range === null || range.length === 0 || ranges.some((known) => known.offset === range.offset)) continue;
+    const alignment = view.bigint(table, index, align) === 8n ? 8 : 4;
+    ranges.push({ offset: range.offset, length: Math.min(range.length, MAX_NOTE_RANGE_BYTES), alignment });
+  }
 }
 
 /** The build ID in lower-case hex; null when the ranges of `locateNotes` hold none. */

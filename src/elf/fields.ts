@@ -1,4 +1,7 @@
-/** Integers of the widths that ELF has. Bytes of an image become numbers only here. */
+/**
+ * Integers of the widths that ELF has. Bytes of an image become numbers here, and in `SymbolBlock` (symbols.ts), which
+ * reads millions of symbols and fixes the widths beforehand.
+ */
 
 /** An unsigned integer of 1, 2 or 4 bytes. */
 export function readNumber(data: DataView, at: number, width: number, littleEndian: boolean): number {

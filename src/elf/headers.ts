@@ -114,9 +114,10 @@ export function enterStage(image: ElfImage, stage: Stage): StagedImage {
   return { ...image, recorder, view: new View(image.headers, recorder) };
 }
 
-/** `offset` and `length` are those of the table that does not fit. */
+/** Why an image does not pass `init`: a header table that does not fit into it. */
 export interface InitFailure {
   readonly code: 'phdr-overflow' | 'shdr-overflow';
+  /** Where the table would begin in the image, and how many bytes it would take. */
   readonly offset: bigint;
   readonly length: bigint;
   /** A reason recorded before. */
@@ -153,9 +154,7 @@ export function* initInSteps(headers: Headers): Steps<Init> {
   return { ok: true, image: { headers, recorded: recorder.recorded, sectionCount, symbolTable } };
 }
 
-/**
- * Finds the symbol table among the section headers. The linked section may be of any type.
- */
+/** Finds the symbol table among the section headers. The linked section may be of any type. */
 export function* findSymbolTable(
   { headers, view, sectionCount: count }: Pick<StagedImage, 'headers' | 'view' | 'sectionCount'>,
   { from, lowestLink, firstDecides }: SymbolTableSearch,
@@ -225,6 +224,11 @@ function fits(table: Table, imageSize: number): boolean {
   return BigInt.asUintN(64, table.offset + span(table)) <= BigInt(imageSize);
 }
 
+/** `e_machine` of an image. */
+export function readMachine(headers: Pick<Headers, 'imageSize' | 'format' | 'littleEndian' | 'elfHeader'>): number {
+  return new View(headers).number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+}
+
 /** What answers and log lines say about an image, from what there is of the ELF header. */
 export interface ImageIdentity {
   readonly class: ElfFormat['class'];
@@ -234,15 +238,16 @@ export interface ImageIdentity {
   readonly entry: bigint;
 }
 
+/** Reads the identity of an image; fields outside the image are 0. */
 export function identify(headers: Pick<Headers, 'imageSize' | 'format' | 'littleEndian' | 'elfHeader'>): ImageIdentity {
   const { format, elfHeader } = headers;
   const view = new View(headers);
-  const { e_type, e_machine, e_entry } = format.elfHeader.fields;
+  const { e_type, e_entry } = format.elfHeader.fields;
   return {
     class: format.class,
     byteOrder: headers.littleEndian ? 'little-endian' : 'big-endian',
     type: objectTypeName(view.number(elfHeader, 0, e_type)),
-    machine: machineName(view.number(elfHeader, 0, e_machine)),
+    machine: machineName(readMachine(headers)),
     entry: view.bigint(elfHeader, 0, e_entry),
   };
 }

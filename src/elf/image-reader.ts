@@ -17,6 +17,10 @@ export const BLOCK_BYTES = 1024;
 /** 1 MiB: small images are read once, however often their notes point to the same bytes. */
 const MAX_BLOCKS = 1024;
 
+const NOTHING: Uint8Array = new Uint8Array();
+const NO_DATA = dataOf(NOTHING);
+
+/** Reads one image. "At hand" are the bytes of the block that was used last: reading them again takes no lookup. */
 export class ImageReader {
   readonly imageSize: number;
   readonly #recorder: Recorder | null;
@@ -24,8 +28,8 @@ export class ImageReader {
   /** By block number, in the order in which they were read. */
   readonly #blocks = new Map<number, Uint8Array>();
   /** The bytes used last: a block, or what reaches from one into the next. */
-  #block: Uint8Array = new Uint8Array();
-  #data = dataOf(new Uint8Array());
+  #block = NOTHING;
+  #data = NO_DATA;
   #blockStart = 0;
 
   /** @param recorder records reads outside the image; null when they do not count against it */
@@ -114,6 +118,7 @@ export class ImageReader {
     return this.#atHand(at) ?? (yield* this.#load(at));
   }
 
+  /** An unsigned integer; 0, and recorded, when it is not wholly inside the image. */
   *integer(what: string, at: number, size: 1 | 2 | 4 | 8): ByteWalk<bigint> {
     return (yield* this.#holds(what, at, size))
       ? readBigint(this.#data, at - this.#blockStart, size, this.#littleEndian)
@@ -131,6 +136,7 @@ export class ImageReader {
     return true;
   }
 
+  /** Records a range that is not inside the image. */
   recordOutside(what: string, at: number, size: number): void {
     this.#recorder?.recordOutside(this.imageSize, () => ({
       what,
@@ -190,17 +196,18 @@ export class ImageReader {
   }
 }
 
-/** Each byte as the character of the same code: the reference knows no encoding. At most `MAX_STRING_BYTES`. */
+/** Each byte as the character of the same code, as the reference does no decoding. At most `MAX_STRING_BYTES`. */
 export function latin1(bytes: Uint8Array): string {
   const codes: ArrayLike<number> = bytes;
   // Not spread: that would iterate, and is ten times slower.
   return Reflect.apply(String.fromCharCode, null, codes) as string;
 }
 
+/** The characters of an ASCII text as bytes, without a NUL. */
 export function asciiBytes(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-/** Whether the bytes are those expected; false for null. */
-export const isSame = (bytes: Uint8Array | null, expected: Uint8Array): boolean =>
-  bytes !== null && bytes.length === expected.length && expected.every((byte, index) => bytes[index] === byte);
+/** Whether as many bytes are the same. */
+export const isSame = (bytes: Uint8Array, expected: Uint8Array): boolean =>
+  expected.every((byte, index) => bytes[index] === byte);

@@ -38,6 +38,7 @@ export interface Recorded extends Finding {
 /** A range that a reason is about, without the sentence about it. */
 export type FoundRange = Omit<Finding, 'detail'>;
 
+/** Keeps the first reason of one stage. */
 export class Recorder {
   /** Part of every reason recorded. */
   readonly stage: Stage;

@@ -1,4 +1,5 @@
 /** The entries of a symbol table: fields of both classes, and the names of their values. */
+import { dataOf } from './fields.ts';
 import { type ElfFormat, EM_AARCH64, EM_ARM, EM_RISCV, named } from './format.ts';
 
 /** One entry of a symbol table. */
@@ -91,7 +92,10 @@ export function symbolSection(section: number): number | string {
   return section === SHN_UNDEF || section >= SHN_LORESERVE ? named(SPECIAL_SECTIONS, section) : section;
 }
 
-/** Consecutive whole symbols of a table. `at` is from 0 to `count` - 1. */
+/**
+ * Consecutive whole symbols of a table. Its methods give the fields of the symbol at `at`, from 0 to `count` - 1, as
+ * `SymbolEntry` describes them.
+ */
 export class SymbolBlock {
   readonly count: number;
   /** Index in the table of the symbol at 0. */
@@ -110,7 +114,7 @@ export class SymbolBlock {
   /** @param bytes symbols of native size, in the image's byte order; a partial symbol at the end is ignored */
   constructor(bytes: Uint8Array, first: number, { symbol }: ElfFormat, littleEndian: boolean) {
     const { st_name, st_value, st_size, st_info, st_other, st_shndx } = symbol.fields;
-    this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#data = dataOf(bytes);
     this.#littleEndian = littleEndian;
     this.#stride = symbol.size;
     this.#wide = st_value.width === 8;

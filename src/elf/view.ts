@@ -28,6 +28,7 @@ export interface TableBytes extends Table {
   readonly pitch: number;
 }
 
+/** A table of `count` entries, `stride` bytes apart, of which the first is at `offset` of the image. */
 export function describeTable(
   name: Table['name'],
   struct: Struct,
@@ -49,6 +50,7 @@ export interface Headers {
   readonly sectionHeaders: TableBytes;
 }
 
+/** Reads header fields of one image. What is outside the image reads as 0, and is recorded where there is a recorder. */
 export class View {
   readonly imageSize: number;
   readonly littleEndian: boolean;

@@ -1,4 +1,4 @@
-/** How many uploads are under way at once. Refusing at once beats timing out. */
+/** Limits the uploads that are under way at once. A full service refuses at once instead of letting clients time out. */
 import { clientGone, Problem } from './problem.ts';
 
 export interface AdmissionLimits {
@@ -10,32 +10,37 @@ export interface AdmissionLimits {
   readonly maxUploadsPerClient: number;
 }
 
-/** One of the slots for uploads, or a wait for one. */
+/** One of the slots for uploads, or a place in the queue for one. */
 export interface Slot {
-  /** Settles in any case. @throws Problem too-busy, rate-limited when the client has its share, or client-gone when the slot was left before it was free */
+  /**
+   * Resolves when the upload has its slot.
+   *
+   * @throws Problem too-busy, rate-limited when the client has its share, or client-gone when the upload left the queue
+   */
   readonly entered: Promise<void>;
   /** Gives the slot back, or stops waiting for it. Idempotent. */
   leave(): void;
 }
 
-/** Hands out slots: to this process alone, or to it and others. */
+/** Hands out slots: those of this process, or those that several workers share. */
 export interface AdmissionControl {
   /** Uploads of this process that have a slot. */
   readonly running: number;
   /** Uploads of this process that wait for one. */
   readonly queued: number;
-  /** @param client whose upload it is, see `clientKey` */
+  /** @param client the key of the client that uploads, see `clientKey` */
   enter(client: string): Slot;
 }
 
 const RETRY_AFTER_SECONDS = 1;
 const ENTERED = Promise.resolve();
 
+/** Hands out slots in the order of arrival. */
 export class Admission implements AdmissionControl {
   readonly #limits: AdmissionLimits;
-  /** Those that wait, longest first; called when a slot is theirs. */
+  /** The uploads that wait, longest first; each is called when it gets a slot. */
   readonly #queue = new Set<() => void>();
-  /** What each client has or waits for, where that is limited. */
+  /** How many slots each client has or waits for; empty without a limit. */
   readonly #shares = new Map<string, number>();
   #running = 0;
 
@@ -127,7 +132,7 @@ function refused(problem: Problem): Slot {
   return { entered, leave: () => {} };
 }
 
-/** An upload may be given up before anything waits for its slot. */
+/** Keeps a rejection from counting as unhandled: an upload may end before anything waits for its slot. */
 export function ignoreRejection(promise: Promise<unknown>): void {
   promise.catch(() => {});
 }
@@ -135,7 +140,7 @@ export function ignoreRejection(promise: Promise<unknown>): void {
 export function tooBusy({ maxUploads }: Pick<AdmissionLimits, 'maxUploads'>): Problem {
   return new Problem(
     'too-busy',
-    `All ${maxUploads} places for uploads are taken. Send the request again after the time in Retry-After.`,
+    `All ${maxUploads} slots for uploads are taken. Send the request again after the time in Retry-After.`,
     { headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) } },
   );
 }

@@ -17,6 +17,7 @@ import { Budget } from '../image/budget.ts';
 import type { Resolve } from '../image/remote/origin.ts';
 import { Spool } from '../image/spool.ts';
 import { ImageError } from '../inspect/image-error.ts';
+import { Access } from './access.ts';
 import { Admission, type AdmissionControl } from './admission.ts';
 import { clientKey, trustAddresses } from './client-address.ts';
 import { answerClientError } from './client-error.ts';
@@ -25,18 +26,20 @@ import { checkFraming } from './framing.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createListener } from './listener.ts';
 import { observeRequest } from './logging.ts';
-import { answerOtherMethods } from './methods.ts';
+import { adviseOnPath, answerOptionsOfAll, answerOtherMethods } from './methods.ts';
 import { Metrics } from './metrics.ts';
+import { Oidc } from './oidc.ts';
 import { Problem, sendProblem, toProblem } from './problem.ts';
 import { openReferences } from './reference.ts';
 import { Refusals } from './refusals.ts';
-import { symbolRoutes } from './routes/bsdsyms.ts';
+import { bsdsymsRoutes } from './routes/bsdsyms.ts';
 import { checkRoute } from './routes/check.ts';
 import { kernelRoutes } from './routes/kernel.ts';
 import { metricsRoute } from './routes/metrics.ts';
+import { pageRoutes } from './routes/page.ts';
 import { problemRoutes } from './routes/problems.ts';
 import { serviceRoutes } from './routes/service.ts';
-import { lookupRoutes } from './routes/symbols.ts';
+import { symbolsRoute } from './routes/symbols.ts';
 import { verifyRoute } from './routes/verify.ts';
 import { ReaderWatch } from './slow-readers.ts';
 import { Tokens } from './tokens.ts';
@@ -162,28 +165,31 @@ export async function buildApp(
   await server.register(multipart);
   await describe?.(server);
 
-  const guard = await guardUploads(server, config, shared?.rateLimitStore);
+  const guard = await guardUploads(server, config, metrics, shared?.rateLimitStore);
 
   const methods = answerOtherMethods(server);
   const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard, version: version ?? '' };
-  symbolRoutes(server, services);
+  bsdsymsRoutes(server, services);
   kernelRoutes(server, services);
-  lookupRoutes(server, services);
+  symbolsRoute(server, services);
   verifyRoute(server, services);
   checkRoute(server, services);
   problemRoutes(server);
   serviceRoutes(server, lifecycle, config, version ?? '');
+  pageRoutes(server, config.page === 'on', version ?? '');
   metricsRoute(
     server,
     shared?.collectMetrics ?? (() => metrics.registry.metrics()),
     openTokens(config, 'metricsTokensFile', logger),
   );
+  for (const [url, taken] of methods.taken) metrics.expect(url, taken);
   methods.close();
-  server.setNotFoundHandler((request) => {
+  server.setNotFoundHandler((request, reply) => {
+    if (answerOptionsOfAll(request, reply)) return;
     const path = request.url.split('?', 1)[0]?.slice(0, 100);
     throw new Problem(
       'not-found',
-      `There is no route ${request.method} ${path}. GET /openapi.yaml describes all routes.`,
+      `There is no route ${request.method} ${path}. ${adviseOnPath(request.method, path ?? '', methods.taken)}`,
     );
   });
   await server.ready();
@@ -205,13 +211,26 @@ function openTokens(config: Config, key: 'tokensFile' | 'metricsTokensFile', log
   return path === null ? null : nameFailure(SETTINGS[key], () => Tokens.open(path, logger));
 }
 
+async function openOidc({ oidcFile }: Config, logger: FastifyBaseLogger): Promise<Oidc | null> {
+  if (oidcFile === null) return null;
+  try {
+    return await Oidc.open(oidcFile, logger);
+  } catch (error) {
+    return nameFailure(SETTINGS.oidcFile, () => {
+      throw error;
+    });
+  }
+}
+
 /** What an upload passes before anything else: the rate limit of its client, then the tokens. */
 async function guardUploads(
   server: FastifyInstance,
   config: Config,
+  metrics: Metrics,
   store: FastifyRateLimitStoreCtor | undefined,
 ): Promise<Guard[]> {
   const tokens = openTokens(config, 'tokensFile', server.log);
+  const oidc = await openOidc(config, server.log);
   const guards: Guard[] = [];
   if (config.rateLimitPerMinute > 0) {
     const { default: rateLimit } = await import('@fastify/rate-limit');
@@ -229,11 +248,10 @@ async function guardUploads(
     });
     guards.push(server.rateLimit());
   }
-  if (tokens !== null) {
-    guards.push((request, _reply, done) => {
-      tokens.require(request);
-      done();
-    });
+  if (tokens !== null || oidc !== null) {
+    const access = new Access(tokens, oidc);
+    access.watchNames((names) => metrics.expectClients(names));
+    guards.push((request: FastifyRequest) => access.require(request));
   }
   return guards;
 }

@@ -9,15 +9,15 @@ import { wantsSha256 } from './negotiation.ts';
 
 export const OCTETS = 'application/octet-stream';
 
-/** Up to this size it is sent in one piece: copying it is cheaper than a stream. */
+/** Up to this size the bytes are sent in one piece: copying them is cheaper than a stream. */
 const MAX_GATHERED_BYTES = 128 * 1024;
 
-/** No more than this plus twice the image is hashed: a few kilobytes can stand for gigabytes of zeros. */
+/** At most this plus twice the image is hashed: a few kilobytes can stand for gigabytes of zeros. */
 const MAX_HASHED_BYTES = 64 * 1024 * 1024;
 
 /**
- * Answers with the `size` bytes that the extents stand for, and with their digest when that is asked for. The request
- * states a preference (RFC 9530, section 4); bytes that are many more than those of the image have no digest.
+ * Answers with the `size` bytes that the extents stand for, and with their digest when the request asks for it. A request
+ * only states a preference (RFC 9530, section 4), so an answer that is many times as long as its image has no digest.
  */
 export async function sendExtents(
   request: FastifyRequest,
@@ -42,7 +42,7 @@ export async function sendExtents(
   return reply.send(Buffer.from(only.buffer, only.byteOffset, only.byteLength));
 }
 
-/** @returns their SHA-256 in base64 */
+/** @returns the SHA-256 of the bytes in base64 */
 async function hashExtents(source: ImageSource, extents: readonly Extent[]): Promise<string> {
   const hash = createHash('sha256');
   for await (const piece of streamExtents(source, extents)) hash.update(piece);

@@ -1,4 +1,4 @@
-/** Whose request it is: addresses as sockets and proxies write them, and the key that limits are counted by. */
+/** The client of a request: addresses as sockets and proxies write them, and the key by which limits count clients. */
 import { BlockList, type IPVersion, isIP, SocketAddress } from 'node:net';
 import type { FastifyRequest } from 'fastify';
 
@@ -29,7 +29,7 @@ export function parseAddress(written: string): Address | null {
   return text.startsWith(MAPPED) && isIP(mapped) === 4 ? { text: mapped, family: 'ipv4' } : { text, family: 'ipv6' };
 }
 
-/** `192.0.2.1:80`, `[2001:db8::1]:80` and `[2001:db8::1]` without what is not the address. Garbage stays garbage. */
+/** The address in `192.0.2.1:80`, `[2001:db8::1]:80` or `[2001:db8::1]`; empty for anything that is not an address. */
 function stripPort(written: string): string {
   if (isIP(written) !== 0) return written;
   const bracket = written.startsWith('[') ? written.indexOf(']') : -1;
@@ -41,7 +41,10 @@ function stripPort(written: string): string {
   return isWritable ? host : '';
 }
 
-/** @param trusted addresses and CIDR ranges, checked by the settings @returns whether an address is one of them */
+/**
+ * @param trusted addresses and CIDR ranges, checked by the settings
+ * @returns a function that says whether an address is one of them
+ */
 export function trustAddresses(trusted: readonly string[]): (written: string) => boolean {
   const list = new BlockList();
   for (const entry of trusted) {
@@ -61,8 +64,8 @@ export function trustAddresses(trusted: readonly string[]): (written: string) =>
 const prefixBits = (bits: number, isMapped: boolean): number => (isMapped ? Math.max(0, bits - MAPPED_BITS) : bits);
 
 /**
- * The key of a client: its IPv4 address, or the /64 network of its IPv6 address, which is what one customer has. It is
- * the last address that trusted proxies vouch for; where they wrote none, that of the proxy that did not.
+ * The key of a client: its IPv4 address, or the /64 network of its IPv6 address, as one customer has a whole /64. The
+ * address is the last one that trusted proxies vouch for. If a proxy wrote no address, that proxy counts as the client.
  */
 export function clientKey({ ip, ips = [ip] }: Pick<FastifyRequest, 'ip' | 'ips'>): string {
   for (const written of ips.toReversed()) {

@@ -1,4 +1,4 @@
-/** Answers what fails below the routes: bytes that are no HTTP, requests that never come to their end. */
+/** Answers what fails below the routes: bytes that are not HTTP, and requests that never end. */
 
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
@@ -14,20 +14,28 @@ const CODES: Readonly<Record<string, ProblemCode>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
   HPE_HEADER_OVERFLOW: 'header-fields-too-large',
   HPE_INVALID_EOF_STATE: 'body-truncated',
+  HPE_PAUSED_H2_UPGRADE: 'http-version-unsupported',
 };
 
-/** How long a connection may last after its last answer: to be read, and so that no reset overtakes it. */
+/** What to do, where that follows from the error. */
+const DETAILS: Readonly<Record<string, string>> = {
+  HPE_PAUSED_H2_UPGRADE:
+    'The connection begins with the preface of HTTP/2 (prior knowledge). The service takes HTTP/1.1: curl --http1.1, without ' +
+    '--http2-prior-knowledge. A proxy in front of it can take HTTP/2.',
+};
+
+/** How long a connection stays open after its last answer, so that the client can read it and no reset overtakes it. */
 const LINGER_MS = 5000;
 
-/** Writes the problem to the socket and closes it; only closes it when nobody can read it or an answer has begun. */
+/** Writes the problem to the socket and closes it. If an answer has begun or no client can read one, it only closes it. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   const connection = connectionOf(socket);
-  // Without a connection it is a TLS handshake that failed: an answer would wait for its end forever.
+  // Without a connection, a TLS handshake failed: an answer would wait for the end of the handshake forever.
   if (connection === undefined || error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy(error);
     return;
   }
-  // The error is in what follows a complete request, whose answer comes first.
+  // The error is in the bytes after a complete request, whose answer comes first.
   if (connection.owesAnswer) {
     connection.afterwards(() => answerClientError(error, socket));
     return;
@@ -38,21 +46,22 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
     return;
   }
   const code = CODES[error.code ?? ''] ?? 'bad-request';
-  // Nearly always the peer is gone then; should it only have stopped sending, it can still read the answer.
+  // Nearly always the peer is gone then. If it has only stopped sending, it can still read the answer.
   state.code = code === 'body-truncated' ? 'client-gone' : code;
   // A request that is under way holds its slot until the connection is closed, so do not delay that.
   const lingers = !connection.busy && !socket.readableEnded;
-  writeProblem(socket, new Problem(code, PROBLEM_KINDS[code].explanation), lingers);
+  const detail = DETAILS[error.code ?? ''] ?? PROBLEM_KINDS[code].explanation;
+  writeProblem(socket, new Problem(code, detail), lingers);
 }
 
-/** CONNECT is for proxies. Node has given up the connection, so earlier requests on it cannot be answered any more. */
+/** CONNECT is for proxies. Node has detached the connection, so earlier requests on it can no longer be answered. */
 export function answerConnect(request: IncomingMessage, socket: Duplex): void {
   socket.on('error', () => {});
   if (!(socket instanceof Socket) || connectionOf(socket)?.busy !== false) {
     socket.destroy();
     return;
   }
-  const detail = `${request.method} is not taken here: this is no proxy.`;
+  const detail = `${request.method} is not allowed: this service is not a proxy.`;
   writeProblem(socket, new Problem('method-not-allowed', detail, { headers: { Allow: '' } }), true);
 }
 
@@ -77,16 +86,16 @@ function writeProblem(socket: Socket, problem: Problem, lingers: boolean): void 
     ].join('\r\n'),
     lingers ? undefined : close,
   );
-  // An answer that the peer does not read must not keep the socket.
+  // A peer that does not read the answer must not keep the socket open.
   setTimeout(close, LINGER_MS).unref();
   if (!lingers) return;
-  // The parser has given up; what still comes is read and dropped.
+  // The parser has stopped. The rest of the bytes is read and dropped.
   socket.removeAllListeners('data');
   socket.on('data', () => {});
   socket.once('end', close);
 }
 
-/** Whether the request that failed has its answer, or the beginning of one. It may be answered while its body comes. */
+/** Whether the request that failed has its answer, or the start of one: an answer may begin while the body arrives. */
 function isAnswered({ exchange }: ConnectionState): boolean {
   if (exchange === null) return false;
   const { request, response } = exchange;

@@ -1,4 +1,4 @@
-/** Content codings of a request body (RFC 9110, section 8.4): what `Content-Encoding` says is undone here. */
+/** Undoes the content codings of a request body (RFC 9110, section 8.4), which `Content-Encoding` lists. */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { Budget } from '../image/budget.ts';
@@ -15,12 +15,12 @@ const CODINGS: ReadonlyMap<string, PackedFormat> = new Map([
   ['zstd', 'zstd'],
 ]);
 
-/** Those that are undone, without the other names that they have. */
+/** The codings that are undone, without aliases. */
 export const CONTENT_CODINGS: readonly string[] = [...CODINGS.keys()].filter((coding) => coding !== 'x-gzip');
 
-/** Nobody applies more than one; each costs a window of memory. */
+/** Clients apply one; each takes a window of memory. */
 const MAX_CODINGS = 2;
-/** RFC 9659: content that is coded with zstd needs no larger one. */
+/** The largest window of the content coding zstd (RFC 9659). */
 const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
 
 /**
@@ -52,16 +52,16 @@ function unsupported(what: string): Problem {
 }
 
 /**
- * The body without its codings. What fails on the way becomes the error of the stream; the request itself is never destroyed.
+ * The body without its codings. A failure becomes the error of the stream; the request itself is never destroyed.
  *
  * @param codings in the order in which they are to be undone
- * @param memory where the memory for that is counted until the stream is destroyed, which it is with its end, too
+ * @param memory counts what the decompressors take until the stream is destroyed, which also happens at its end
  */
 export function decodeBody(request: IncomingMessage, codings: readonly PackedFormat[], memory: Budget): Readable {
   return codings.length === 0 ? request : new DecodedBody(request, codings, memory);
 }
 
-/** A body that has lost its codings. Like the request, it has the header fields, where the form parser looks for them. */
+/** A body without its codings. It has the header fields of the request, as the form parser reads them from the body. */
 class DecodedBody extends Readable {
   readonly headers: IncomingHttpHeaders;
   readonly #unpackers: readonly Unpacker[];
@@ -81,7 +81,7 @@ class DecodedBody extends Readable {
         maxWindowBytes: MAX_WINDOW_BYTES,
         allowPadding: false,
         take,
-        // They may still be waiting to be read.
+        // Pieces may still wait in the queue of the stream.
         freePieces: false,
         explain: (fault) => explainFault(format, fault),
       });

@@ -1,15 +1,12 @@
-/** `Content-Digest` and `Repr-Digest` of a request (RFC 9530): a body that was cut or damaged on its way is found at once. */
+/** `Content-Digest` and `Repr-Digest` of a request (RFC 9530) show at once that a body was cut or damaged on its way. */
 import { createHash, type Hash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { parseDictionary } from 'structured-headers';
 import { Problem } from './problem.ts';
 
-/**
- * The body of a request is its whole representation, with its content codings, as there is no range of it: both fields are
- * about the same bytes.
- */
+/** Both fields are about the same bytes: a request has no ranges, so its body is the whole representation, codings included. */
 const FIELDS = ['Content-Digest', 'Repr-Digest'] as const;
-/** The algorithms that RFC 9530 recommends, and their bytes; others are ignored, as it allows. */
+/** The algorithms that RFC 9530 recommends, with the length of their digests. Others are ignored, as the RFC allows. */
 const DIGEST_BYTES = { 'sha-256': 32, 'sha-512': 64 } as const;
 type Algorithm = keyof typeof DIGEST_BYTES;
 
@@ -33,15 +30,15 @@ export class BodyDigests {
   }
 
   /**
-   * @returns null when there is nothing to compare with
-   * @throws Problem bad-request for a field that cannot be read: what was meant to be verified would not be
+   * @returns null when the request has no digest
+   * @throws Problem bad-request for a field that cannot be read: ignoring it would leave the body unverified
    */
   static of(headers: IncomingHttpHeaders): BodyDigests | null {
     const expected = FIELDS.flatMap((field) => readField(field, headers[field.toLowerCase()]));
     return expected.length === 0 ? null : new BodyDigests(expected);
   }
 
-  /** Takes what has arrived, in order. */
+  /** Takes the bytes of the body in order. */
   update(chunk: Uint8Array): void {
     this.#bytes += chunk.length;
     for (const hash of this.#hashes.values()) hash.update(chunk);

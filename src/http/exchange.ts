@@ -1,18 +1,17 @@
-/** The end of a request and its answer, whichever way it comes about. */
+/** The end of a request and its answer, however it comes about. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** What is to be called when an answer is over: one listener for all of it, however many wait. */
+/** The callbacks of each answer that is not over. One listener serves all of them. */
 const waiting = new WeakMap<ServerResponse, (() => void)[]>();
-/** The answers that are not over, by connection: one listener for all of them, which may be many (pipelining). */
+/** The answers that are not over, by connection; with pipelining there may be many. One listener serves all of them. */
 const open = new WeakMap<Socket, Set<ServerResponse>>();
 
 /**
- * Calls back once, when the answer has been sent to its end or never will be; at once when it is so already.
+ * Calls back once, when the answer was sent completely or can no longer be sent; at once if that is so already.
  *
- * 'close' of the response alone is not enough. Before Node 24 it is never emitted for a response that waits for another
- * one of its connection when that is destroyed, and it is too late for a listener when the connection is gone before
- * anything was routed.
+ * The event 'close' of the response is not enough. Before Node 24 a response that waits for an earlier one never emits it
+ * when the connection is destroyed. And if the connection is gone before the request was routed, it came before the listener.
  */
 export function whenOver({ socket }: IncomingMessage, response: ServerResponse, callback: () => void): void {
   if (response.destroyed || socket.destroyed) {

@@ -7,9 +7,9 @@ import { Problem } from './problem.ts';
 
 /** A parameter is a few words, or a URL. */
 export const MAX_FIELD_BYTES = 8192;
-/** Room for every parameter of a route, one of them repeated. */
+/** Enough for every parameter of a route, one of them repeated. */
 const MAX_FIELDS = MAX_REPEATS + 32;
-/** One more than a form may have, so that the second one is refused by name. */
+/** One more than a form may have, so that the refusal can name the second one. */
 const MAX_FILES = 2;
 const LIMITS = {
   fileSize: Number.POSITIVE_INFINITY,
@@ -26,18 +26,18 @@ export type FormPart =
       readonly type: 'field';
       readonly name: string | undefined;
       readonly value: string;
-      /** It has more than `MAX_FIELD_BYTES`, and these are the first. */
+      /** Whether the field is longer than `MAX_FIELD_BYTES`; `value` is then its start. */
       readonly truncated: boolean;
     }
   | { readonly type: 'file'; readonly name: string | undefined; readonly file: Readable };
 
 /**
- * Reads a form. The next part comes once the file of the part before it was read to its end.
+ * Reads a form. After a part with a file, the next one comes when that file was read to its end.
  *
  * @param body the form, its content codings undone
  * @param contentType that of the request, with the boundary
  * @throws Problem when the form has too many parts
- * @throws Error of the parser when this is no form, and of the body when it breaks off
+ * @throws Error of the parser when the body is not a form, and of the body when it breaks off
  */
 export async function* readForm(body: Readable, contentType: string): AsyncGenerator<FormPart, void> {
   const parser = new Busboy({ headers: { 'content-type': contentType }, limits: LIMITS });

@@ -1,4 +1,4 @@
-/** What Node's parser lets pass although RFC 9112 does not. */
+/** Refuses what Node's parser accepts although RFC 9112 does not. */
 import type { IncomingMessage } from 'node:http';
 import { Problem, type ProblemCode } from './problem.ts';
 
@@ -30,7 +30,7 @@ function checkHost(httpVersion: string, hosts: readonly string[]): void {
   }
 }
 
-/** RFC 9112, sections 6.1 and 7: the parser has seen that chunked is last, and that there is no Content-Length. */
+/** RFC 9112, sections 6.1 and 7. The parser has checked that chunked comes last, and that there is no Content-Length. */
 function checkTransferCoding(httpVersion: string, codings: string | undefined): void {
   if (codings === undefined) return;
   if (httpVersion === '1.0') throw refusal('bad-request', 'An HTTP/1.0 request cannot have a Transfer-Encoding.');

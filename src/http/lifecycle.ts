@@ -1,14 +1,15 @@
-/** Whether the process still takes work. */
+/** Whether the process accepts work, and how much of it is under way. */
 import { Problem } from './problem.ts';
 
 const RETRY_AFTER_SECONDS = 5;
 
+/** Counts the requests that are under way, from the start of the process to its end. */
 export class Lifecycle {
   #draining = false;
   #requests = 0;
   #finished = Promise.withResolvers<void>();
 
-  /** From the first signal on: running requests finish, new uploads are refused. */
+  /** True from the first signal on: running requests finish, new uploads are refused. */
   get draining(): boolean {
     return this.#draining;
   }
@@ -17,7 +18,7 @@ export class Lifecycle {
     this.#draining = true;
   }
 
-  /** A request has begun; `end` is to be called when its response is closed. */
+  /** Counts a request that begins. Call `end` when its response is closed. */
   begin(): { end(): void } {
     this.#requests += 1;
     return {
@@ -30,7 +31,7 @@ export class Lifecycle {
     };
   }
 
-  /** No request is under way. */
+  /** Whether no request is under way. */
   get idle(): boolean {
     return this.#requests === 0;
   }
@@ -40,7 +41,7 @@ export class Lifecycle {
     if (!this.idle) await this.#finished.promise;
   }
 
-  /** The answer to what is no longer taken. */
+  /** The answer to requests that are no longer accepted. */
   refusal(): Problem {
     return new Problem('shutting-down', 'The service is shutting down. Send the request again in a few seconds.', {
       headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },

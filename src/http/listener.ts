@@ -14,8 +14,8 @@ import { watchFiles } from './watch.ts';
 const HEADERS_TIMEOUT_MS = 60_000;
 /** Time for a TLS handshake. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
-/** Time between two log lines about the same shortage. */
-const TELL_FULL_MS = 60_000;
+/** Time between two log lines about connections that run out. */
+const WARN_FULL_MS = 60_000;
 /** Timeouts are checked this often, so they fire at most this late. */
 const TIMEOUT_CHECK_MS = 1000;
 
@@ -24,7 +24,7 @@ export function createListener(config: Config, log: FastifyBaseLogger, handler: 
   const server = createAnyServer(config, log);
   const turns = takeTurns(handler, { lingerTimeoutMs: config.stallTimeoutMs });
   server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', turns.open);
-  // Requests with an Expect field are routed like all others; without a listener Node would invite every body at once.
+  // Requests with an Expect field are routed like all others. Without a listener Node would invite every body at once.
   for (const event of ['request', 'checkContinue', 'checkExpectation']) server.on(event, turns.listener);
   server.on('connect', answerConnect);
   limitConnections(server, config, log);
@@ -32,24 +32,24 @@ export function createListener(config: Config, log: FastifyBaseLogger, handler: 
 }
 
 function limitConnections(server: Server, { maxConnections }: Config, log: FastifyBaseLogger): void {
-  // Workers that are full must close a connection, not pass it to each other.
+  // A worker that is full must close a connection instead of passing it to another worker.
   Object.assign(server, { maxConnections, dropMaxConnection: true });
-  let toldAt = Number.NEGATIVE_INFINITY;
+  let warnedAt = Number.NEGATIVE_INFINITY;
   server.on('drop', () => {
     // Makes room for the next clients.
     server.closeIdleConnections();
     const now = performance.now();
-    if (now - toldAt < TELL_FULL_MS) return;
-    toldAt = now;
+    if (now - warnedAt < WARN_FULL_MS) return;
+    warnedAt = now;
     log.warn({ maxConnections }, 'all connections are taken; idle ones were closed');
   });
 }
 
 function createAnyServer(config: Config, log: FastifyBaseLogger): Server {
   const options = {
-    // Whatever the flags of the process are.
+    // Even if a flag of the process says otherwise.
     insecureHTTPParser: false,
-    // It is refused with a problem instead.
+    // `framing.ts` refuses such a request with a problem.
     requireHostHeader: false,
     connectionsCheckingInterval: Math.min(TIMEOUT_CHECK_MS, config.uploadTimeoutMs),
     // Node swaps the two timeouts when the one for headers is the longer.
@@ -58,7 +58,7 @@ function createAnyServer(config: Config, log: FastifyBaseLogger): Server {
     keepAliveTimeout: config.keepAliveTimeoutMs,
   };
   const { tlsCertFile, tlsKeyFile } = config;
-  // They are set together.
+  // Both are set, or neither (RELATIONS in config.ts).
   if (tlsCertFile === null || tlsKeyFile === null) return createServer(options);
 
   const read = () => {

@@ -9,6 +9,7 @@ import { hex } from '../elf/hex.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
+import { clientFields } from './access.ts';
 import { whenOver } from './exchange.ts';
 import type { Metrics } from './metrics.ts';
 import { findAnsweredProblem, PROBLEM_KINDS, type ProblemCode } from './problem.ts';
@@ -61,6 +62,7 @@ export function observeRequest(
     const code = finished ? findAnsweredProblem(request) : (state.code ?? 'client-gone');
     const status = finished || code === null ? reply.statusCode : PROBLEM_KINDS[code].status;
     const elapsedMs = performance.now() - started;
+    const client = clientFields(request);
     request.log.info(
       {
         method,
@@ -71,10 +73,12 @@ export function observeRequest(
         bytesOut: bytesWritten - state.bytesWritten,
         durationMs: Math.round(elapsedMs * 1000) / 1000,
         ...sourceFields(request),
+        ...client,
       },
       'request',
     );
     metrics.request(route, method, status, elapsedMs / 1000);
+    if (client !== undefined) metrics.client(client.client, status);
     refusals.ended(request, status);
     Object.assign(state, { requestId: null, code: null, bytesRead, bytesWritten });
   });

@@ -7,16 +7,22 @@ import { Problem } from './problem.ts';
 export const JSON_TYPE = 'application/json';
 export const NDJSON_TYPE = 'application/x-ndjson';
 export const XML_TYPE = 'application/xml';
+export const SVG_TYPE = 'image/svg+xml';
 
 /**
  * The media type that the Accept header prefers; the first one offered when it has no preference or is missing.
  *
+ * @param otherwise what a caller gets that accepts none of them; null when it gets none
  * @throws Problem not-acceptable
  */
-export function negotiate<const T extends string>(request: FastifyRequest, offered: readonly [T, ...T[]]): T {
+export function negotiate<const T extends string>(
+  request: FastifyRequest,
+  offered: readonly [T, ...T[]],
+  otherwise: T | null = null,
+): T {
   const chosen = accepts(request.raw).type([...offered]);
-  const type = offered.find((candidate) => candidate === chosen);
-  if (type === undefined) throw new Problem('not-acceptable', `This route answers with ${offered.join(' or ')}.`);
+  const type = offered.find((candidate) => candidate === chosen) ?? otherwise;
+  if (type === null) throw new Problem('not-acceptable', `This route answers with ${offered.join(' or ')}.`);
   return type;
 }
 
@@ -35,3 +41,10 @@ export function wantsSha256(request: FastifyRequest): boolean {
     return false;
   }
 }
+
+/**
+ * Whether Accept-Encoding prefers gzip to no coding. A caller that accepts neither gets none (RFC 9110, section 12.5.3 leaves that to the
+ * server).
+ */
+export const prefersGzip = (request: FastifyRequest): boolean =>
+  request.headers['accept-encoding'] !== undefined && accepts(request.raw).encoding(['gzip', 'identity']) === 'gzip';

@@ -1,9 +1,9 @@
-/** What openapi.yaml says of the routes. It is loaded by `npm run openapi` alone: the service serves the file. */
+/** The descriptions of the routes in openapi.yaml. Only `npm run openapi` loads them: the service serves the file. */
 import swagger from '@fastify/swagger';
 import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify';
 import { Type } from 'typebox';
 import { OCTETS } from './blob.ts';
-import { JSON_TYPE, NDJSON_TYPE, XML_TYPE } from './negotiation.ts';
+import { JSON_TYPE, NDJSON_TYPE, SVG_TYPE, XML_TYPE } from './negotiation.ts';
 import { PROBLEM_MEDIA_TYPE } from './problem.ts';
 import {
   binary,
@@ -12,6 +12,7 @@ import {
   explanationResponse,
   failedCheckResponse,
   flatLayoutResponse,
+  indexResponse,
   kernelReportResponse,
   layoutResponse,
   parameterSchema,
@@ -36,6 +37,27 @@ const UPLOAD_SECURITY = security();
 const UNAUTHORISED = problemResponse('The service wants a bearer token.');
 
 const CHECK_TEXT = { schema: Type.String({ description: 'A line for each requirement and each warning.' }) };
+const PICTURE = {
+  schema: Type.String({
+    description:
+      'An SVG document of at most 100 KB, whatever the image: guest memory from the kernel to the end of the symbols, and the ' +
+      'symbols opened up. No scripts, and nothing from elsewhere. Each region is a `g` with `data-region`.',
+  }),
+  example:
+    '<?xml version="1.0" encoding="UTF-8"?>\n' +
+    '<svg xmlns="http://www.w3.org/2000/svg" class="bsdsyms-picture" viewBox="0 0 816 762" width="816" height="762" role="img">' +
+    '<title>A kernel and its symbols in guest memory</title>…</svg>\n',
+};
+/** With what is not JSON. */
+const PICTURE_HEADERS = {
+  'Bsdsyms-Pstart': header('Where the blob begins, in lower-case hex. Not with JSON.'),
+  'Bsdsyms-Pend': header('Where it ends. Not with JSON.'),
+  'Bsdsyms-Warnings': header('Codes, comma-separated. Not with JSON, absent when there are none.'),
+  'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with onBroken=load, not with JSON.'),
+  'Content-Security-Policy': header(
+    'Lets a browser that opens the picture load nothing for it. Only with the picture.',
+  ),
+};
 const JUNIT = { schema: Type.String({ description: 'JUnit XML: a test case for each requirement.' }) };
 
 interface UploadOperation {
@@ -52,32 +74,35 @@ interface UploadOperation {
 const UPLOADS: Readonly<Record<string, UploadOperation>> = {
   '/bsdsyms': {
     operationId: 'bsdsyms',
-    summary: 'The symbol blob of an image, or its layout',
+    summary: 'The symbol blob of an image, its layout, or a picture of it',
     description:
       'Runs parse and load on the image and answers with the bytes that Xen would place after the kernel, or, with ' +
-      'Accept: application/json, with where they lie, what they consist of and what guests make of them.',
+      'Accept: application/json, with where they lie, what they consist of and what guests make of them; with ' +
+      'Accept: image/svg+xml, with a picture of that.',
     ok: {
-      description: 'The blob, or its layout.',
+      description: 'The blob, its layout, or the picture of it.',
       headers: {
-        'Bsdsyms-Pstart': header('Where the blob begins, in lower-case hex. Only with the blob.'),
-        'Bsdsyms-Pend': header('Where it ends. Only with the blob.'),
-        'Bsdsyms-Warnings': header('Codes, comma-separated. Only with the blob, absent when there are none.'),
-        'Bsdsyms-Broken': header('The code of what is wrong with the image. Only with the blob and onBroken=load.'),
+        ...PICTURE_HEADERS,
         'Repr-Digest': header(
           'sha-256 of the blob, when Want-Repr-Digest asked for it (RFC 9530). Left out when the blob is larger than ' +
             '64 MiB plus twice the image, which only damaged images cause.',
         ),
       },
-      content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: layoutResponse } },
+      content: { [OCTETS]: { schema: binary }, [JSON_TYPE]: { schema: layoutResponse }, [SVG_TYPE]: PICTURE },
     },
   },
   '/layout': {
     operationId: 'layout',
     summary: 'The layout of the symbols of an image',
     description:
-      'The same as POST /bsdsyms with Accept: application/json, whatever the Accept, and on demand compared with what ' +
-      'another loader makes of the image. `guests` says what guests make of the blob.',
-    ok: { description: 'The layout.', content: { [JSON_TYPE]: { schema: layoutResponse } } },
+      'The same as POST /bsdsyms with Accept: application/json, and on demand compared with what another loader makes of ' +
+      'the image. `guests` says what guests make of the blob. With Accept: image/svg+xml a picture; with `compareWith` it ' +
+      'shows both loaders side by side and marks the differences. Any other Accept gets JSON.',
+    ok: {
+      description: 'The layout, or the picture of it.',
+      headers: PICTURE_HEADERS,
+      content: { [JSON_TYPE]: { schema: layoutResponse }, [SVG_TYPE]: PICTURE },
+    },
   },
   '/kernel': {
     operationId: 'kernel',
@@ -91,7 +116,7 @@ const UPLOADS: Readonly<Record<string, UploadOperation>> = {
     operationId: 'check',
     summary: 'One verdict on a kernel, for a build',
     description:
-      'Holds the kernel against what is required of it: 200 when all of it is met, otherwise 422 with the code check-failed and ' +
+      'Compares the kernel with requirements: 200 when it meets all of them, otherwise 422 with the code check-failed and ' +
       'the same report. With Accept: text/plain it is lines for a log, with application/xml JUnit XML, which CI systems show as ' +
       'tests. An image that cannot be read at all is a problem as on every route.',
     ok: {
@@ -132,8 +157,9 @@ const UPLOADS: Readonly<Record<string, UploadOperation>> = {
     operationId: 'symbols',
     summary: 'Symbols of an image, by name, by address or in pages',
     description:
-      'Of the symbol table that the loader would take. A reason recorded against the image is reported, not refused, ' +
-      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address.',
+      'From the symbol table that the loader would use. A reason recorded against the image is reported, not refused, ' +
+      'as long as the tables can be read. With Accept: application/x-ndjson one line for each symbol or address. With ' +
+      'Accept-Encoding: gzip it is compressed (curl --compressed).',
     ok: {
       description: 'The symbols, or the addresses with their symbols.',
       headers: {
@@ -184,17 +210,44 @@ const READS: Readonly<Record<string, FastifySchema>> = {
       404: problemResponse('There is no such code.'),
     },
   },
+  '/': {
+    operationId: 'index',
+    summary: 'An index of the routes, or a page for browsers',
+    description:
+      'Browsers, which prefer text/html, get a page that reads a kernel where it lies and uploads nothing, unless BSDSYMS_PAGE ' +
+      'is off. Everything else gets the index.',
+    tags: ['service'],
+    response: {
+      200: {
+        description: 'The index, or the page. The header fields are those of the page.',
+        headers: {
+          ETag: header('Of the page, in the coding that it is sent in.'),
+          'Content-Security-Policy': header('Lets the page open no connection.'),
+          'Cross-Origin-Opener-Policy': header('same-origin'),
+          'Cross-Origin-Resource-Policy': header('same-origin'),
+          'Permissions-Policy': header('The page uses no device.'),
+          'Referrer-Policy': header('no-referrer'),
+        },
+        content: { [JSON_TYPE]: { schema: indexResponse }, 'text/html': { schema: Type.String() } },
+      },
+    },
+  },
+  // The page names its files; nobody else asks for them.
+  '/page/:file': { hide: true },
   '/healthz': {
     operationId: 'health',
     summary: 'Whether the process is alive',
     tags: ['service'],
-    response: { 200: plain('text/plain', 'It is.') },
+    response: { 200: plain('text/plain', 'The process is alive.') },
   },
   '/readyz': {
     operationId: 'readiness',
-    summary: 'Whether uploads are taken',
+    summary: 'Whether uploads are accepted',
     tags: ['service'],
-    response: { 200: plain('text/plain', 'They are.'), 503: problemResponse('The service is shutting down.') },
+    response: {
+      200: plain('text/plain', 'Uploads are accepted.'),
+      503: problemResponse('The service is shutting down.'),
+    },
   },
   '/version': {
     operationId: 'version',
@@ -247,24 +300,26 @@ function describeUnacceptable(mediaTypes: readonly string[]): object {
   return { description, content: Object.fromEntries(types) };
 }
 
-const describeFailures = ({ mediaTypes, unpack }: UploadFacts, refused: object | undefined) => ({
+const describeFailures = ({ mediaTypes, isStrict, unpack }: UploadFacts, refused: object | undefined) => ({
   400: problemResponse('The request cannot be used: no image, two images, a malformed form, a bad parameter.'),
   401: UNAUTHORISED,
-  ...(mediaTypes.length > 1 ? { 406: describeUnacceptable(mediaTypes) } : {}),
+  403: problemResponse(
+    `The claims of the token let nobody in${unpack ? ', or the image may not be read from where imageUrl says' : ''}.`,
+  ),
+  ...(isStrict ? { 406: describeUnacceptable(mediaTypes) } : {}),
   408: problemResponse('The request came too slowly.'),
   413: problemResponse('The image is too large.'),
   415: problemResponse('The content type, coding or compression is not supported.'),
   422:
     refused ??
-    problemResponse(
-      unpack ? 'The image is broken, or has not what is asked for.' : 'The file is not of the kind that is taken.',
-    ),
+    problemResponse(unpack ? 'The image is broken, or lacks what is asked for.' : 'The file is of the wrong kind.'),
   429: problemResponse('Too many uploads from this address.'),
   500: problemResponse('A defect of the service.'),
-  503: problemResponse('There is no room for another upload, or the service is shutting down.'),
+  503: problemResponse(
+    'There is no room for another upload, the service is shutting down, or the keys of the issuer of a token cannot be fetched.',
+  ),
   ...(unpack
     ? {
-        403: problemResponse('The image may not be read from where imageUrl says.'),
         409: problemResponse('The image that imageUrl names changed while it was read.'),
         424: problemResponse('The origin refuses the image.'),
         502: problemResponse('The origin cannot be reached, or does not serve ranges as it should.'),
@@ -289,7 +344,7 @@ function describeUpload(method: 'GET' | 'POST', operation: UploadOperation, fact
     return {
       ...documented,
       operationId,
-      description: `${description} PUT is taken as POST.`,
+      description: `${description} PUT does the same.`,
       body: {
         content: {
           'multipart/form-data': { schema: Type.Object(form, { additionalProperties: false }) },
@@ -303,7 +358,7 @@ function describeUpload(method: 'GET' | 'POST', operation: UploadOperation, fact
   return {
     ...documented,
     operationId: `${operationId}ByUrl`,
-    description: `The same for an image that is named by imageUrl, which cannot be left out. ${description}`,
+    description: `The same for an image that imageUrl names; the parameter is required. ${description}`,
     response: {
       200: withEntityTag(ok),
       304: {
@@ -317,7 +372,7 @@ function describeUpload(method: 'GET' | 'POST', operation: UploadOperation, fact
   };
 }
 
-/** @throws Error for a route that nothing is said of */
+/** @throws Error for a route without a description */
 function describe({ method, url, config }: RouteOptions): FastifySchema {
   const upload = UPLOADS[url];
   if ((method === 'POST' || method === 'GET') && upload !== undefined && config?.upload !== undefined) {
@@ -325,8 +380,8 @@ function describe({ method, url, config }: RouteOptions): FastifySchema {
   }
   const read = READS[url];
   if (method === 'GET' && read !== undefined) return read;
-  // The same as GET and as POST, and the refusals of all other methods.
-  if (method === 'HEAD' || method === 'PUT' || Array.isArray(method)) return { hide: true };
+  // The same as GET and as POST, what the info says of every path, and the refusals of all other methods.
+  if (method === 'HEAD' || method === 'PUT' || method === 'OPTIONS' || Array.isArray(method)) return { hide: true };
   throw new Error(`${String(method)} ${url} has no description: add it to src/http/operations.ts`);
 }
 
@@ -346,15 +401,24 @@ export async function describeRoutes(
         version: info.version,
         description:
           `${info.description}. Every answer has an X-Request-Id, which the log has too and a problem has as \`instance\`. A request ` +
-          'may bring its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
-          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified.',
+          'may have its own, up to 64 letters, digits and `_.:-`. A route that takes an image by POST takes it by PUT as well. ' +
+          'The Content-Digest and Repr-Digest of a request (RFC 9530) are verified. A body may have the Content-Encoding gzip, deflate, br or zstd, ' +
+          'or two of them. OPTIONS answers with the methods of a path (Allow). HTTP/1.1 and 1.0 are spoken, not HTTP/2.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],
       security: [],
-      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      components: {
+        securitySchemes: {
+          token: {
+            type: 'http',
+            scheme: 'bearer',
+            description: "A token of the operator's, or one that a CI system gives to its jobs (OpenID Connect).",
+          },
+        },
+      },
       tags: [
-        { name: 'images', description: 'What takes an image' },
+        { name: 'images', description: 'Routes that take an image' },
         { name: 'problems', description: 'What the codes of problems mean' },
         { name: 'service', description: 'The service itself' },
       ],

@@ -1,10 +1,10 @@
 /**
- * What all connections of a server do in one turn of the event loop.
+ * Limits what all connections of a server do in one turn of the event loop.
  *
- * libuv reads every socket that has something in one turn. Thirty reads full of pipelined requests are 60,000 of them,
- * and a thousand connections with one request each have a thousand answers made, before anything else has its turn. Here
- * a turn begins some requests and leaves the others to the next one. A read can't be stopped halfway, but after one that
- * held many requests no other socket is read in this turn.
+ * In one turn libuv reads every socket that has data. Thirty reads full of pipelined requests hold 60,000 requests, and
+ * a thousand connections with one request each take a thousand answers, before anything else runs. Here a turn begins
+ * some requests and leaves the rest to the next turn. A read cannot be stopped halfway, but after a read that held many
+ * requests no other socket is read in that turn.
  */
 
 /** Requests that are begun in a turn, at some 100 µs each. */
@@ -17,12 +17,13 @@ export interface Paced {
   /** Stops reading until `thaw`. */
   freeze(): void;
   thaw(): void;
-  /** Does what was put off by `defer`. */
+  /** Continues after `defer`. */
   proceed(): void;
 }
 
+/** Counts requests over all connections of a server, turn by turn. */
 export class Pace {
-  /** Those that have sent much come last. */
+  /** In the order in which they are read again; one that has sent many requests comes last. */
   readonly #connections = new Set<Paced>();
   readonly #deferred = new Set<Paced>();
   readonly #endTurn = (): void => this.#beginTurn();
@@ -40,11 +41,12 @@ export class Pace {
     this.#deferred.delete(connection);
   }
 
-  /** Whether no further request is to be begun in this turn. */
+  /** Whether this turn may begin no further request. */
   get isExhausted(): boolean {
     return this.#begun >= MAX_BEGUN;
   }
 
+  /** Called for each request that begins. */
   begin(): void {
     this.#begun += 1;
     this.#count();
@@ -61,7 +63,7 @@ export class Pace {
     this.#connections.add(connection);
   }
 
-  /** Lets the connection proceed in another turn. */
+  /** Lets the connection proceed in a later turn. */
   defer(connection: Paced): void {
     this.#deferred.add(connection);
     this.#count();

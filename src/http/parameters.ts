@@ -2,7 +2,7 @@
 import { ParameterReader, type Parameters, type ParameterValues, quote, suggestName } from '../parameters.ts';
 import { Problem } from './problem.ts';
 
-/** Gathers the parameters of one request. Each is read when it arrives, so that a bad one is refused before the body. */
+/** Gathers the parameters of one request. Each is parsed as it arrives, so that a bad one is refused before the body is read. */
 export class ParameterCollector<P extends Parameters> {
   readonly #reader: ParameterReader<P>;
   readonly #fields = new Set<string>();

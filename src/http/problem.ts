@@ -1,4 +1,4 @@
-/** Failures as HTTP tells them: a closed list of codes, and the one place that turns an error into an answer. */
+/** Failures as answers: a closed list of codes, and the one place that turns an error into an answer. */
 import accepts from 'accepts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ImageError } from '../inspect/image-error.ts';
@@ -10,6 +10,7 @@ import {
   type ProblemKind,
   type ProblemSubject,
 } from '../report/problem.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import { isWaiting } from './expectation.ts';
 
 const HTTP_PROBLEM_KINDS = {
@@ -91,7 +92,15 @@ const HTTP_PROBLEM_KINDS = {
     title: 'A bearer token is needed',
     explanation:
       'This service takes uploads only with a token (Authorization: Bearer TOKEN, curl -H "Authorization: Bearer $TOKEN"). ' +
-      'Ask its operator for one.',
+      'Ask its operator for one. The tokens that CI systems give to their jobs (OpenID Connect) are taken where the operator lists ' +
+      'them; the detail says what is wrong with such a token.',
+  },
+  forbidden: {
+    status: 403,
+    title: 'The token does not let its owner in',
+    explanation:
+      'The token was signed by an issuer that the service knows, is meant for it and has not expired, but its claims are not among ' +
+      'those that the operator lists (BSDSYMS_OIDC_FILE). The detail names the claims.',
   },
   'not-found': {
     status: 404,
@@ -168,8 +177,15 @@ const HTTP_PROBLEM_KINDS = {
     status: 503,
     title: 'There is no room for another upload',
     explanation:
-      'BSDSYMS_MAX_UPLOADS uploads are under way and the short queue behind them is full. Send the request again after ' +
+      'BSDSYMS_MAX_UPLOADS uploads are under way and the short queue for them is full. Send the request again after ' +
       'the time in Retry-After (curl --retry does).',
+  },
+  'issuer-unavailable': {
+    status: 503,
+    title: 'The keys of the issuer of the token cannot be fetched',
+    explanation:
+      'The token can only be verified with the keys of its issuer, and the service could not fetch them; its log has the cause. ' +
+      'Send the request again after the time in Retry-After.',
   },
   'shutting-down': {
     status: 503,
@@ -194,8 +210,10 @@ export class Problem extends Error {
   override readonly name = 'Problem';
   readonly code: ProblemCode;
   readonly headers: Readonly<Record<string, string>>;
-  /** What the answer tells of a broken image beside the code. */
+  /** What the answer says about a broken image besides the code. */
   readonly subject: ProblemSubject | null;
+  /** What Xen's domain builder does with the file, where the image is not known. */
+  readonly builder: BuilderVerdict | null;
 
   constructor(
     code: ProblemCode,
@@ -204,12 +222,14 @@ export class Problem extends Error {
       readonly cause?: unknown;
       readonly headers?: Readonly<Record<string, string>>;
       readonly subject?: ProblemSubject;
+      readonly builder?: BuilderVerdict | null;
     } = {},
   ) {
     super(detail, { cause: options.cause });
     this.code = code;
     this.headers = options.headers ?? {};
     this.subject = options.subject ?? null;
+    this.builder = options.builder ?? this.subject?.builder ?? null;
   }
 
   get status(): number {
@@ -220,7 +240,7 @@ export class Problem extends Error {
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
 export const problemDocument = (problem: Problem, requestId: string): ProblemDocument => ({
-  ...describeProblem(problem.code, PROBLEM_KINDS[problem.code], problem.message, problem.subject),
+  ...describeProblem(problem.code, PROBLEM_KINDS[problem.code], problem.message, problem.subject, problem.builder),
   instance: requestId,
 });
 
@@ -242,20 +262,20 @@ const codeOf = (error: unknown): string | undefined => {
   return typeof code === 'string' ? code : undefined;
 };
 
-/** What has to change before the same request can succeed takes a while. */
-const SPOOL_RETRY_AFTER = { 'Retry-After': '10' };
+/** It takes a while until memory or the spool has room for the same request. */
+const IMAGE_RETRY_AFTER = { 'Retry-After': '10' };
 
 /**
- * Any thrown value as a problem. What is not known becomes a 500 that tells nothing of its cause.
+ * Any thrown value as a problem. An unknown error becomes a 500 that says nothing about its cause.
  *
- * @param reply that of the request which failed: its image is given back when it is closed, and what fails then is no defect
+ * @param reply the reply to the failed request: after its connection is closed, its image is gone, and a failure is not a defect
  */
 export function toProblem(error: unknown, reply?: FastifyReply): Problem {
   if (error instanceof Problem) return error;
   if (reply?.raw.destroyed === true) return clientGone(error);
   if (error instanceof ImageError) {
-    const headers = PROBLEM_KINDS[error.code].status === 503 ? SPOOL_RETRY_AFTER : {};
-    return new Problem(error.code, error.message, { cause: error.cause, headers });
+    const headers = PROBLEM_KINDS[error.code].status === 503 ? IMAGE_RETRY_AFTER : {};
+    return new Problem(error.code, error.message, { cause: error.cause, headers, builder: error.builder });
   }
   const code = FRAMEWORK_ERRORS[codeOf(error) ?? ''];
   // Its own words would repeat the whole path.

@@ -1,6 +1,6 @@
 /**
- * prom-client, without what the service does not use. Its entry point also loads OpenTelemetry, for exemplars, and what
- * summaries estimate quantiles with: two thirds of its modules.
+ * The parts of prom-client that the service uses. The package's entry point also loads OpenTelemetry, for exemplars, and
+ * the estimator of quantiles, for summaries: two thirds of its modules.
  */
 import { createRequire } from 'node:module';
 import type * as client from 'prom-client';
@@ -19,7 +19,7 @@ export type Histogram<Label extends string = string> = client.Histogram<Label>;
 
 type Collector = (registry: Registry, options: { readonly eventLoopMonitoringPrecision: number }) => void;
 
-/** What prom-client measures of a process by default, but for the processor time, which is what exemplars are for there. */
+/** The default metrics of prom-client, without the one of processor time, which loads OpenTelemetry. */
 const COLLECTORS = [
   'processStartTime',
   'osMemoryHeap',
@@ -35,7 +35,7 @@ const COLLECTORS = [
   'gc',
 ].map((name) => part(`metrics/${name}`) as Collector);
 
-/** Of prom-client's `collectDefaultMetrics`. */
+/** The default of prom-client's `collectDefaultMetrics`. */
 const EVENT_LOOP_PRECISION_MS = 10;
 
 /** The metrics of the process and of Node, under the names that they have everywhere. */

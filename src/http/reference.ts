@@ -1,4 +1,4 @@
-/** Images by reference (`imageUrl`): what the routes, the metrics, the log and the traces have to do with them. */
+/** Images by reference (`imageUrl`), as routes, metrics, log and traces see them. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify';
@@ -14,7 +14,7 @@ import type { ImageStore } from '../image/store.ts';
 import type { Parameters, ParameterValues } from '../parameters.ts';
 import { watchFiles } from './watch.ts';
 
-/** What images by reference are read with. */
+/** What reading images by reference depends on. */
 export interface References {
   readonly sources: AllowedSources;
   readonly limits: SourceLimits;
@@ -49,7 +49,7 @@ export function openReferences(
   return { sources, limits: config, userAgent: `bsdsyms/${version}`, ...(resolve === undefined ? {} : { resolve }) };
 }
 
-/** What the line of a request tells of its reference. Never a query, which may hold a secret. */
+/** What the log line of a request says about its reference. Never a query, which may hold a secret. */
 interface SourceRecord extends SourcePlace {
   requests: number;
   bytes: number;
@@ -64,7 +64,7 @@ export function sourceFields(request: FastifyRequest): { readonly source?: Sourc
 }
 
 /**
- * Opens the image that a request names. Its requests are logged and traced as those of the request.
+ * Opens the image that a request names. Requests to the origin are logged and traced as part of that request.
  *
  * @param onResult called with the end of each request to the origin
  * @throws ImageError
@@ -77,7 +77,7 @@ export function openRequested(
   onResult: (result: RequestResult, bytes: number) => void,
 ): Promise<Reference> {
   const url = URL.canParse(imageUrl) ? new URL(imageUrl) : null;
-  // User information is refused later on; here it would be shown.
+  // `placeOf` leaves out user information, which is refused only later.
   if (url !== null) records.set(request, { ...placeOf(url), requests: 0, bytes: 0 });
   const observer = observe(request, onResult);
   return openReference(imageUrl, { ...options, ...image, authority: sources, observer });
@@ -100,7 +100,7 @@ function observe(request: FastifyRequest, onResult: (result: RequestResult, byte
   };
 }
 
-/** What is used of OpenTelemetry; it is there only when traces are wanted. */
+/** The part of OpenTelemetry's span that is used. The package is loaded only when traces are wanted. */
 interface Span {
   setAttribute(name: string, value: string | number): unknown;
   setStatus(status: { readonly code: number }): unknown;
@@ -119,7 +119,7 @@ const CLIENT = 2;
 const ERROR = 2;
 
 function startSpan(request: FastifyRequest, url: URL): Span | null {
-  // The types of the plugin know no process without it.
+  // The plugin's types declare it for every process, but without traces it is not there.
   const trace = (request as unknown as Traced).opentelemetry?.();
   if (trace?.instrumented !== true) return null;
   const { protocol, hostname, port } = url;
@@ -157,8 +157,8 @@ interface Representation {
 }
 
 /**
- * The entity tag of an answer; null when the origin does not tell the versions of the image apart. It is a weak one: the
- * header fields of an answer may differ.
+ * The entity tag of an answer; null when the origin does not distinguish versions of the image. It is weak, since the
+ * header fields of two answers may differ.
  */
 export function entityTag(imageUrl: string, imageVersion: string | null, answer: Representation): string | null {
   if (imageVersion === null) return null;

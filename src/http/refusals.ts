@@ -1,40 +1,41 @@
-/** Counts the uploads whose image was not looked at: each exactly once, whatever refuses it. */
+/** Counts the uploads that ended before their image was looked at: each exactly once, whatever refused it. */
 import type { FastifyRequest } from 'fastify';
 import type { Metrics } from './metrics.ts';
 import type { ProblemCode } from './problem.ts';
 
-/** What an upload is refused with below the routes, by status: by the parser, by the time limit for a request. */
+/** The codes of refusals below the routes (the parser, the time limit for a request), by status. */
 const CODES_BELOW_ROUTES: Readonly<Record<number, ProblemCode>> = {
   400: 'bad-request',
   408: 'request-timeout',
   431: 'header-fields-too-large',
 };
 
+/** Follows each upload from its request to the arrival of its image, or to the refusal. */
 export class Refusals {
   readonly #metrics: Metrics;
-  /** The requests for uploads of which is not known yet what becomes of them. */
+  /** The uploads that have neither arrived nor been counted. */
   readonly #open = new WeakSet<FastifyRequest>();
 
   constructor(metrics: Metrics) {
     this.#metrics = metrics;
   }
 
-  /** An upload is asked for. */
+  /** A request for an upload has begun. */
   begin(request: FastifyRequest): void {
     this.#open.add(request);
   }
 
-  /** The image has arrived whole. What is wrong from now on is wrong with the image. */
+  /** The image has arrived whole. From now on a failure is one of the image. */
   arrived(request: FastifyRequest): void {
     this.#open.delete(request);
   }
 
-  /** The request is answered with a problem. Only the end tells whether a client that has gone was refused below the routes. */
+  /** The request is answered with a problem. `client-gone` waits for `ended`: the cause may be a refusal below the routes. */
   refused(request: FastifyRequest, code: ProblemCode): void {
     if (code !== 'client-gone') this.#count(request, code);
   }
 
-  /** The request is over. @param status of its answer; that of client-gone when it had none */
+  /** The request is over. @param status of its answer; that of `client-gone` when it had none */
   ended(request: FastifyRequest, status: number): void {
     this.#count(request, CODES_BELOW_ROUTES[status] ?? 'client-gone');
   }

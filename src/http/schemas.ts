@@ -66,6 +66,7 @@ const ProblemSchema = component(
           machine: Type.Optional(Type.String()),
         }),
       ),
+      builder: Type.Optional(ref(BuilderReport)),
     },
     { description: 'RFC 9457 problem details.' },
   ),
@@ -130,6 +131,13 @@ export const explanationResponse = Type.Object({
   ),
 });
 
+export const indexResponse = Type.Object({
+  name: Type.Literal('bsdsyms'),
+  version: Type.String(),
+  openapi: Type.String({ description: 'Where all routes are described.' }),
+  routes: Type.Record(Type.String(), Type.String(), { description: 'What each path answers with.' }),
+});
+
 export const versionResponse = Type.Object({
   name: Type.Literal('bsdsyms'),
   version: Type.String(),
@@ -150,7 +158,7 @@ export const versionResponse = Type.Object({
   references: Type.Boolean({ description: 'Whether an image may be named by its URL instead of being sent.' }),
 });
 
-/** An answer in problem details, or on one line of plain text. */
+/** An answer as problem details, or as one line of plain text. */
 export const problemResponse = (description: string) => ({
   description,
   content: {

@@ -1,14 +1,14 @@
-/** What a piece of work occupies, and gives back when it ends. */
+/** Releases what a piece of work occupies when the work ends. */
 
 type Release = () => void | Promise<void>;
 
-/** Owns what must be given back when the work ends, however it ends. */
+/** Owns what must be released when the work ends, however it ends. */
 export class Scope {
   readonly #onFailure: (error: unknown) => void;
   #releases: Release[] = [];
   #closed = false;
 
-  /** @param onFailure called with the error of a release that fails; the others run all the same */
+  /** @param onFailure called with the error of a release that fails; the other releases run all the same */
   constructor(onFailure: (error: unknown) => void) {
     this.#onFailure = onFailure;
   }
@@ -18,15 +18,15 @@ export class Scope {
     return this.#closed;
   }
 
-  /** Takes over something that `release` gives back: at once when the work has ended already. */
+  /** Takes over something. `release` gives it back when the work ends, or at once when it has ended already. */
   own(release: Release): void {
     if (this.#closed) void this.#run(release);
     else this.#releases.push(release);
   }
 
   /**
-   * Gives everything back, the last first. None waits for another: a slot does not wait for the disk. Resolves when all of it
-   * has been given back; never rejects. Idempotent.
+   * Runs all releases, the last one first. They do not wait for each other: a slot does not wait for the disk. Resolves when
+   * all have finished; never rejects. Idempotent.
    */
   async close(): Promise<void> {
     this.#closed = true;
@@ -40,7 +40,7 @@ export class Scope {
     if (pending.length > 0) await Promise.all(pending);
   }
 
-  /** @returns what to wait for, where that takes time */
+  /** @returns a promise only for a release that takes time */
   #run(release: Release | undefined): Promise<void> | undefined {
     try {
       return release?.()?.catch(this.#onFailure);

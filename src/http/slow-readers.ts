@@ -1,4 +1,4 @@
-/** Cuts off clients that take an answer too slowly: what they hold, others wait for. */
+/** Cuts off clients that read their answer too slowly: other uploads wait for the slot that such a client holds. */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { whenOver } from './exchange.ts';
@@ -11,14 +11,14 @@ export interface ReadingLimits {
 }
 
 /**
- * What a client may take before the service can see it. The kernel asks for more only when a third of its buffer for
- * the connection is free: of Linux's largest by default (tcp_wmem, 4 MiB) about 1.6 MiB.
+ * What a client may have read without the service seeing it. The kernel accepts more bytes only when a third of its
+ * buffer for the connection is free. With Linux's largest default buffer (tcp_wmem, 4 MiB) that is about 1.6 MiB.
  */
 const UNSEEN_BYTES = 2 * 1024 * 1024;
 const CHECK_MS = 1000;
 const CHECKS_PER_STALL = 4;
 
-/** An answer that a client may be slow to take. */
+/** An answer, and how far its client is behind. */
 class Reader {
   readonly #socket: Socket;
   readonly #limits: ReadingLimits;
@@ -37,7 +37,7 @@ class Reader {
     return this.#socket.bytesWritten - this.#socket.writableLength;
   }
 
-  /** Counts in checks, not by the clock: when the whole process was held up, the client is not to blame. */
+  /** Counts checks, not the clock: if the whole process was held up, the client is not to blame. */
   check(): void {
     const progress = this.#takenBytes - this.#seenBytes;
     this.#seenBytes += progress;
@@ -56,9 +56,9 @@ class Reader {
 }
 
 /**
- * Watches answers, and destroys the connection of one whose client falls too far behind. Time counts only while bytes wait
- * for the client, not while the service works. What a client takes faster than it must is no credit for later. One timer
- * serves all answers, and runs only while there are some.
+ * Watches answers, and destroys the connection of a client that falls too far behind. Time counts only while bytes wait
+ * for the client, not while the service works. A client gets no credit for reading faster than it must. One timer serves
+ * all answers, and runs only while there are some.
  */
 export class ReaderWatch {
   readonly #limits: ReadingLimits;
@@ -83,7 +83,7 @@ export class ReaderWatch {
 
   #check(): void {
     for (const reader of this.#readers) reader.check();
-    // Not with the last answer: the next one often follows soon.
+    // Stopped here and not at the end of the last answer, as the next answer often follows soon.
     if (this.#readers.size > 0 || this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;

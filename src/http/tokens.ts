@@ -1,26 +1,38 @@
-/** Bearer tokens (RFC 6750) from a file that is read again when it changes. */
+/** Bearer tokens (RFC 6750), with names, from a file that is read again when it changes. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify';
-import { Problem } from './problem.ts';
+import { refuseToken, requireBearer } from './bearer.ts';
 import { watchFiles } from './watch.ts';
 
-/** RFC 6750, section 2.1. */
-const CREDENTIALS = /^Bearer +([\w.~+/-]+=*) *$/i;
 const TOKEN = /^[\w.~+/-]+=*$/;
+/** A token has no colon, so that the first one ends the name. */
+const NAME = /^[A-Za-z0-9][\w.-]{0,63}$/;
 
-const digest = (token: string): Buffer => createHash('sha256').update(token).digest();
+/** In metrics. */
+export const UNNAMED = 'unnamed';
+
+interface NamedToken {
+  /** Null for a token without a name. */
+  readonly name: string | null;
+  /** They all have one length, and tell nothing about the length of a token. */
+  readonly digest: Buffer;
+}
+
+const digestOf = (token: string): Buffer => createHash('sha256').update(token).digest();
 
 export class Tokens {
-  /** Digests, as they all have one length and tell nothing about the length of a token. */
-  #digests: readonly Buffer[];
+  #tokens: readonly NamedToken[];
+  /** Called with the names, at once and whenever the file was read again. */
+  #onNames: (names: readonly string[]) => void = () => {};
 
-  private constructor(digests: readonly Buffer[]) {
-    this.#digests = digests;
+  private constructor(tokens: readonly NamedToken[]) {
+    this.#tokens = tokens;
   }
 
   /**
-   * Reads one token a line; blank lines and lines that begin with `#` are skipped.
+   * Reads one token a line, as `name:token` or bare; blank lines and lines that begin with `#` are skipped. Several tokens may have
+   * one name, so that they can be replaced one after the other.
    *
    * @throws Error whose message names the file's trouble: unreadable, no token, a line that is none
    */
@@ -28,8 +40,9 @@ export class Tokens {
     const tokens = new Tokens(readTokens(path));
     watchFiles([path], () => {
       try {
-        tokens.#digests = readTokens(path);
-        log.info({ tokens: tokens.#digests.length }, 'tokens were read again');
+        tokens.#tokens = readTokens(path);
+        tokens.#onNames(tokens.#names);
+        log.info({ tokens: tokens.#tokens.length }, 'tokens were read again');
       } catch (error) {
         log.error({ err: error }, 'tokens could not be read again; those before stay in force');
       }
@@ -37,25 +50,59 @@ export class Tokens {
     return tokens;
   }
 
-  /** @throws Problem unauthorized */
-  require(request: FastifyRequest): void {
-    const given = CREDENTIALS.exec(request.headers.authorization ?? '')?.[1];
-    if (given === undefined) throw unauthorized('The request has no bearer token (Authorization: Bearer …).');
-    const candidate = digest(given);
+  get #names(): string[] {
+    return this.#tokens.map(({ name }) => name ?? UNNAMED);
+  }
+
+  watchNames(onNames: (names: readonly string[]) => void): void {
+    this.#onNames = onNames;
+    onNames(this.#names);
+  }
+
+  /** @returns the token's line, undefined for one that is not known */
+  find(token: string): { readonly name: string | null } | undefined {
+    const candidate = digestOf(token);
+    let found: NamedToken | undefined;
     // All are compared, so that the time does not tell which one came near.
-    const matches = this.#digests.filter((known) => timingSafeEqual(known, candidate));
-    if (matches.length === 0) throw unauthorized('The bearer token is not known.');
+    for (const known of this.#tokens) {
+      if (timingSafeEqual(known.digest, candidate)) found = known;
+    }
+    return found;
+  }
+
+  /**
+   * @returns the name of the token of a request, null when it has none
+   * @throws Problem unauthorized
+   */
+  require(request: FastifyRequest): string | null {
+    const found = this.find(requireBearer(request));
+    if (found === undefined) throw refuseToken('The bearer token is not known.');
+    return found.name;
   }
 }
 
-function readTokens(path: string): Buffer[] {
+function readTokens(path: string): NamedToken[] {
   const lines = readFileSync(path, 'utf8').split('\n');
-  const tokens = lines.map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#'));
-  if (tokens.length === 0) throw new Error('it has no token');
-  const bad = tokens.findIndex((token) => !TOKEN.test(token));
-  if (bad !== -1) throw new Error(`its token ${bad + 1} has characters that a bearer token cannot have`);
-  return tokens.map(digest);
+  const given = lines.map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#'));
+  if (given.length === 0) throw new Error('it has no token');
+  const tokens = given.map((line, index) => readLine(line, index + 1));
+  const names = new Map<string, string | null>();
+  for (const [index, { name, digest }] of tokens.entries()) {
+    const key = digest.toString('hex');
+    // The log would tell of only one of them.
+    if (names.has(key) && names.get(key) !== name) throw new Error(`its token ${index + 1} has two names`);
+    names.set(key, name);
+  }
+  return tokens;
 }
 
-const unauthorized = (detail: string): Problem =>
-  new Problem('unauthorized', detail, { headers: { 'WWW-Authenticate': 'Bearer realm="bsdsyms"' } });
+function readLine(line: string, number: number): NamedToken {
+  const colon = line.indexOf(':');
+  const name = colon === -1 ? null : line.slice(0, colon);
+  const token = line.slice(colon + 1);
+  if (!TOKEN.test(token)) throw new Error(`its token ${number} has characters that a bearer token cannot have`);
+  if (name !== null && !NAME.test(name)) {
+    throw new Error(`the name of its token ${number} is not 1 to 64 letters, digits and _ . -`);
+  }
+  return { name, digest: digestOf(token) };
+}

@@ -3,9 +3,8 @@
  *
  * Node parses one read of a socket as a whole and emits every request in it at once: 64 KiB of pipelined requests become
  * 2,000 running handlers and 2,000 answers in memory, whether or not the client reads them. Here a request waits until
- * the kernel has taken the answer before it. The socket is not read while a request waits, so at most one read of
- * requests waits, and the rest stays with the sender. How much all connections do in one turn of the event loop is the
- * matter of `Pace`.
+ * the kernel has accepted the answer before it. The socket is not read while a request waits, so at most one read of
+ * requests waits, and the rest stays with the sender. `Pace` limits what all connections do in one turn.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
@@ -16,7 +15,7 @@ import { Pace, type Paced } from './pace.ts';
 const MAX_WAITING = 4096;
 
 export interface TurnOptions {
-  /** How long a client may pause that still sends after an answer that closes the connection. */
+  /** How long a client that still sends may pause after an answer that closes the connection. */
   readonly lingerTimeoutMs: number;
   readonly maxWaiting?: number;
 }
@@ -57,13 +56,13 @@ interface Turn {
 
 const connections = new WeakMap<Socket, Connection>();
 
-/** The turns of a connection; undefined for one that never got as far as HTTP. */
+/** The turns of a connection; undefined for a socket whose TLS handshake is not complete. */
 export const connectionOf = (socket: Socket): Connection | undefined => connections.get(socket);
 
 export interface Turns {
-  /** To be called for each connection before its first request. */
+  /** Call it for each connection before its first request. */
   readonly open: (socket: Socket) => void;
-  /** Takes the place of the handler. */
+  /** Listens for requests in place of the handler. */
   readonly listener: RequestListener;
 }
 
@@ -82,6 +81,7 @@ export function takeTurns(handler: RequestListener, options: TurnOptions): Turns
   };
 }
 
+/** The requests of one connection, in their order. */
 export class Connection implements Paced {
   readonly #socket: Socket;
   readonly #room: WaitingRoom;
@@ -120,7 +120,7 @@ export class Connection implements Paced {
     return this.#queue.length;
   }
 
-  /** Closes it at once, whatever is still to be answered. */
+  /** Closes the connection at once, whatever is still to be answered. */
   close(): void {
     this.#socket.destroy();
     this.#drop();
@@ -143,7 +143,7 @@ export class Connection implements Paced {
   }
 
   freeze(): void {
-    // A body that nobody reads at present has stopped it already.
+    // A handler that does not read its body at present has paused the socket already.
     if (this.#socket.isPaused()) return;
     this.#frozen = true;
     this.#socket.pause();
@@ -178,7 +178,7 @@ export class Connection implements Paced {
   }
 
   #hold({ request, response, begin }: Turn): void {
-    // Not in the context of the request before it, whose trace it would continue.
+    // Bound to its own context: in that of the request before it, it would continue that request's trace.
     this.#queue.push({ request, response, begin: AsyncResource.bind(begin) });
     this.#stopReading();
     this.#room.enter(this);
@@ -186,7 +186,7 @@ export class Connection implements Paced {
 
   #end(): void {
     if (this.#queue.length === 0 && this.#afterwards === null) this.#current = null;
-    // In another turn of the event loop, so that a connection with many requests keeps no other one waiting.
+    // In a later turn of the event loop, so that a connection with many requests does not hold up others.
     else this.#pace.defer(this);
   }
 

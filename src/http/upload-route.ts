@@ -10,6 +10,7 @@ import type { Config } from '../config.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { type Parameters, type ParameterValues, REFERENCE_PARAMETERS } from '../parameters.ts';
 import type { Broken } from '../xen/broken.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 import type { Loader } from '../xen/loaders/bsdsyms.ts';
 import { whenOver } from './exchange.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -25,10 +26,12 @@ import { receiveImage, refuseForms, type Upload, type UploadOptions, urlOf } fro
 
 export type Guard = onRequestHookHandler | onRequestAsyncHookHandler;
 
-/** What a route says of itself, for the document. */
+/** The facts about a route that `openapi.yaml` describes. */
 export interface UploadFacts {
   readonly parameters: Parameters;
   readonly mediaTypes: readonly string[];
+  /** Whether a caller is refused who accepts none of them. */
+  readonly isStrict: boolean;
   readonly unpack: boolean;
 }
 
@@ -63,23 +66,29 @@ export interface Received<MediaType extends string, P extends Parameters> extend
 interface UploadRoute<MediaType extends string, P extends Parameters> {
   readonly url: string;
   readonly parameters: P;
-  /** What is wrong between parameters; asked when those of the query are there, and again when all are. */
+  /** What is wrong between parameters; called with those of the query, and again with all of them. */
   readonly conflict?: (isGiven: (name: string) => boolean) => string | null;
   /** The representations, preferred first; with a single one the Accept header does not matter. */
   readonly mediaTypes: readonly [MediaType, ...MediaType[]];
-  /** False for a file that is no image: it is taken as it is, compressed or not. */
+  /** The type for a caller that accepts none of several; without it, such a caller is refused. */
+  readonly otherwise?: MediaType;
+  /** False for a file that is not an image: it is used as it is, compressed or not. */
   readonly unpack?: boolean;
-  /** @returns what is to be sent, or the reply when that is under way. The image is there until all of it has been sent */
+  /** The header fields that choose the representation. Default: Accept. */
+  readonly vary?: string;
+  /** @returns the payload, or the reply when it is being sent. The image stays open until the answer was sent */
   handle(received: Received<MediaType, P>): Promise<unknown>;
 }
 
+/** Registers a route that takes a file: POST, PUT, and for an image by reference GET. */
 export function uploadRoute<MediaType extends string, P extends Parameters>(
   app: FastifyInstance,
   { lifecycle, upload, metrics, refusals, guard, version }: UploadServices,
   route: UploadRoute<MediaType, P>,
 ): void {
   const { mediaTypes, unpack = true, conflict = () => null } = route;
-  // What is no image is small, and there is nothing to save.
+  const otherwise = route.otherwise ?? (mediaTypes.length > 1 ? null : mediaTypes[0]);
+  // A blob is small, so naming it instead of sending it would save nothing.
   const parameters: P = unpack ? { ...route.parameters, ...REFERENCE_PARAMETERS } : route.parameters;
 
   function checkTogether(collected: ParameterCollector<P>): void {
@@ -132,7 +141,11 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     if (request.method === 'GET') {
       const representation = { route: route.url, mediaType, parameters: collected.values, version };
       const tag = entityTag(imageUrl, reference.version, representation);
-      reply.headers({ 'Cache-Control': 'no-cache', Vary: 'Accept', ...(tag === null ? {} : { ETag: tag }) });
+      reply.headers({
+        'Cache-Control': 'no-cache',
+        Vary: route.vary ?? 'Accept',
+        ...(tag === null ? {} : { ETag: tag }),
+      });
       if (isFresh(request, tag)) {
         reply.code(304);
         return null;
@@ -148,7 +161,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
 
   /** Receives the image and answers. @returns when the answer is on its way */
   async function answer(request: FastifyRequest, reply: FastifyReply, scope: Scope): Promise<void> {
-    const mediaType = mediaTypes.length > 1 ? negotiate(request, mediaTypes) : mediaTypes[0];
+    const mediaType = negotiate(request, mediaTypes, otherwise);
     const collected = new ParameterCollector(parameters);
     const received = await receive(request, reply, collected, mediaType, scope);
     refusals.arrived(request);
@@ -162,7 +175,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   }
 
   const options = {
-    config: { upload: { parameters, mediaTypes, unpack } },
+    config: { upload: { parameters, mediaTypes, isStrict: otherwise === null, unpack } },
     onRequest: [
       (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
         refusals.begin(request);
@@ -173,7 +186,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     errorHandler: (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
       const problem = toProblem(error, reply);
       refusals.refused(request, problem.code);
-      // They are those of the answer that there is not.
+      // They describe the answer that the problem replaces.
       for (const name of ['etag', 'vary']) reply.removeHeader(name);
       void sendProblem(problem, request, reply);
     },
@@ -182,7 +195,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
     const scope = new Scope((error) => reply.log.error({ err: error }, 'an upload could not be released'));
     const over = new Promise<void>((resolve) => {
       whenOver(request.raw, reply.raw, () => {
-        // Whatever the work is waiting for: nobody needs it any more.
+        // The work may wait for anything; its result is no longer needed.
         void scope.close();
         resolve();
       });
@@ -201,7 +214,7 @@ export function uploadRoute<MediaType extends string, P extends Parameters>(
   // As `curl -T` sends it.
   app.put(route.url, options, handler);
   if (!unpack) return;
-  // Without its body an answer to HEAD would take as long.
+  // No HEAD: it would take as long as GET.
   app.get(route.url, { ...options, exposeHeadRoute: false }, handler);
 }
 
@@ -211,15 +224,16 @@ interface Placement {
   readonly loadAddress: bigint | null;
 }
 
-/** Counts and logs what is wrong with an image. @returns the problem to be thrown when it is refused for that */
+/** Counts and logs what is wrong with an image. @returns the problem to throw when the image is refused for that */
 export function noteBroken(
   request: FastifyRequest,
   metrics: Metrics,
   broken: Broken,
   image: ImageFacts,
   placement: Placement,
+  builder: BuilderVerdict | null = null,
 ): Problem {
   metrics.broken(broken);
   logBroken(request, broken, image, placement.loader, placement.loadAddress);
-  return new Problem(broken.code, broken.detail, { subject: { broken, image } });
+  return new Problem(broken.code, broken.detail, { subject: { broken, image }, builder });
 }

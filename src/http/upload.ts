@@ -1,4 +1,4 @@
-/** Receives an image: as the raw body or as the file part of a form, without ever gathering it. */
+/** Receives an image as the raw body or as the file part of a form, without ever holding all of it in one buffer. */
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -16,14 +16,15 @@ import { contentCodings, decodeBody } from './coding.ts';
 import { BodyDigests } from './digest.ts';
 import { continueUpload } from './expectation.ts';
 import { type FormPart, MAX_FIELD_BYTES, readForm } from './form.ts';
+import { JSON_TYPE } from './negotiation.ts';
 import type { ParameterCollector } from './parameters.ts';
 import { clientGone, Problem } from './problem.ts';
 import type { References } from './reference.ts';
 import type { Scope } from './scope.ts';
 
-/** The form's file part. */
+/** The name of the form's file part. */
 const IMAGE_FIELD = 'image';
-/** What boundaries, part headers and fields of a form may take beside the image. */
+/** What boundaries, part headers and fields of a form may take besides the image. */
 const MAX_FORM_OVERHEAD_BYTES = 64 * 1024;
 
 export interface UploadOptions {
@@ -31,12 +32,12 @@ export interface UploadOptions {
   readonly admission: AdmissionControl;
   /** How long a body may pause. */
   readonly stallTimeoutMs: number;
-  /** Whether a compressed file is unpacked, and one that is a form refused. */
+  /** Whether a compressed file is unpacked, and a file that is a form is refused. */
   readonly unpack: boolean;
   readonly references: References;
 }
 
-/** The image that a request names, instead of sending it. */
+/** The URL of the image when the request names it instead of sending it; otherwise null. */
 export const urlOf = (parameters: ParameterCollector<Parameters>): string | null => {
   const url = parameters.isGiven('imageUrl') ? parameters.values['imageUrl'] : null;
   return typeof url === 'string' ? url : null;
@@ -49,7 +50,7 @@ export interface Upload {
   readonly compression: Compression | null;
 }
 
-/** Media types beside `text/*` whose bodies are no images. */
+/** Media types other than `text/*` whose bodies are never images. */
 const TEXTUAL = /^application\/(?:json|xml|yaml|javascript|graphql|[a-z0-9.+-]*\+(?:json|xml|yaml))$/;
 
 /** The media type of bodies that curl -d and curl --data-binary send; the former removes line ends and NULs. */
@@ -58,30 +59,33 @@ const CURL_DATA_TYPE = 'application/x-www-form-urlencoded';
 const mediaTypeOf = ({ headers }: FastifyRequest): string =>
   (headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
 
-/** What the header fields of an upload say, found usable. */
-interface Announced {
-  /** In the order in which they are to be undone. */
+/** What the header fields of an upload announce about its body. */
+interface AnnouncedBody {
+  /** Its content codings, in the order in which they are to be undone. */
   readonly codings: readonly PackedFormat[];
   /** The Content-Length; 0 when there is none. */
   readonly bodyBytes: number;
-  /** What the body may have at most, once its content codings are undone. */
+  /** The most bytes that the body may have after its content codings are undone. */
   readonly maxBodyBytes: number;
-  /** What the body is compared with, if anything. */
+  /** The digests that the body is compared with; null without any. */
   readonly digests: BodyDigests | null;
 }
 
+/** HTTPie takes what it is piped for JSON. */
+const JSON_ADVICE = ' With HTTPie: http -f POST URL image@vmlinux, or Content-Type:application/octet-stream.';
+
 /**
- * Refuses, before a byte of the body is read, what the header fields already show to be unusable.
+ * Refuses a request whose header fields already show that it cannot be used, before a byte of the body is read.
  *
  * @throws Problem media-type-unsupported, coding-unsupported, image-too-large or bad-request
  */
-function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announced {
+function checkHeaders(request: FastifyRequest, { store }: UploadOptions): AnnouncedBody {
   const mediaType = mediaTypeOf(request);
   if (mediaType.startsWith('text/') || TEXTUAL.test(mediaType)) {
     throw new Problem(
       'media-type-unsupported',
-      `${mediaType} is not taken. Send a form (multipart/form-data, curl -F image=@vmlinux) or the image itself ` +
-        '(application/octet-stream or no content type, curl -T vmlinux).',
+      `${mediaType} is not accepted. Send a form (multipart/form-data, curl -F image=@vmlinux) or the image itself ` +
+        `(application/octet-stream or no content type, curl -T vmlinux).${mediaType === JSON_TYPE ? JSON_ADVICE : ''}`,
     );
   }
   // RFC 9110, section 14.5: a part of an image would pass for all of it.
@@ -100,8 +104,8 @@ function checkHeaders(request: FastifyRequest, { store }: UploadOptions): Announ
 /**
  * Receives the image of a request, and its parameters where they are fields of the form.
  *
- * @param scope owns whatever the upload occupies: a slot, memory, a file, decompressors. When it is closed before the image
- *   has arrived, everything is given back all the same, and the promise is of no interest any more
+ * @param scope owns everything that the upload occupies: a slot, memory, a file, decompressors. If it is closed before the
+ *   image has arrived, all of that is released, and the caller can ignore the promise
  * @returns null when the request names its image (`imageUrl`) instead
  * @throws Problem or ImageError for everything that is wrong; the rest of the body is then read and dropped
  */
@@ -161,7 +165,7 @@ export async function receiveImage(
   }
 }
 
-/** A form may be complete before the body is. */
+/** Waits for the end of the body: a form may be complete before it. */
 async function bodyEnd(request: IncomingMessage): Promise<void> {
   if (request.readableEnded) return;
   request.resume();
@@ -172,14 +176,14 @@ async function bodyEnd(request: IncomingMessage): Promise<void> {
   );
 }
 
-/** Says what may have damaged compressed data. */
+/** Adds to an error of compressed data what may have damaged it. */
 function adviseCurl(error: unknown): unknown {
   if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt') return error;
   const advice = 'If curl -d (--data) sent it, use curl --data-binary: -d removes bytes.';
-  return new ImageError(error.code, `${error.message} ${advice}`, error.cause);
+  return new ImageError(error.code, `${error.message} ${advice}`, error.cause, error.builder);
 }
 
-/** Fails when the body pauses for too long or is larger than it may be, whoever reads it. */
+/** Fails when the body pauses for too long or is too large. It watches the body while other code reads it. */
 function watchBody(
   request: IncomingMessage,
   body: Readable,
@@ -188,11 +192,11 @@ function watchBody(
   maxImageBytes: number,
 ): { readonly failed: Promise<never>; stop(): void } {
   const { promise: failed, reject: fail } = Promise.withResolvers<never>();
-  // Nobody may be waiting any more when it comes.
+  // The failure may come when nothing waits for it any more.
   failed.catch(() => {});
 
   const stalled = setTimeout(() => {
-    // Paused by us: it is the disk that is slow, not the sender.
+    // The service itself paused the body: the disk is slow, not the sender.
     if (request.isPaused()) stalled.refresh();
     else
       fail(
@@ -293,7 +297,7 @@ async function takeParts(
 const twoImages = (): Problem =>
   new Problem('parameter-conflict', 'The image is sent, and imageUrl names one as well. Leave out one of the two.');
 
-/** @throws Problem parameter-conflict when there is a body where an image is named already */
+/** @throws Problem parameter-conflict when a request that names an image has a body */
 function refuseBody({ headers }: IncomingMessage): void {
   if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0) throw twoImages();
 }
@@ -358,22 +362,22 @@ function checkFile(part: FormPart, received: boolean, parameters: ParameterColle
   if (received) throw new Problem('image-repeated', `The form has more than one file part named ${IMAGE_FIELD}.`);
 }
 
-/** What a body or the form parser fails with is the request's fault: it was cut off, damaged, or is no form. */
+/** A failure of the body or of the form parser is the request's fault: it was cut off, damaged, or is not a form. */
 function toBodyProblem(error: unknown, request: IncomingMessage): unknown {
   if (error instanceof Problem || error instanceof ImageError || !(error instanceof Error)) return error;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  // Whatever else is wrong with it follows from that.
+  // Any other error follows from that one.
   if (code === 'ERR_STREAM_PREMATURE_CLOSE' || (request.destroyed && !request.complete)) return clientGone(error);
   return new Problem('multipart-malformed', `The form cannot be parsed: ${error.message}.`, { cause: error });
 }
 
 /**
- * Lets the rest of a refused body run dry. Closing the connection instead would make most clients report a reset and
- * never show the answer; the time for a whole request bounds it.
+ * Reads and drops the rest of a refused body. If the connection were closed instead, most clients would report a reset
+ * and never show the answer. The time for a whole request bounds it.
  */
 function drain(body: IncomingMessage): void {
   body.unpipe();
-  // Whoever was taking it would pause it again.
+  // A listener that is left would pause it again.
   body.removeAllListeners('data');
   body.resume();
 }

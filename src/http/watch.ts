@@ -1,12 +1,12 @@
 /** Files that an operator may replace while the service runs: tokens, certificates. */
 import { type BigIntStats, stat, statSync } from 'node:fs';
 
-/** By time stamps, not by events: secrets are often replaced through links, which events do not follow. */
+/** Time between two looks. Events would not do: secrets are often replaced through links, which events do not follow. */
 const INTERVAL_MS = 1000;
 
 /**
- * Calls `changed` after any of the files was replaced or written, from now on: what compares with a state that is looked at
- * only later would miss a change in between. Does not keep the process alive.
+ * Calls `changed` after any of the files was replaced or written. The first look is made at once, so that no change after
+ * this call is missed. Does not keep the process alive.
  */
 export function watchFiles(paths: readonly string[], changed: () => void): void {
   for (const path of paths) {

@@ -1,4 +1,4 @@
-/** A number of bytes shared by all requests. */
+/** A number of bytes that all requests share. */
 export class Budget {
   readonly limit: number;
   #used = 0;
@@ -11,7 +11,7 @@ export class Budget {
     return this.#used;
   }
 
-  /** What may still be taken. Negative while the budget is overdrawn. */
+  /** Bytes that may still be taken. Negative while the budget is overdrawn. */
   get free(): number {
     return this.limit - this.#used;
   }
@@ -23,11 +23,12 @@ export class Budget {
     return true;
   }
 
-  /** Takes the bytes even when that many are not left: for small amounts that the work cannot do without. */
+  /** Takes the bytes even if fewer are left: for small amounts without which the work cannot continue. */
   overdraw(bytes: number): void {
     this.#used += bytes;
   }
 
+  /** Gives taken bytes back. */
   give(bytes: number): void {
     this.#used -= bytes;
   }

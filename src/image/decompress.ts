@@ -1,6 +1,7 @@
-/** Unpacks compressed images as they arrive, as Xen's domain builder does. */
+/** Unpacks compressed images and bzImages as they arrive, as Xen's domain builder unpacks them. */
 
 import { hasElfMagic } from '../elf/format.ts';
+import { askBuilderOfRefused } from '../inspect/ask-builder.ts';
 import { ImageError } from '../inspect/image-error.ts';
 import {
   type BzImageFacts,
@@ -16,12 +17,12 @@ import type { ImageSink } from './sink.ts';
 import { type ThreadFault, ThreadUnpacker } from './thread-unpacker.ts';
 import { Unpacker, type UnpackFault } from './unpack/unpacker.ts';
 
-/** `xz --lzma2=dict=128MiB`, `zstd --long=27`, and `--ultra -22`, with which the build of Linux compresses its kernels. */
+/** The window of `xz --lzma2=dict=128MiB`, `zstd --long=27`, and `zstd --ultra -22`, as in the build of Linux. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
 
 const isUnpacked = (name: string): name is Compression => COMPRESSIONS.some((compression) => compression === name);
 
-/** A stage on the way of an image: what it takes goes on to the next one, or to the sink. */
+/** A stage on the path of an image. Its output goes to the next stage, or to the sink. */
 interface Stage {
   /** A returned promise must be awaited before more is appended. */
   append(chunk: Uint8Array): void | Promise<void>;
@@ -32,8 +33,8 @@ interface Stage {
 type Take = (chunk: Uint8Array) => void | Promise<void>;
 
 /**
- * Looks at the first bytes of an image and unpacks it on its way to the sink behind: a compressed file, a bzImage, or a
- * bzImage that is compressed. Anything else passes untouched.
+ * Looks at the first bytes of an image and unpacks it on its way to the next sink: a compressed file, a bzImage, or a
+ * bzImage that is compressed. Anything else passes unchanged.
  */
 export class UnpackingSink {
   readonly #sink: ImageSink;
@@ -42,10 +43,12 @@ export class UnpackingSink {
   #packed: PackedStage | null = null;
   #bzImage: BzImageStage | null = null;
   #discarded = false;
+  /** What came out of damaged data. */
+  #refused: ImageSource | null = null;
 
   /**
-   * @param unpack false to let everything pass, whatever it looks like
-   * @param memory where the memory that unpacking takes is counted
+   * @param unpack false to let every file pass unchanged
+   * @param memory counts what unpacking takes
    */
   constructor(sink: ImageSink, unpack = true, memory = new Budget(Number.POSITIVE_INFINITY)) {
     this.#sink = sink;
@@ -53,7 +56,7 @@ export class UnpackingSink {
     this.#first = unpack ? new DetectingStage((start) => this.#openFile(start)) : null;
   }
 
-  /** That of the kernel itself: in a bzImage, that of its payload. Known once the image has been finished. */
+  /** The compression of the kernel; of a bzImage that of its payload. Known after `finish`. */
   get compression(): Compression | null {
     return this.#bzImage?.compression ?? this.#packed?.format ?? null;
   }
@@ -61,18 +64,23 @@ export class UnpackingSink {
   /**
    * Takes the next bytes as they are on the wire. A returned promise must be awaited before more is appended.
    *
-   * @throws ImageError compression-unsupported, compressed-data-corrupt, memory-full, and what the sink behind throws
+   * @throws ImageError compression-unsupported, compressed-data-corrupt, memory-full, and what the next sink throws
    */
   append(chunk: Uint8Array): void | Promise<void> {
-    // There may be chunks on their way. Nothing may be taken for them any more.
+    // Chunks that are still on their way must not take memory any more.
     if (this.#discarded) return;
-    return this.#first === null ? this.#sink.append(chunk) : this.#first.append(chunk);
+    if (this.#first === null) return this.#sink.append(chunk);
+    return this.#first.append(chunk)?.catch((error: unknown) => this.#refuse(error));
   }
 
-  /** @throws as `append` does */
+  /** Ends the image. @throws as `append` does */
   async finish(): Promise<ImageSource> {
     if (this.#discarded) throw new Error('the image was discarded');
-    await this.#first?.finish();
+    await this.#first?.finish().catch((error: unknown) => this.#refuse(error));
+    return this.#finishSink();
+  }
+
+  async #finishSink(): Promise<ImageSource> {
     const source = await this.#sink.finish();
     const gzip = this.#packed?.gzip ?? null;
     const bzImage = this.#bzImage?.facts ?? null;
@@ -83,22 +91,46 @@ export class UnpackingSink {
     });
   }
 
+  /**
+   * Refuses damaged data. Xen may take it all the same, so its builder is asked about what came out, which `discard` gives back.
+   *
+   * @throws the error, with the verdict
+   */
+  async #refuse(error: unknown): Promise<never> {
+    if (!(error instanceof ImageError) || error.code !== 'compressed-data-corrupt' || this.#discarded) throw error;
+    this.#refused = await this.#finishSink();
+    if (this.#discarded) {
+      await this.#refused.close();
+      throw error;
+    }
+    throw new ImageError(error.code, error.message, error.cause, await askBuilderOfRefused(this.#refused));
+  }
+
+  /** Gives everything back. Idempotent. */
   async discard(): Promise<void> {
     this.#discarded = true;
     this.#first?.destroy();
-    await this.#sink.discard();
+    try {
+      await this.#refused?.close();
+    } finally {
+      await this.#sink.discard();
+    }
   }
 
-  /** What a file begins with. */
+  /** The stage for a file that begins like this. */
   #openFile(start: Uint8Array): Stage {
     const format = hasElfMagic(start) ? null : findCompression(start);
     if (format === null) return this.#openUnpacked(start);
     const inner = new DetectingStage((unpacked) => this.#openUnpacked(unpacked));
-    this.#packed = new PackedStage(format, 'The image is compressed with', this.#memory, false, inner);
+    this.#packed = new PackedStage(format, 'The image is compressed with', this.#memory, inner, {
+      ignoreTrailing: false,
+      // Of the other files Xen takes none.
+      readsOn: format === 'gzip',
+    });
     return this.#packed;
   }
 
-  /** What a file begins with that is not compressed, or not any more. */
+  /** The stage for a file that is not compressed, or has been unpacked. */
   #openUnpacked(start: Uint8Array): Stage {
     const header = hasElfMagic(start) ? null : readSetupHeader(start);
     const end = new LastStage((chunk) => (this.#discarded ? undefined : this.#sink.append(chunk)));
@@ -108,12 +140,12 @@ export class UnpackingSink {
   }
 }
 
-/** Whether a file has to be unpacked. @param start the first `PACKING_MARK_BYTES` of it, or all of it */
+/** Whether a file has to be unpacked. @param start the first `PACKING_MARK_BYTES` of the file, or all of it */
 export const isPacked = (start: Uint8Array): boolean =>
   !hasElfMagic(start) && (findCompression(start) !== null || readSetupHeader(start) !== null);
 export const PACKING_MARK_BYTES = Math.max(LONGEST_COMPRESSION_MARK_BYTES, BZIMAGE_HEADER_BYTES);
 
-/** The end of the way. */
+/** Passes bytes to the sink. */
 class LastStage implements Stage {
   readonly append: Take;
 
@@ -128,7 +160,7 @@ class LastStage implements Stage {
   destroy(): void {}
 }
 
-/** Waits for as many bytes as show what follows, and opens the stage for that. */
+/** Gathers the first bytes until they show what the file is, and opens the stage for that. */
 class DetectingStage implements Stage {
   readonly #open: (start: Uint8Array) => Stage;
   #start: Uint8Array = new Uint8Array(0);
@@ -167,7 +199,7 @@ class DetectingStage implements Stage {
   }
 }
 
-/** Whether it is clear what a file is. */
+/** Whether these bytes show what the file is. */
 const isEnough = (start: Uint8Array): boolean =>
   start.length >= PACKING_MARK_BYTES ||
   hasElfMagic(start) ||
@@ -175,45 +207,65 @@ const isEnough = (start: Uint8Array): boolean =>
 
 const isZlib = (format: Compression): format is 'gzip' | 'zstd' => format === 'gzip' || format === 'zstd';
 
-/** Unpacks. */
+interface PackedOptions {
+  /** Whether what follows the compressed data, and is no more of it, is ignored. */
+  readonly ignoreTrailing: boolean;
+  /**
+   * Whether `append` takes the rest of damaged data and drops it, and only `finish` throws: what Xen does with the data
+   * depends on its last bytes.
+   */
+  readonly readsOn: boolean;
+}
+
+/** Unpacks one layer of compression. */
 class PackedStage implements Stage {
   readonly format: Compression;
   readonly #unpacker: Unpacker | ThreadUnpacker;
   readonly #next: Stage;
+  readonly #readsOn: boolean;
+  #fault: { readonly kind: 'cut' | 'damaged'; readonly error: ImageError } | null = null;
   #fileBytes = 0;
   #unpackedBytes = 0;
-  /** The last bytes, at most `SIZE_WORD_BYTES`. */
+  /** The last bytes of the compressed data, at most `SIZE_WORD_BYTES`. */
   #tail = new Uint8Array(0);
 
-  /**
-   * @param what begins the sentence that says what is wrong
-   * @param ignoreTrailing whether what follows the compressed data, and is no more of it, is ignored
-   */
-  constructor(format: string, what: string, memory: Budget, ignoreTrailing: boolean, next: Stage) {
+  /** @param what begins the sentence of an error */
+  constructor(format: string, what: string, memory: Budget, next: Stage, options: PackedOptions) {
     if (!isUnpacked(format))
       throw new ImageError('compression-unsupported', `${what} ${format}, which is not unpacked here.`);
     this.format = format;
     this.#next = next;
+    const { ignoreTrailing, readsOn } = options;
+    this.#readsOn = readsOn;
     const take: Take = (piece) => {
       this.#unpackedBytes += piece.length;
       return next.append(piece);
     };
-    const explain = (fault: UnpackFault | ThreadFault): ImageError => explainFault(format, `${what} ${format}`, fault);
+    const explain = (fault: UnpackFault | ThreadFault): ImageError => {
+      const error = explainFault(format, `${what} ${format}`, fault);
+      if (error.code === 'compressed-data-corrupt') {
+        this.#fault ??= { kind: fault.kind === 'cut' ? 'cut' : 'damaged', error };
+      }
+      return error;
+    };
     const common = { memory, maxWindowBytes: MAX_WINDOW_BYTES, ignoreTrailing, take, explain };
     this.#unpacker = isZlib(format)
       ? new Unpacker({ ...common, format, allowPadding: format === 'gzip', freePieces: true })
-      : new ThreadUnpacker({ ...common, format });
+      : new ThreadUnpacker({ ...common, format, passChecksums: readsOn });
   }
 
-  /** Known once it was finished. */
+  /** The facts of a gzip file; null for other formats, and before `finish`. */
   get gzip(): GzipFacts | null {
-    const { firstMemberBytes } = this.#unpacker;
-    if (this.format !== 'gzip' || firstMemberBytes === null) return null;
-    return { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes };
+    if (this.format !== 'gzip') return null;
+    return { fileBytes: this.#fileBytes, sizeWord: readSizeWord(this.#tail), firstMemberBytes: this.firstMemberBytes };
   }
 
-  get firstMemberBytes(): number {
-    return this.#unpacker.firstMemberBytes ?? this.#unpackedBytes;
+  get firstMemberBytes(): number | null {
+    return this.#unpacker.firstMemberBytes;
+  }
+
+  get fault(): 'cut' | 'damaged' | null {
+    return this.#fault?.kind ?? null;
   }
 
   get unpackedBytes(): number {
@@ -224,15 +276,26 @@ class PackedStage implements Stage {
     return this.#unpacker instanceof ThreadUnpacker ? this.#unpacker.traits : new Set();
   }
 
-  append(chunk: Uint8Array): Promise<void> {
+  async append(chunk: Uint8Array): Promise<void> {
     this.#fileBytes += chunk.length;
     this.#tail = lastBytes(this.#tail, chunk);
-    return this.#unpacker.append(chunk);
+    if (this.#fault === null) await this.#unpacker.append(chunk).catch((error: unknown) => this.#keep(error));
+    if (this.#fault === null) return;
+    this.#unpacker.destroy();
+    if (!this.#readsOn) throw this.#fault.error;
   }
 
   async finish(): Promise<void> {
-    await this.#unpacker.finish();
-    await this.#next.finish();
+    if (this.#fault === null) await this.#unpacker.finish().catch((error: unknown) => this.#keep(error));
+    if (this.#fault === null) return this.#next.finish();
+    // What came before the fault goes the rest of its way, if it can.
+    await this.#next.finish().catch(() => {});
+    throw this.#fault.error;
+  }
+
+  /** @throws any error but that of the fault */
+  #keep(error: unknown): void {
+    if (error !== this.#fault?.error) throw error;
   }
 
   destroy(): void {
@@ -241,13 +304,15 @@ class PackedStage implements Stage {
   }
 }
 
-/** What follows these in a payload is a fault for Xen, too. What follows the others it does not look at. */
+/** Xen too refuses a payload with bytes after the data of these formats. With the other formats it ignores such bytes. */
 const READ_TO_END: ReadonlySet<string> = new Set(['lz4', 'zstd']);
 
-/** How much of a payload shows how it is compressed. */
+/** How many bytes at the start of a payload show how it is compressed. */
 const PAYLOAD_MARK_BYTES = LONGEST_COMPRESSION_MARK_BYTES;
 
-/** Finds the payload of a bzImage and unpacks it. What lies before and after it is not looked at. */
+const PAYLOAD_OF = 'It is a Linux bzImage compressed with';
+
+/** Finds the payload of a bzImage and unpacks it. Bytes before and after the payload are ignored. */
 class BzImageStage implements Stage {
   readonly #payloadOffset: number;
   readonly #payloadBytes: number;
@@ -285,17 +350,18 @@ class BzImageStage implements Stage {
     return this.#packed?.format ?? null;
   }
 
-  /** Known once it was finished. */
+  /** Known after `finish`. */
   get facts(): BzImageFacts {
-    const unpackedBytes = this.#packed?.unpackedBytes ?? this.#payloadBytes;
     return {
       payloadBytes: this.#payloadBytes,
       payloadEnd: this.#payloadOffset + this.#payloadBytes,
+      fileBytes: this.#fileBytes,
       payloadStart: this.#start,
       compression: this.compression,
       sizeWord: readSizeWord(this.#tail),
-      firstMemberBytes: this.#packed?.firstMemberBytes ?? unpackedBytes,
-      unpackedBytes,
+      firstMemberBytes: this.#packed?.firstMemberBytes ?? null,
+      unpackedBytes: this.#packed?.unpackedBytes ?? this.#payloadBytes,
+      fault: this.#packed?.fault ?? null,
       traits: this.#packed?.traits ?? new Set(),
     };
   }
@@ -322,8 +388,14 @@ class BzImageStage implements Stage {
     if (this.#payload === null) await this.#open();
     await this.#payload?.finish();
     if (this.#packed === null) return;
-    const { unpackedBytes } = this.#packed;
+    const { format, unpackedBytes, traits } = this.#packed;
     const sizeWord = readSizeWord(this.#tail);
+    if (traits.has('wrong-checksum')) {
+      throw new ImageError(
+        'compressed-data-corrupt',
+        `${PAYLOAD_OF} ${format}, and the compressed data is damaged: a checksum does not fit.`,
+      );
+    }
     if (unpackedBytes % 2 ** 32 === sizeWord) return;
     throw new ImageError(
       'compressed-data-corrupt',
@@ -338,7 +410,7 @@ class BzImageStage implements Stage {
 
   #appendPayload(part: Uint8Array, at: number): void | Promise<void> {
     if (this.#payload !== null) return this.#pass(part, at);
-    // What begins before it is clear what it is is gathered.
+    // Gathers the start until it shows how the payload is compressed.
     this.#start = Uint8Array.from([...this.#start, ...part.subarray(0, PAYLOAD_MARK_BYTES)]);
     const missing = PAYLOAD_MARK_BYTES - at - part.length;
     if (missing > 0) return;
@@ -350,7 +422,7 @@ class BzImageStage implements Stage {
     return opened.then(() => this.#pass(rest, PAYLOAD_MARK_BYTES));
   }
 
-  /** Opens the payload, and passes what has been gathered of it. */
+  /** Opens the payload, and passes its gathered start. */
   async #open(): Promise<void> {
     const start = this.#start;
     if (hasElfMagic(start)) {
@@ -360,17 +432,17 @@ class BzImageStage implements Stage {
       if (format === null) {
         throw new ImageError(
           'compression-unsupported',
-          'It is a Linux bzImage whose payload is neither an ELF kernel nor compressed in a way that is known.',
+          'It is a Linux bzImage whose payload is neither an ELF kernel nor compressed in a known way.',
         );
       }
-      const what = 'It is a Linux bzImage compressed with';
-      this.#packed = new PackedStage(format, what, this.#memory, !READ_TO_END.has(format), this.#end);
+      const ignoreTrailing = !READ_TO_END.has(format);
+      this.#packed = new PackedStage(format, PAYLOAD_OF, this.#memory, this.#end, { ignoreTrailing, readsOn: true });
       this.#payload = this.#packed;
     }
     await this.#pass(start, 0);
   }
 
-  /** Passes bytes of the payload, but not the size word behind a stream. gzip has its own at the same place. */
+  /** Passes bytes of the payload, without the size word at its end. In gzip data that word is part of the format. */
   #pass(part: Uint8Array, at: number): void | Promise<void> {
     const hasWord = this.#packed !== null && this.#packed.format !== 'gzip';
     const end = this.#payloadBytes - (hasWord ? SIZE_WORD_BYTES : 0);
@@ -379,7 +451,7 @@ class BzImageStage implements Stage {
   }
 }
 
-/** Xen takes every dictionary of lzma; files of lzma have mostly one whose size ends with two zero bytes. */
+/** Xen accepts any dictionary size of lzma. `findCompression` expects one that ends with two zero bytes, as most files have. */
 const findPayloadCompression = (start: Uint8Array): string | null =>
   findCompression(start) ?? (start[0] === 0x5d ? 'lzma' : null);
 
@@ -403,7 +475,7 @@ function explainFault(format: Compression, image: string, fault: UnpackFault | T
     case 'unsupported':
       return new ImageError(
         'compression-unsupported',
-        `${image}, and uses something that is not supported here: ${fault.what}. Compress it without that.`,
+        `${image}, and uses a feature that is not supported here: ${fault.what}. Compress it without that.`,
       );
     case 'window-too-large':
       return new ImageError(
@@ -420,7 +492,7 @@ function explainFault(format: Compression, image: string, fault: UnpackFault | T
       return new ImageError(
         'compression-unsupported',
         `${image} in ${fault.frames} frames within its first ${fault.bytes} bytes. So many small frames are not unpacked ` +
-          'here: compress it anew, in one piece.',
+          'here: compress it again, in one piece.',
       );
     case 'no-memory':
       return new ImageError(

@@ -1,17 +1,17 @@
-/** An image in a file, read where it lies and no more of it than is asked for. */
+/** An image in a file. Reads go to the file; nothing else of it is read. */
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { assertInside, type ImageSource } from '../inspect/image-source.ts';
 import { Budget } from './budget.ts';
 
 const READ_PIECE_BYTES = 256 * 1024;
-/** What is held of a file at most: the string table of any kernel. */
+/** The most bytes of a file that are held: enough for the string table of any kernel. */
 const MAX_HELD_BYTES = 64 * 1024 * 1024;
 
 /** What callers match on. */
 export type FileErrorCode = 'not-a-file' | 'file-shortened';
 
-/** A file that cannot be an image, or is none any more. What the system itself refuses comes as its own error. */
+/** A file that is not regular, or was truncated while it was read. Other failures are the system's own errors. */
 export class FileError extends Error {
   override readonly name = 'FileError';
   readonly code: FileErrorCode;
@@ -22,7 +22,7 @@ export class FileError extends Error {
   }
 }
 
-/** An image in a regular file. Every read is one of the file. */
+/** An image in a regular file. */
 export class FileSource implements ImageSource {
   readonly size: number;
   readonly #file: FileHandle;
@@ -33,9 +33,9 @@ export class FileSource implements ImageSource {
 
   /**
    * @param file is closed with the source
-   * @param size bytes of it that are the image
+   * @param size bytes of the image, from the start of the file on
    * @param release called once, when the file has been closed
-   * @param memory what is held of the file is taken from it
+   * @param memory counts the bytes that are held
    */
   constructor(
     file: FileHandle,
@@ -55,7 +55,7 @@ export class FileSource implements ImageSource {
    * @throws FileError not-a-file, and the system's errors
    */
   static async open(path: string): Promise<FileSource> {
-    // Looked at before it is opened, as opening is enough to make some devices do something, and again behind that.
+    // Checked before it is opened, as opening some devices has effects, and again after that, as it may have been replaced.
     assertRegular(await stat(path));
     const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
@@ -101,7 +101,7 @@ export class FileSource implements ImageSource {
   }
 
   close(): Promise<void> {
-    // Closing a FileHandle waits for what is under way on it.
+    // Closing a FileHandle waits for its pending reads.
     this.#closed ??= this.#file.close().finally(() => {
       this.#memory.give(this.#heldBytes);
       this.#release();

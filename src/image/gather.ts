@@ -1,4 +1,4 @@
-/** Images that have to be gathered before they can be read at any offset: from a pipe, or unpacked from a file. */
+/** Gathers images that cannot be read at any offset otherwise: those from a pipe, and those that are unpacked. */
 import type { Readable } from 'node:stream';
 import type { Compression, ImageSource } from '../inspect/image-source.ts';
 import { Budget } from './budget.ts';
@@ -11,26 +11,26 @@ import { imageTooLarge, StoredSink } from './store.ts';
 export interface StoreLimits {
   /** Bytes of the uncompressed image. */
   readonly maxImageBytes: number;
-  /** Up to this size it is held in memory. */
+  /** An image up to this size is held in memory. */
   readonly memoryBudgetBytes: number;
-  /** A larger one goes to a file without a name in this directory, */
+  /** A larger one goes to a file without a name in this directory. */
   readonly spoolDir: string;
-  /** which may have this size. */
+  /** The largest size of that file. */
   readonly spoolBudgetBytes: number;
 }
 
 /** An image that can be read at any offset. */
 export interface GatheredImage {
-  /** Whoever gets it closes it. */
+  /** The caller closes it. */
   readonly source: ImageSource;
   /** How it was compressed; null when it was not. */
   readonly compression: Compression | null;
 }
 
 /**
- * Gathers what a stream yields, unpacked when it is compressed. After a failure nothing more is read: the stream is destroyed.
+ * Gathers the image that a stream yields, and unpacks it if it is compressed. After a failure the stream is destroyed.
  *
- * @param unpack false to take it as it is
+ * @param unpack false to gather it as it is
  * @throws ImageError, and what the stream fails with
  */
 export async function gatherStream(stream: Readable, limits: StoreLimits, unpack = true): Promise<GatheredImage> {
@@ -43,7 +43,7 @@ export async function gatherStream(stream: Readable, limits: StoreLimits, unpack
 }
 
 /**
- * The image itself, or, when that is compressed, what it holds; its file is then closed.
+ * The image itself, or, if it is compressed, the unpacked one; the compressed source is then closed.
  *
  * @throws ImageError, and what the source throws when it cannot be read
  */
@@ -66,7 +66,7 @@ async function gather(
   const memory = new Budget(memoryBudgetBytes);
   const sink = new UnpackingSink(new StoredSink({ maxImageBytes, memory, spool }), unpack, memory);
   let received = 0;
-  // What unpacks to nothing, such as padding, may go on without end.
+  // Input that unpacks to nothing, such as padding, could go on without end.
   const append = (chunk: Uint8Array): void | Promise<void> => {
     received += chunk.length;
     if (received > maxImageBytes) throw imageTooLarge(maxImageBytes, 'The image is larger');

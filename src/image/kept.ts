@@ -1,10 +1,10 @@
-/** Reads nothing twice: the checks of a blob look at the symbol table that the blob then consists of. */
+/** Keeps what was read, as the checks of a blob read the symbol table that the blob then consists of. */
 import { lowerBound } from '../elf/lower-bound.ts';
 import { assertInside, type ImageSource } from '../inspect/image-source.ts';
 
-/** Shorter reads are of headers and notes, which nobody asks for again. */
+/** Shorter reads are of headers and notes, which are not read again. */
 const MIN_KEPT_BYTES = 4 * 1024;
-/** Room for the symbol table of nearly every kernel. What exceeds it is read again. */
+/** Enough for the symbol table of nearly every kernel. What exceeds it is read again. */
 const MAX_KEPT_BYTES = 16 * 1024 * 1024;
 
 interface Block {
@@ -71,7 +71,7 @@ export class KeptSource implements ImageSource {
     this.#blocks.splice(this.#countTo(block.offset), 0, block);
   }
 
-  /** What is kept from this offset on; null when that is not known. */
+  /** The kept bytes from this offset on; null when there are none. */
   #keptAt(offset: number): Uint8Array | null {
     const block = this.#blocks[this.#countTo(offset) - 1];
     if (block === undefined || offset >= block.offset + block.bytes.length) return null;

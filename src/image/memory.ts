@@ -1,4 +1,3 @@
-/** An image held in memory, in one or more pieces. */
 import { assertInside, type ImageSource } from '../inspect/image-source.ts';
 import { PieceStarts } from '../inspect/piece-starts.ts';
 
@@ -19,7 +18,7 @@ export class MemorySource implements ImageSource {
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     assertInside(offset, length, this.size);
-    // Always a copy: what the image occupies is another image's as soon as this one is closed. Not a Buffer, whose slices are none.
+    // Always a copy: another image uses the same memory once this one is closed. Not a Buffer, whose `slice` does not copy.
     const allocated = Buffer.allocUnsafe(length);
     const bytes = new Uint8Array(allocated.buffer, allocated.byteOffset, length);
     let at = 0;

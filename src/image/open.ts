@@ -8,12 +8,12 @@ import { KeptSource } from './kept.ts';
 import type { SourceLimits } from './remote/origin.ts';
 
 /**
- * Opens a file. An ELF image is read where it lies, whatever its size; one that is compressed, or in a
+ * Opens a file. An ELF image is read where it lies, whatever its size. One that is compressed, or in a
  * Linux bzImage, is unpacked first, into memory or a spool file, within the limits.
  *
- * @param limits those that are left out are the service's defaults
- * @param unpack false to take the file as it is, whatever it looks like
- * @throws FileError when it is no regular file, ImageError when it cannot be unpacked, and the system's errors
+ * @param limits default to those of the service
+ * @param unpack false to use the file as it is
+ * @throws FileError when it is not a regular file, ImageError when it cannot be unpacked, and the system's errors
  */
 export async function openImageFile(
   path: string,
@@ -23,7 +23,7 @@ export async function openImageFile(
   const file = await FileSource.open(path);
   try {
     const start = await file.read(0, Math.min(file.size, ELF_MAGIC.length));
-    // Nearly every file; what unpacks the others takes time to be loaded.
+    // Nearly every file is ELF. The code that unpacks the others takes time to load.
     if (!unpack || hasElfMagic(start)) return { source: new KeptSource(file), compression: null };
     const { unpackSource } = await import('./gather.ts');
     return await unpackSource(file, { ...DEFAULTS, ...limits });
@@ -33,18 +33,18 @@ export async function openImageFile(
   }
 }
 
-/** What limits an image that a URL names. */
+/** Limits of an image that is named by a URL. */
 export interface UrlLimits extends StoreLimits, SourceLimits {
   /** A JSON file with header fields for origins (docs/references.md); null for none. */
   readonly imageSourceHeadersFile: string | null;
 }
 
 /**
- * Opens an image that an http, https or file URL names. What is needed of it is read at its origin, under the authority of the
- * user: any host, any address, and redirects. One that is compressed is unpacked first, within the limits.
+ * Opens an image that an http, https or file URL names. The needed parts are read at its origin, with the rights of the
+ * user: any host, any address, and redirects. An image that is compressed is unpacked first, within the limits.
  *
- * @param limits those that are left out are the service's defaults
- * @param unpack false to take the file as it is, whatever it looks like
+ * @param limits default to those of the service
+ * @param unpack false to use the file as it is
  * @throws ImageError, and ConfigError for a file of header fields that cannot be used
  */
 export async function openImageUrl(
@@ -57,11 +57,11 @@ export async function openImageUrl(
 }
 
 /**
- * Gathers an image from a stream, such as standard input, unpacked when it is compressed, within the limits. A stream whose
- * image is refused is not read on, but destroyed.
+ * Gathers an image from a stream, such as standard input, within the limits, and unpacks it if it is compressed. A stream
+ * whose image is refused is destroyed.
  *
- * @param limits those that are left out are the service's defaults
- * @param unpack false to take what comes as it is
+ * @param limits default to those of the service
+ * @param unpack false to gather it as it is
  * @throws ImageError, and what the stream fails with
  */
 export async function openImageStream(

@@ -1,4 +1,3 @@
-/** An image that is arriving. */
 import type { ImageSource } from '../inspect/image-source.ts';
 
 /** An image that is arriving. Exactly one of `finish` and `discard` ends it. */

@@ -1,14 +1,14 @@
-/** Bytes that arrive in chunks, copied into slabs. */
 import { processSlabs, SLAB_BYTES, type SlabPool } from './slabs.ts';
 
-/** Bytes in memory that is to be given back. */
+/** Bytes in slabs, which must be given back. */
 export interface SlabBytes {
   /** In order, none of them empty. */
   readonly pieces: readonly Uint8Array[];
-  /** To be called once, when nobody reads the pieces any more. */
+  /** Gives the slabs back. Call it once, when the pieces are no longer read. */
   readonly release: () => void;
 }
 
+/** Copies bytes that arrive in chunks into slabs. */
 export class SlabList {
   readonly #pool: SlabPool;
   #slabs: Uint8Array[] = [];
@@ -38,7 +38,7 @@ export class SlabList {
     }
   }
 
-  /** Hands the bytes over and starts anew. */
+  /** Hands the bytes over. The list is then empty. */
   take(): SlabBytes {
     const slabs = this.#slabs;
     const last = slabs.length - 1;

@@ -1,15 +1,17 @@
 /**
- * Memory for arriving images, used again and again while images arrive, and given back to the system after that.
+ * Memory for arriving images: reused while images arrive, and given back to the system after that.
  *
  * Keeping the chunks that the network delivers costs more than copying them: each is a fresh allocation whose pages are
  * in no cache, and the C library keeps what is freed between other allocations (docs/performance.md).
  */
 
-/** What is taken and given at a time; an image wastes less than one. */
+import { freeMemory } from './free-memory.ts';
+
+/** The size of a slab; an image wastes less than one. */
 export const SLAB_BYTES = 256 * 1024;
-/** C libraries map blocks of more than 32 MiB on their own, so that freeing one returns it. Untouched pages cost nothing. */
+/** C libraries map blocks of more than 32 MiB separately, so freeing one returns it. Untouched pages cost nothing. */
 const ARENA_BYTES = 64 * 1024 * 1024;
-/** How long an unused arena waits for the next image, which would have to have every page made anew. */
+/** How long an unused arena is kept for the next image, for which the system would have to make every page again. */
 const IDLE_MS = 5000;
 
 const SLABS_PER_ARENA = ARENA_BYTES / SLAB_BYTES;
@@ -21,7 +23,7 @@ class Arena {
   #idle: NodeJS.Timeout | undefined;
 
   constructor() {
-    // The first one is taken first: what is not needed stays untouched.
+    // The last one pushed is taken first, so the end of the buffer stays untouched until it is needed.
     for (let at = ARENA_BYTES - SLAB_BYTES; at >= 0; at -= SLAB_BYTES) {
       this.#free.push(new Uint8Array(this.buffer, at, SLAB_BYTES));
     }
@@ -36,23 +38,18 @@ class Arena {
     return this.#free.pop();
   }
 
-  /** @param onIdle called when nothing of the arena has been used for a while */
+  /** @param onIdle called when no slab of the arena was used for `IDLE_MS` */
   give(slab: Uint8Array, onIdle: () => void): void {
     this.#free.push(slab);
     if (this.used === 0) this.#idle = setTimeout(onIdle, IDLE_MS).unref();
   }
 }
 
-/** Gives the memory of a buffer back now instead of at some collection. Views of it are empty from now on. */
-export function freeMemory({ buffer }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
-}
-
-/** Slabs of memory, as many as are asked for: budgets decide how many that may be. */
+/** Slabs of memory. The pool has no limit of its own: budgets decide how many are taken. */
 export class SlabPool {
   readonly #arenas = new Map<ArrayBufferLike, Arena>();
 
-  /** Slabs that were taken and not given back yet. */
+  /** How many slabs are in use. */
   get used(): number {
     return [...this.#arenas.values()].reduce((sum, arena) => sum + arena.used, 0);
   }
@@ -62,7 +59,7 @@ export class SlabPool {
     return this.#arenas.size * ARENA_BYTES;
   }
 
-  /** `SLAB_BYTES` of anything. */
+  /** A slab of `SLAB_BYTES`; it holds arbitrary bytes. */
   take(): Uint8Array {
     for (const arena of this.#arenas.values()) {
       const slab = arena.take();
@@ -73,7 +70,7 @@ export class SlabPool {
     return arena.take() as Uint8Array;
   }
 
-  /** Takes a slab back, which nobody reads any more. */
+  /** Takes back a slab that is no longer read. */
   give(slab: Uint8Array): void {
     const { buffer } = slab;
     this.#arenas.get(buffer)?.give(slab, () => {

@@ -1,4 +1,4 @@
-/** Images in temporary files that no directory lists: the system takes them back with the process, however it ends. */
+/** Images in temporary files without a name: the system removes them when the process ends, however it ends. */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, type FileHandle, open, readdir, rm, unlink } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { Budget } from './budget.ts';
 import { FileSource } from './file.ts';
 import { type SlabBytes, SlabList } from './slab-list.ts';
 
-/** What is written at once. One batch is filled while the one before is written. */
+/** Bytes that are written at once. One batch is filled while the batch before it is written. */
 const WRITE_BATCH_BYTES = 1024 * 1024;
 
 /** `bsdsyms-<pid>-<uuid>.spool`; the pid tells leftovers of a dead process from files about to be unlinked. */
@@ -73,7 +73,7 @@ export class SpoolWriter {
   readonly #budget: Budget;
   readonly #batch = new SlabList();
   #size = 0;
-  /** What is to be given back to the budget. */
+  /** Bytes taken from the budget. */
   #taken = 0;
   #written = 0;
   #writing: Promise<void> | null = null;
@@ -101,17 +101,17 @@ export class SpoolWriter {
     if (this.#batch.bytes >= WRITE_BATCH_BYTES) return this.#flush();
   }
 
-  /** @param memory what is held of the image later is taken from it */
+  /** @param memory counts what the source holds of the image */
   async finish(memory?: Budget): Promise<ImageSource> {
     await this.#flush();
     await this.#writing;
     return new FileSource(this.#file, this.#size, () => this.#release(), memory);
   }
 
-  /** Idempotent, and harmless while or after the image is finished: whoever comes first gives the budget back. */
+  /** Idempotent, and harmless during or after `finish`: the first of the two releases gives the budget back. */
   async discard(): Promise<void> {
     this.#batch.take().release();
-    // Closing a FileHandle waits for what is under way on it.
+    // Closing a FileHandle waits for its pending writes.
     await this.#file.close().finally(() => this.#release());
   }
 
@@ -124,7 +124,7 @@ export class SpoolWriter {
   async #flush(): Promise<void> {
     await this.#writing;
     const writing = this.#write(this.#batch.take());
-    // Whoever waits for it next gets the error; until then it must not count as unhandled.
+    // The next call that waits for it gets the error. Until then it must not count as unhandled.
     writing.catch(() => {});
     this.#writing = writing;
   }
@@ -145,7 +145,7 @@ export class SpoolWriter {
   }
 }
 
-/** What is left of the chunks without their first `bytes`. */
+/** The chunks without their first `bytes`. */
 function dropBytes(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
   let left = bytes;
   return chunks.flatMap((chunk) => {

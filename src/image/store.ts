@@ -1,4 +1,4 @@
-/** Where arriving images go: memory while the budget that all requests share lasts, then a spool file. */
+/** Stores arriving images: in memory as long as the budget that all requests share has room, then in a spool file. */
 
 import { ImageError } from '../inspect/image-error.ts';
 import type { ImageSource } from '../inspect/image-source.ts';
@@ -8,6 +8,7 @@ import type { ImageSink } from './sink.ts';
 import { SlabList } from './slab-list.ts';
 import type { Spool, SpoolWriter } from './spool.ts';
 
+/** What all uploads share to store their images. */
 export interface ImageStore {
   readonly memory: Budget;
   readonly spool: Spool;
@@ -15,8 +16,8 @@ export interface ImageStore {
 }
 
 /**
- * Takes an image of at most `maxImageBytes`. When the memory budget is used up, all of it moves to a spool file, so that
- * others can use the memory.
+ * Stores an image of at most `maxImageBytes`. When the memory budget is used up, all of the image moves to a spool file, so
+ * that other images can use the memory.
  */
 export class StoredSink implements ImageSink {
   readonly #store: ImageStore;
@@ -28,7 +29,7 @@ export class StoredSink implements ImageSink {
   /** An append under way, so that discarding waits for it. */
   #moving: Promise<void> | null = null;
 
-  /** @param expectedBytes what is announced, so that what will not fit into memory is spooled from the start */
+  /** @param expectedBytes the announced size, so that an image that will not fit into memory is spooled from the start */
   constructor(store: ImageStore, expectedBytes = 0) {
     this.#store = store;
     this.#expectedBytes = expectedBytes;
@@ -88,6 +89,7 @@ export class StoredSink implements ImageSink {
   }
 }
 
+/** @param what the start of the message: what is too large */
 export function imageTooLarge(maxImageBytes: number, what: string): ImageError {
   return new ImageError(
     'image-too-large',

@@ -1,4 +1,4 @@
-/** Unpacks streams in other threads, so that no request waits for it. A few threads serve all streams. */
+/** Unpacks streams in other threads, so that other requests do not wait. A few threads serve all streams. */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { Budget } from './budget.ts';
@@ -8,15 +8,15 @@ import { type Order, PIECE_BYTES, PIECES, type Report } from './unpack-orders.ts
 
 /** One core is left to the event loop. */
 const MAX_THREADS = Math.max(1, Math.min(4, availableParallelism() - 1));
-/** How long a thread without work waits for more. */
+/** How long a thread without work is kept. */
 const IDLE_MS = 10_000;
-/** The decoders' own memory lies outside the heap, and is counted. */
+/** The heap of a thread. The memory of decoders lies outside the heap, and is counted in the budget. */
 const MAX_HEAP_MIB = 128;
 
-/** Up to this much memory a stream always gets, even when the budget is used up, so that it need not fail for the usual. */
+/** A stream always gets this much memory, even when the budget is used up: it is enough for the usual dictionaries. */
 const GRANTED_BYTES = 17 * 1024 * 1024;
 
-/** Why a stream is not unpacked. */
+/** Why a stream cannot be unpacked. */
 export type ThreadFault =
   | DecodeFault
   /** The budget has no room for it. */
@@ -24,32 +24,34 @@ export type ThreadFault =
 
 interface ThreadUnpackOptions extends DecoderOptions {
   readonly format: DecodedFormat;
-  /** What the decoder takes is counted here, as long as it lives. */
+  /** Counts the memory of the decoder while it lives. */
   readonly memory: Budget;
-  /** Takes what was unpacked. After it, or the promise it returns, the piece is not needed any more. */
+  /** Takes an unpacked piece, which is no longer needed once it returns, or its promise settles. */
   readonly take: (piece: Uint8Array) => void | Promise<void>;
   /** The error to be thrown for a fault. */
   readonly explain: (fault: ThreadFault) => Error;
 }
 
-/** A stream, as its thread sees it. */
+/** Receives the messages about one stream. */
 interface Listener {
   onReport(report: Report): void;
   onFailure(error: Error): void;
 }
 
-// The compiled file has another name.
+// The compiled file ends with .js.
 const THREAD_FILE = new URL(
   import.meta.url.endsWith('.ts') ? './unpack-thread.ts' : './unpack-thread.js',
   import.meta.url,
 );
 
+/** One thread and its streams. */
 class Thread {
   readonly #worker: Worker;
+  readonly #onExit: (thread: Thread) => void;
   readonly #listeners = new Map<number, Listener>();
   #idle: NodeJS.Timeout | undefined;
 
-  /** @param onExit called once, when the thread takes no more streams */
+  /** @param onExit called when the thread accepts no more streams */
   constructor(onExit: (thread: Thread) => void) {
     this.#worker = new Worker(THREAD_FILE, { resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MIB }, execArgv: [] });
     this.#worker.on('message', (report: Report) => this.#listeners.get(report.id)?.onReport(report));
@@ -65,8 +67,6 @@ class Thread {
     this.#onExit = onExit;
   }
 
-  readonly #onExit: (thread: Thread) => void;
-
   get streams(): number {
     return this.#listeners.size;
   }
@@ -77,7 +77,7 @@ class Thread {
 
   attach(id: number, listener: Listener): void {
     clearTimeout(this.#idle);
-    // A process does not end while a stream is unpacked.
+    // Keeps the process alive while a stream is unpacked.
     this.#worker.ref();
     this.#listeners.set(id, listener);
   }
@@ -95,7 +95,7 @@ class Thread {
 /** The threads of this process. */
 const threads = new Set<Thread>();
 
-/** The thread with the fewest streams; a new one where all have some. */
+/** The thread with the fewest streams, or a new one while all have streams and there may be more threads. */
 function pickThread(): Thread {
   const [least] = [...threads].toSorted((a, b) => a.streams - b.streams);
   if (least !== undefined && (least.streams === 0 || threads.size >= MAX_THREADS)) return least;
@@ -113,9 +113,9 @@ export class ThreadUnpacker implements Listener {
   readonly #id = ++lastId;
   #heldBytes = 0;
   #failure: Error | null = null;
-  /** Pieces that are being taken, one after the other. */
+  /** Settles when the pieces so far were taken, one after another. */
   #taking: Promise<void> = Promise.resolve();
-  /** Settles when the thread needs more, is done, or has failed. */
+  /** Settles when the thread needs input, is done, or has failed. */
   #reached = Promise.withResolvers<void>();
   #closed = false;
   #unpackedBytes = 0;
@@ -124,31 +124,31 @@ export class ThreadUnpacker implements Listener {
 
   constructor(options: ThreadUnpackOptions) {
     this.#options = options;
-    const { format, maxWindowBytes, ignoreTrailing } = options;
+    const { format, maxWindowBytes, ignoreTrailing, passChecksums = false } = options;
     this.#reached.promise.catch(() => {});
     this.#thread.attach(this.#id, this);
     this.#hold(PIECES * PIECE_BYTES);
-    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing } });
+    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing, passChecksums } });
   }
 
-  /** What the first member unpacked to; null before it has ended. */
+  /** Unpacked bytes of the first member; null before its end. */
   get firstMemberBytes(): number | null {
     return this.#firstMemberBytes;
   }
 
-  /** What decoders noticed that other programs may stumble over. */
+  /** Unusual features of the file, which other programs may not accept. */
   get traits(): ReadonlySet<string> {
     return this.#traits;
   }
 
   /**
-   * Takes the next bytes. The promise must be awaited before more is appended; then the chunk is not needed any more.
+   * Takes the next bytes. Await the promise before appending more; the chunk is then no longer needed.
    *
-   * @throws what `explain` makes of a fault, and what `take` throws
+   * @throws what `explain` returns for a fault, and what `take` throws
    */
   async append(chunk: Uint8Array): Promise<void> {
     if (chunk.length === 0) return;
-    // The thread gets a copy, which is handed over.
+    // The thread gets a copy, whose memory is transferred.
     const bytes = Uint8Array.from(chunk);
     await this.#reach();
     this.#reached = Promise.withResolvers();
@@ -167,9 +167,9 @@ export class ThreadUnpacker implements Listener {
     this.#close();
   }
 
-  /** Gives up, and gives everything back as soon as the thread has let go of it. Idempotent, also after `finish`. */
+  /** Stops, and gives the memory back as soon as the thread has closed the stream. Idempotent, also after `finish`. */
   destroy(): void {
-    this.#fail(new Error('the unpacking was given up'));
+    this.#fail(new Error('the stream was closed before its end'));
   }
 
   onFailure(error: Error): void {
@@ -199,9 +199,12 @@ export class ThreadUnpacker implements Listener {
       case 'trait':
         this.#traits.add(report.trait);
         break;
-      case 'failed':
-        this.#fail(explain(report.fault));
+      case 'failed': {
+        const { fault } = report;
+        // Not before all that came out until then was taken.
+        void this.#taking.then(() => this.#fail(explain(fault)));
         break;
+      }
       case 'broken':
         this.#fail(report.error instanceof Error ? report.error : new Error('unpacking failed'));
         break;
@@ -245,7 +248,7 @@ export class ThreadUnpacker implements Listener {
     if (!this.#closed) this.#thread.order(order, transfer);
   }
 
-  /** @returns whether there is room for so many bytes in all */
+  /** Holds this many bytes in all. @returns false when the budget has no room */
   #hold(bytes: number): boolean {
     const more = bytes - this.#heldBytes;
     if (more <= 0) return true;

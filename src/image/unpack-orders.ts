@@ -1,23 +1,24 @@
-/** What the threads that unpack are told, and what they tell. */
+/** Messages between the main thread and the threads that unpack. */
 import type { DecodeFault, DecoderOptions } from './unpack/decoder.ts';
 import type { DecodedFormat } from './unpack/formats.ts';
 
-/** What the thread is to do with one stream. */
+/** An order to a thread about one stream. */
 export type Order = { readonly id: number } & (
   | { readonly kind: 'open'; readonly format: DecodedFormat; readonly options: DecoderOptions }
   /** Follows `needs-input`. */
   | { readonly kind: 'input'; readonly bytes: Uint8Array }
   | { readonly kind: 'end' }
-  /** The memory may be taken. */
+  /** Follows `memory`: the decoder may allocate it. */
   | { readonly kind: 'granted' }
   /** A piece was taken; its buffer comes back. */
   | { readonly kind: 'taken'; readonly buffer: ArrayBuffer }
   | { readonly kind: 'close' }
 );
 
-/** What the thread reports of one stream. */
+/** A report of a thread about one stream. */
 export type Report = { readonly id: number } & (
   | { readonly kind: 'needs-input' }
+  /** The decoder needs this much memory in all. */
   | { readonly kind: 'memory'; readonly bytes: number }
   | { readonly kind: 'piece'; readonly buffer: ArrayBuffer; readonly length: number }
   | { readonly kind: 'member' }
@@ -30,5 +31,5 @@ export type Report = { readonly id: number } & (
 );
 
 export const PIECE_BYTES = 256 * 1024;
-/** Pieces on their way: one is filled while the one before is taken. */
+/** Buffers of a stream: one is filled while the other is taken. */
 export const PIECES = 2;

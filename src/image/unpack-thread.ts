@@ -1,10 +1,10 @@
-/** A thread that unpacks: several streams at a time, each in short turns. `thread-unpacker.ts` gives the orders. */
+/** A thread that unpacks several streams at a time, each in short turns. `thread-unpacker.ts` sends the orders. */
 import { parentPort } from 'node:worker_threads';
 import { DecodeError, type DecoderOptions, type Decoding, Input } from './unpack/decoder.ts';
 import { DECODERS, type DecodedFormat } from './unpack/formats.ts';
 import { type Order, PIECE_BYTES, PIECES, type Report } from './unpack-orders.ts';
 
-/** How long one stream goes on while others wait, and orders. */
+/** How long one stream runs while other streams and orders wait. */
 const TURN_MS = 10;
 
 /** One stream. */
@@ -15,7 +15,7 @@ class Job {
   readonly #report: (report: Report, transfer?: readonly ArrayBuffer[]) => void;
   readonly #buffers: ArrayBuffer[] = [];
   #made = 0;
-  /** What the decoder gave and has not been sent. */
+  /** Unpacked bytes that have not been sent. */
   #rest: Uint8Array = new Uint8Array(0);
   /** Whether it waits for an order. */
   #waiting = false;
@@ -53,7 +53,7 @@ class Job {
     this.report({ id: this.id, kind: 'closed' });
   }
 
-  /** Goes on for a while. */
+  /** Runs the decoder for one turn. */
   run(): void {
     const { id } = this;
     const ends = performance.now() + TURN_MS;

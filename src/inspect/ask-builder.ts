@@ -1,17 +1,16 @@
 /** What Xen's domain builder makes of the file that an image came in, which is not always the image. */
-import { initInSteps } from '../elf/headers.ts';
+import { type ElfImage, initInSteps } from '../elf/headers.ts';
 import {
-  BUILDER_REFUSALS,
-  type BuilderRefusal,
   type BuilderVerdict,
   type Container,
   findOtherLoader,
   judgeByBuilder,
+  judgeOtherFile,
   LOADER_PROBE_BYTES,
   refuseAll,
 } from '../xen/builder.ts';
 import { takeBzImage } from '../xen/bzimage-container.ts';
-import { type TakenKernel, takeGzip } from '../xen/gzip-container.ts';
+import { notTaken, type TakenKernel, takeGzip } from '../xen/gzip-container.ts';
 import type { XenNotes } from '../xen/notes/walk.ts';
 import { findKernelRangeInSteps } from '../xen/segments.ts';
 import type { Warning } from '../xen/warnings.ts';
@@ -22,7 +21,6 @@ import { runInSteps } from './turn.ts';
 
 /** Files above this are not read at all. */
 const MAX_FILE_BYTES = 2 ** 30;
-const NO_LOADER: BuilderRefusal = { code: 'no-loader', reason: BUILDER_REFUSALS['no-loader'] };
 
 interface BuilderAnswer {
   readonly verdict: BuilderVerdict;
@@ -36,13 +34,13 @@ interface BuilderAnswer {
  * @param xen its notes
  * @throws only what the source throws when it cannot be read
  */
-export async function askBuilder(source: ImageSource, image: Judged, xen: XenNotes): Promise<BuilderAnswer> {
+export async function askBuilder(source: ImageSource, image: ElfImage, xen: XenNotes): Promise<BuilderAnswer> {
   const plain = await judgeKernel(source, image, xen);
   const { container, taken } = takeFile(source);
   if (!taken.ok) {
     const { why } = taken;
     const verdict: BuilderVerdict = { takes: { ok: false, container, kernelSize: null, why }, ...refuseAll(why) };
-    // Of a kernel that it would not start unpacked either, nothing is new.
+    // A kernel that the builder would not start unpacked either needs no warning about how it is packed.
     const isNew = source.gzip !== undefined || source.bzImage !== undefined || plain.pv.ok || plain.hvm.ok;
     return { verdict, warning: container !== null && isNew ? warn(source, why.reason) : null };
   }
@@ -55,40 +53,57 @@ export async function askBuilder(source: ImageSource, image: Judged, xen: XenNot
   return { verdict, warning: isSame ? null : warn(source, found) };
 }
 
-const refuse = (why: BuilderRefusal): TakenKernel => ({ ok: false, why });
+/**
+ * Asks the builder about what is no image here: a file that fails stage `init`, or compressed data that this service refuses.
+ *
+ * @param source what was unpacked of it
+ * @throws only what the source throws when it cannot be read
+ */
+export async function askBuilderOfRefused(source: ImageSource): Promise<BuilderVerdict> {
+  const { container, taken } = takeFile(source);
+  if (!taken.ok) {
+    return { takes: { ok: false, container, kernelSize: null, why: taken.why }, ...refuseAll(taken.why) };
+  }
+  const { kernelSize, imageBytes } = taken;
+  const seen = await judgeUnopened(new PaddedSource(source, Math.min(imageBytes, source.size), kernelSize));
+  return { takes: { ok: true, container, kernelSize, why: null }, ...seen };
+}
 
-/** What the builder has of the file that an image came in. */
+/** Which kernel the builder takes out of the file that an image came in. */
 function takeFile({ size, gzip, fileCompression, bzImage }: ImageSource): {
   readonly container: Container | null;
   readonly taken: TakenKernel;
 } {
   // The builder undoes no other compression of a whole file.
-  if (fileCompression !== undefined) return { container: fileCompression, taken: refuse(NO_LOADER) };
+  if (fileCompression !== undefined) return { container: fileCompression, taken: notTaken('no-loader') };
   if (gzip !== undefined) {
     const taken = takeGzip(gzip);
     if (!taken.ok || bzImage === undefined) return { container: 'gzip', taken };
-    if (taken.imageBytes < bzImage.payloadEnd) return { container: 'bzImage', taken: refuse(NO_LOADER) };
+    if (taken.imageBytes < bzImage.payloadEnd) return { container: 'bzImage', taken: notTaken('no-loader') };
   }
   if (bzImage !== undefined) return { container: 'bzImage', taken: takeBzImage(bzImage) };
-  if (size > MAX_FILE_BYTES) {
-    return { container: null, taken: refuse({ code: 'file-too-large', reason: BUILDER_REFUSALS['file-too-large'] }) };
-  }
+  if (size === 0) return { container: null, taken: notTaken('file-empty') };
+  if (size > MAX_FILE_BYTES) return { container: null, taken: notTaken('file-too-large') };
   return { container: null, taken: { ok: true, kernelSize: size, imageBytes: size } };
 }
 
-type Judged = Parameters<typeof judgeByBuilder>[0];
+/** All that is read of a kernel here. */
+type KernelBytes = Pick<ImageSource, 'size' | 'read'>;
 type LoaderVerdict = Omit<BuilderVerdict, 'takes'>;
 
-async function judgeKernel(source: ImageSource, image: Judged, xen: XenNotes): Promise<LoaderVerdict> {
+async function judgeKernel(source: KernelBytes, image: ElfImage, xen: XenNotes): Promise<LoaderVerdict> {
   const start = await source.read(0, Math.min(source.size, LOADER_PROBE_BYTES));
   return judgeByBuilder(image, xen, findOtherLoader(start, source.size));
 }
 
-/** As `judgeKernel`, from the beginning. A file that is not ELF finds no loader. */
-async function judgeUnopened(source: ImageSource): Promise<LoaderVerdict> {
+/** As `judgeKernel`, from the beginning. A file that is not ELF may have another loader. */
+async function judgeUnopened(source: KernelBytes): Promise<LoaderVerdict> {
   const headers = await readHeaders(source);
   const started = headers === null ? null : await runInSteps(initInSteps(headers));
-  if (started?.ok !== true) return refuseAll(NO_LOADER);
+  if (started?.ok !== true) {
+    const start = await source.read(0, Math.min(source.size, LOADER_PROBE_BYTES));
+    return judgeOtherFile(findOtherLoader(start, source.size));
+  }
   const { image, kernel } = await runInSteps(findKernelRangeInSteps(started.image));
   return judgeKernel(source, image, await readXenNotes(source, image, kernel));
 }
@@ -115,12 +130,12 @@ function adviseReading({ fileCompression, bzImage }: ImageSource): string {
 }
 
 /** The first bytes of an image, then zeros. */
-class PaddedSource implements ImageSource {
+class PaddedSource implements KernelBytes {
   readonly size: number;
-  readonly #source: ImageSource;
+  readonly #source: KernelBytes;
   readonly #imageBytes: number;
 
-  constructor(source: ImageSource, imageBytes: number, size: number) {
+  constructor(source: KernelBytes, imageBytes: number, size: number) {
     this.#source = source;
     this.#imageBytes = imageBytes;
     this.size = size;
@@ -133,14 +148,5 @@ class PaddedSource implements ImageSource {
     const bytes = new Uint8Array(length);
     if (inside > 0) bytes.set(await this.#source.read(offset, inside));
     return bytes;
-  }
-
-  async *stream(offset: number, length: number): AsyncGenerator<Uint8Array> {
-    yield await this.read(offset, length);
-  }
-
-  /** The image closes with its own source. */
-  close(): Promise<void> {
-    return Promise.resolve();
   }
 }

@@ -1,4 +1,4 @@
-/** One verdict on a kernel for a build: what is required of it, and whether it is so. Composed of what else is asked of an image. */
+/** Checks a kernel for a build: compares requirements with what the loader, the notes, the builder and guests say. */
 import { hex } from '../elf/hex.ts';
 import type { Broken } from '../xen/broken.ts';
 import type { BuilderVerdict } from '../xen/builder.ts';
@@ -40,11 +40,11 @@ export interface CheckRequest extends Pick<LoadRequest, 'loader' | 'loadAddress'
   readonly require?: readonly RequirementName[];
 }
 
-/** One thing that was required, and what came of it. */
+/** One thing that was required, and whether the kernel meets it. */
 export interface Requirement {
   readonly name: RequirementName;
   readonly met: boolean;
-  /** Why it is not met: that of a reason, a warning, a refusal of the builder or a finding of a guest. Null when it is met. */
+  /** Why it is not met: the code of a reason, a warning, a refusal of the builder or a finding of a guest. Null when it is met. */
   readonly code: string | null;
   readonly detail: string;
 }
@@ -75,7 +75,7 @@ interface Evidence {
 }
 
 /**
- * Holds an image against what is required of it. It is opened once, its notes are read once, and guests judge the blob from
+ * Compares an image with requirements. It is opened once, its notes are read once, and guests judge the blob from
  * its plan. They are asked only when a requirement is about one of them.
  *
  * @returns a refusal only for an image that does not pass `init`
@@ -175,7 +175,7 @@ function judgeStart(
   return unmet(why.code, `Xen would not start the kernel as a ${kind} guest: ${why.reason}.${cause}`);
 }
 
-/** What a guest is called, and which of the verdicts count. Nothing in a kernel tells how NetBSD was built. */
+/** The name of each guest, and the verdicts that count. A kernel does not show how NetBSD was built, so both verdicts count. */
 const GUEST_REQUIREMENTS = {
   freebsd: { title: 'FreeBSD', verdicts: ['freebsd'] },
   netbsd: { title: 'NetBSD', verdicts: ['netbsd', 'netbsdKdtrace'] },
@@ -223,7 +223,7 @@ function judgeGuest(
   return met(`${title} finds ${count}.${remark}`);
 }
 
-/** Why a guest does not find its symbols, in the right place and without reading outside; null when it does. */
+/** Why a guest finds no symbols, or misreads them; null when it finds them in the right place and reads nothing outside. */
 function findMisreading({ why, warnings }: GuestVerdict): keyof typeof GUEST_FINDINGS | null {
   return why ?? warnings.find((code) => IS_MISREADING[code]) ?? null;
 }

@@ -1,3 +1,5 @@
+import type { BuilderVerdict } from '../xen/builder.ts';
+
 /** What can go wrong with an image before the loader sees it. `report/problem.ts` explains each code. */
 export type ImageErrorCode =
   | 'image-too-large'
@@ -9,7 +11,7 @@ export type ImageErrorCode =
   | 'spool-unavailable'
   | SourceErrorCode;
 
-/** What can go wrong with an image that a URL names. */
+/** What can go wrong with an image that is named by a URL. */
 export type SourceErrorCode =
   | 'source-changed'
   | 'source-invalid'
@@ -20,13 +22,16 @@ export type SourceErrorCode =
   | 'source-unavailable'
   | 'source-unusable';
 
-/** `message` is written for the sender of the image; `cause` is for the log. */
+/** An image that cannot be read. `message` is written for the sender of the image; `cause` is for the log. */
 export class ImageError extends Error {
   override readonly name = 'ImageError';
   readonly code: ImageErrorCode;
+  /** What Xen's domain builder does with the file; null where that is not known, or no question. */
+  readonly builder: BuilderVerdict | null;
 
-  constructor(code: ImageErrorCode, message: string, cause?: unknown) {
+  constructor(code: ImageErrorCode, message: string, cause?: unknown, builder: BuilderVerdict | null = null) {
     super(message, { cause });
     this.code = code;
+    this.builder = builder;
   }
 }

@@ -6,10 +6,10 @@ export type { BzImageFacts } from '../xen/bzimage-container.ts';
 export type { GzipFacts } from '../xen/gzip-container.ts';
 
 export const COMPRESSIONS = ['gzip', 'zstd', 'xz', 'lzma', 'bzip2', 'lz4', 'lzo'] as const;
-/** What is unpacked on the way in. */
+/** The compressions that are undone before an image is read. */
 export type Compression = (typeof COMPRESSIONS)[number];
 
-/** An image that has arrived whole. */
+/** An image of known size whose bytes can be read at any offset: it has arrived whole, or stays where it is. */
 export interface ImageSource {
   /** Bytes in the image. */
   readonly size: number;
@@ -17,10 +17,10 @@ export interface ImageSource {
   /** How the image was packed, when it came in a gzip file. */
   readonly gzip?: GzipFacts;
 
-  /** How the file was compressed that it came in, other than with gzip. */
+  /** The compression of the file that the image came in, unless that is gzip. */
   readonly fileCompression?: Exclude<Compression, 'gzip'>;
 
-  /** How it was packed, when it came in a Linux bzImage. */
+  /** How the image was packed, when it came in a Linux bzImage. */
   readonly bzImage?: BzImageFacts;
 
   /**

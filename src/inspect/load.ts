@@ -32,7 +32,7 @@ import {
   type Segment,
 } from '../xen/segments.ts';
 import { asksForSymbols, kernelWarnings, planWarnings, type Warning } from '../xen/warnings.ts';
-import { askBuilder } from './ask-builder.ts';
+import { askBuilder, askBuilderOfRefused } from './ask-builder.ts';
 import type { ImageSource } from './image-source.ts';
 import { DEFAULT_MAX_BLOB_BYTES, DEFAULT_MAX_FLAT_BYTES } from './limits.ts';
 import { readBuildId } from './read-build-id.ts';
@@ -72,15 +72,12 @@ export interface ImageFacts {
   readonly identity: ImageIdentity | null;
   /** The GNU build ID in hex. */
   readonly buildId: string | null;
-  /** What it was packed in beside a compression; null for nothing. */
+  /** What it was packed in besides a compression; null for nothing. */
   readonly container: 'bzImage' | null;
 }
 
 /** An image with its symbols planned. */
-export interface LoadedImage {
-  readonly ok: true;
-  readonly image: ImageFacts;
-  readonly kernel: KernelRange;
+export interface LoadedImage extends OpenedImage {
   readonly plan: SymbolPlan;
   /**
    * The first reason recorded against the image, only with `onBroken: 'load'`; the plan is then what the reference
@@ -182,6 +179,7 @@ export async function loadOpened(
   return {
     ok: true,
     image,
+    elf,
     kernel,
     plan,
     broken: reportRecorded(recorded),
@@ -226,14 +224,19 @@ export interface InspectedKernel extends OpenedImage {
   readonly warnings: readonly Warning[];
 }
 
+/** A file that fails `init`, which Xen may take all the same: it adds zeros to gzip files, and has other loaders. */
+export interface RefusedKernel extends RefusedImage {
+  readonly builder: BuilderVerdict;
+}
+
 /**
  * What Xen makes of an image that passes `init`, with or without symbols.
  *
  * @throws only what the source throws when it cannot be read
  */
-export async function inspectKernel(source: ImageSource): Promise<InspectedKernel | RefusedImage> {
+export async function inspectKernel(source: ImageSource): Promise<InspectedKernel | RefusedKernel> {
   const opened = await openImage(source);
-  if (!opened.ok) return opened;
+  if (!opened.ok) return { ...opened, builder: await askBuilderOfRefused(source) };
   const { elf, kernel } = opened;
   const xen = await readXenNotes(source, elf, kernel);
   const { verdict, warning } = await askBuilder(source, elf, xen);

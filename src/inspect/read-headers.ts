@@ -1,4 +1,5 @@
 /** The one asynchronous step before the loader: reads the headers of an image and nothing else. */
+import { dataOf } from '../elf/fields.ts';
 import { ELF_HEADER_BYTES, locateHeaders } from '../elf/headers.ts';
 import { entryPosition, type Headers, type Table, type TableBytes } from '../elf/view.ts';
 import type { ImageSource } from './image-source.ts';
@@ -16,7 +17,7 @@ const ENTRIES_PER_TURN = 1024;
  *
  * @returns null when the image is not ELF
  */
-export async function readHeaders(source: ImageSource): Promise<Headers | null> {
+export async function readHeaders(source: Pick<ImageSource, 'size' | 'read'>): Promise<Headers | null> {
   const located = locateHeaders(await source.read(0, Math.min(ELF_HEADER_BYTES, source.size)), source.size);
   if (located === null) return null;
   return {
@@ -27,17 +28,17 @@ export async function readHeaders(source: ImageSource): Promise<Headers | null> 
 }
 
 /** Reads the entries of a table, packed. Bytes outside the image stay zero. */
-async function readTable(source: ImageSource, table: Table): Promise<TableBytes> {
+async function readTable(source: Pick<ImageSource, 'size' | 'read'>, table: Table): Promise<TableBytes> {
   const { count, stride } = table;
   const entrySize = table.struct.size;
-  if (count === 0) return { ...table, bytes: viewOf(new Uint8Array()), pitch: entrySize };
+  if (count === 0) return { ...table, bytes: dataOf(new Uint8Array()), pitch: entrySize };
 
   // Entries that overlap, as no linker writes them: the run itself is the smallest copy.
   if (stride < entrySize) {
     const run = new Uint8Array(stride * (count - 1) + entrySize);
     const { start, length } = clip(table.position, run.length, source.size);
     if (length > 0) run.set(await source.read(start, length), start - table.position);
-    return { ...table, bytes: viewOf(run), pitch: stride };
+    return { ...table, bytes: dataOf(run), pitch: stride };
   }
 
   const packed = new Uint8Array(count * entrySize);
@@ -56,7 +57,7 @@ async function readTable(source: ImageSource, table: Table): Promise<TableBytes>
     const more = first + entries < count;
     if (more && (entriesPerRun > 1 || first % ENTRIES_PER_TURN === ENTRIES_PER_TURN - 1)) await nextTurn();
   }
-  return { ...table, bytes: viewOf(packed), pitch: entrySize };
+  return { ...table, bytes: dataOf(packed), pitch: entrySize };
 }
 
 /** The part of a range that is inside an image of `size` bytes. */
@@ -64,5 +65,3 @@ function clip(position: number, length: number, size: number): { readonly start:
   const start = Math.min(Math.max(position, 0), size);
   return { start, length: Math.max(0, Math.min(position + length, size) - start) };
 }
-
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

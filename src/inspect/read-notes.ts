@@ -10,5 +10,8 @@ import type { ImageSource } from './image-source.ts';
  *
  * @throws only what the source throws when it cannot be read
  */
-export const readXenNotes = (source: ImageSource, image: ElfImage, kernel: KernelRange): Promise<XenNotes> =>
-  driveWalk(source, walkXenNotes(image, kernel));
+export const readXenNotes = (
+  source: Pick<ImageSource, 'read'>,
+  image: ElfImage,
+  kernel: KernelRange,
+): Promise<XenNotes> => driveWalk(source, walkXenNotes(image, kernel));

@@ -10,10 +10,10 @@ import {
   findMisplaced,
 } from '../xen/end-symbol.ts';
 import type { SymbolPlan } from '../xen/loaders/bsdsyms.ts';
-import { findNameOutside, findSymbols, type Warning } from '../xen/warnings.ts';
-import { driveWalk } from './drive-walk.ts';
+import { findNameOutside, findPlannedTables, type Warning } from '../xen/warnings.ts';
 import type { ImageSource } from './image-source.ts';
 import { readPieces, readSymbols } from './symbol-blocks.ts';
+import { runInSteps } from './turn.ts';
 
 /** What the tables of a blob show. */
 interface TableFindings {
@@ -30,7 +30,7 @@ export async function readTableWarnings(
 ): Promise<TableFindings> {
   const warnings: Warning[] = [];
   const nowhere: ReadonlySet<EndSymbol> = new Set();
-  const { symtab, strtab } = findSymbols(plan);
+  const { symtab, strtab } = findPlannedTables(plan);
   if (strtab === undefined || strtab.fileOffset === null) return { warnings, elsewhere: nowhere };
   const symbols = symtab === undefined || symtab.fileOffset === null ? null : symtab;
   const names = symbols === null ? [] : endSymbolsOf(image);
@@ -66,7 +66,7 @@ export async function readTableWarnings(
       detail: `Symbol ${nameOutside} has its name outside the ${strtab.size} bytes of the string table.`,
     });
   }
-  const misplaced = await driveWalk(source, findMisplaced(image, plan, ends.values));
+  const misplaced = await runInSteps(findMisplaced(image, plan, ends.values));
   const warning = describeMisplaced(misplaced, plan);
   if (warning !== null) warnings.push(warning);
   return { warnings, elsewhere: new Set(misplaced.map(({ name }) => name)) };

@@ -34,6 +34,13 @@ export function recogniseContent(start: Uint8Array): string {
   if (damage !== null) return damage;
   const kind = findFileKind(start);
   if (kind !== undefined) return `It looks like ${kind.name}. ${kind.advice}`;
+  // What clients make of fields without files: application/x-www-form-urlencoded.
+  if (ascii(start, 0, 6) === 'image=') {
+    return (
+      'It looks like the field of a form without a file. Send the file: as the body, or as a file part (curl -F image=@FILE; ' +
+      "Python requests: files={'image': open(FILE, 'rb')})."
+    );
+  }
   if (/^\s*<(!doctype|html|head|\?xml)/i.test(ascii(start, 0, 64))) {
     return 'It looks like a web page, such as a directory listing or an error page. Check where it was downloaded from.';
   }

@@ -60,6 +60,7 @@ const FILE_KINDS: readonly FileKind[] = [
   kind('a Linux Image for arm64', SEND_SOURCE, mark(0x38, 'ARMd')),
   kind('a Linux Image for RISC-V', SEND_SOURCE, mark(0x38, 'RSC', 5)),
   kind('a Linux zImage', SEND_SOURCE, mark(0x24, 0x18, 0x28, 0x6f, 0x01)),
+  kind('a Linux EFI zboot image', SEND_SOURCE, mark(4, 'zimg')),
   kind('a U-Boot uImage', 'Send the ELF kernel that it was made from.', mark(0, 0x27, 0x05, 0x19, 0x56)),
   kind('a FIT image or a device tree', 'Send the ELF kernel itself.', mark(0, 0xd0, 0x0d, 0xfe, 0xed)),
   kind('an Android boot image', EXTRACT, mark(0, 'ANDROID!')),

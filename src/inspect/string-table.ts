@@ -19,10 +19,11 @@ const READS_PER_TURN = 128;
 /** The bytes of a name. They may share memory with the image. */
 export interface SymbolName {
   readonly bytes: Uint8Array;
-  /** It has more than `MAX_NAME_BYTES`, and these are the first. */
+  /** Whether the name is longer, and `bytes` are the first of it. */
   readonly cut: boolean;
 }
 
+/** Reads strings of one table. Those near each other are cached. */
 export class StringTable {
   readonly #source: ImageSource;
   readonly #offset: number;

@@ -1,6 +1,9 @@
-/** Reads the symbol table of an image in blocks: tables may be of any size, and other work gets its turns. */
+/**
+ * The symbols of an image: pages of them, symbols by name, symbols of addresses. The table is read in blocks, as it may
+ * be of any size, and other work gets its turns.
+ */
 import { type AddressedSymbol, AddressSearch, locateSections } from '../elf/address-search.ts';
-import type { ElfImage } from '../elf/headers.ts';
+import { type ElfImage, readMachine } from '../elf/headers.ts';
 import { NameSearch } from '../elf/name-search.ts';
 import { isStepEnd } from '../elf/steps.ts';
 import {
@@ -11,8 +14,7 @@ import {
   SymbolBlock,
   type SymbolEntry,
 } from '../elf/symbols.ts';
-import type { Headers } from '../elf/view.ts';
-import { View } from '../elf/view.ts';
+
 import type { SymbolTables } from '../xen/locate-symbols.ts';
 import type { ImageSource } from './image-source.ts';
 import { type JudgedBlock, judgeNames, type NameQuestion } from './judge-names.ts';
@@ -89,7 +91,7 @@ export class SymbolTable {
 export interface Page {
   /** The index of the symbol before the first one; 0 for the start of the table. */
   readonly after: number;
-  /** How many symbols; null for all. */
+  /** The most symbols on the page; null for all. */
   readonly limit: number | null;
   /** Symbols of any of these types, as numbers; all when there are none. The same for `binds`. */
   readonly types: readonly number[];
@@ -266,11 +268,6 @@ async function offer(search: AddressSearch, block: SymbolBlock, isOffered: (at: 
     if (isStepEnd(at) && isTurnOver()) await nextTurn();
     if (isOffered(at)) search.offer(block, at);
   }
-}
-
-function readMachine(headers: Headers): number {
-  const view = new View(headers);
-  return view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
 }
 
 /** The names in an answer may have this many bytes, plus twice the size of the image, before long ones are cut. */

@@ -3,7 +3,7 @@
 import type { ByteWalk } from '../elf/byte-walk.ts';
 import { ELF64 } from '../elf/format.ts';
 import { type BlobHeader, describeHeader, ElfHeader, type GuestTables, readBlob } from '../xen/guests/blob.ts';
-import { judge } from '../xen/guests/judge.ts';
+import { judgeBlob } from '../xen/guests/judge.ts';
 import { GuestMemory } from '../xen/guests/memory.ts';
 import type { Placement } from '../xen/guests/misreadings.ts';
 import type { GuestVerdicts } from '../xen/guests/verdict.ts';
@@ -66,6 +66,6 @@ function* verify(size: number, placement: Placement): ByteWalk<VerifiedBlob> {
     sizeWord: lacksSizeWord ? null : sizeWord,
     header: describeHeader(header),
     tables: search?.found === true ? search.tables : null,
-    guests: yield* judge(blob, placement),
+    guests: yield* judgeBlob(blob, placement),
   };
 }

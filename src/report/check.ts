@@ -4,6 +4,8 @@ import type { Compression } from '../inspect/image-source.ts';
 import { describeBroken, describeImage, describeKernel, describeSymbols } from './layout.ts';
 import { describeProblem, IMAGE_PROBLEM_KINDS, type ProblemDocument } from './problem.ts';
 import type { CheckReport } from './schemas.ts';
+import { printable } from './table.ts';
+import { escapeXml } from './xml.ts';
 
 /** The JSON of `POST /check`. @param compression how the image was compressed */
 export function toCheckReport(checked: CheckedImage, compression: Compression | null): CheckReport {
@@ -40,21 +42,14 @@ export function writeCheckText({ requirements, warnings }: CheckedImage): string
     met ? `ok: ${name}: ${detail}` : `FAILED: ${name}: ${code}: ${detail}`,
   );
   const remarks = warnings.map(({ code, detail }) => `warning: ${code}: ${detail}`);
-  return [...lines, ...remarks].map((line) => `${toOneLine(line)}\n`).join('');
+  return [...lines, ...remarks].map((line) => `${printable(line)}\n`).join('');
 }
-
-/** Strings of an image may hold anything. */
-const toOneLine = (text: string): string =>
-  text.replaceAll(
-    /[\p{Cc}\u2028\u2029]/gu,
-    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  );
 
 /** JUnit XML: a test case for each requirement. */
 export function writeJunit({ requirements, warnings }: CheckedImage): string {
   const failures = requirements.filter(({ met }) => !met).length;
   const counts = `tests="${requirements.length}" failures="${failures}" errors="0" skipped="0"`;
-  const remarks = warnings.map(({ code, detail }) => `${code}: ${toOneLine(detail)}\n`).join('');
+  const remarks = warnings.map(({ code, detail }) => `${code}: ${printable(detail)}\n`).join('');
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites ${counts}>`,
@@ -70,20 +65,6 @@ export function writeJunit({ requirements, warnings }: CheckedImage): string {
 function writeTestCase({ name, met, code, detail }: Requirement): string {
   const testCase = `    <testcase classname="bsdsyms.check" name="${escapeXml(name)}"`;
   if (met) return `${testCase}/>`;
-  const text = escapeXml(toOneLine(detail));
+  const text = escapeXml(printable(detail));
   return `${testCase}>\n      <failure type="${escapeXml(code ?? '')}" message="${text}">${text}</failure>\n    </testcase>`;
 }
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&apos;',
-};
-
-/** What XML 1.0 has no way to write is replaced. */
-const escapeXml = (text: string): string =>
-  text
-    .replaceAll(/[&<>"']/g, (character) => ENTITIES[character] ?? character)
-    .replaceAll(/[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu, '\u{fffd}');

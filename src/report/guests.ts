@@ -1,6 +1,6 @@
 /** What guests make of a blob, as JSON. */
 import type { GuestVerdict, GuestVerdicts } from '../xen/guests/verdict.ts';
-import { count } from './numbers.ts';
+import { toJsonNumber } from './numbers.ts';
 import type { VerifyReport } from './schemas.ts';
 
 type GuestsReport = VerifyReport['guests'];
@@ -15,6 +15,6 @@ export const describeGuests = ({ freebsd, netbsd, netbsdKdtrace, xtf }: GuestVer
 const describeVerdict = ({ outcome, why, symbols, warnings }: GuestVerdict): GuestsReport['freebsd'] => ({
   outcome,
   why,
-  symbols: symbols === null ? null : count(symbols),
+  symbols: symbols === null ? null : toJsonNumber(symbols),
   warnings: [...warnings],
 });

@@ -2,6 +2,7 @@
 import type { ImageErrorCode } from '../inspect/image-error.ts';
 import type { ImageFacts } from '../inspect/load.ts';
 import { BROKEN_KINDS, type Broken, type BrokenCode } from '../xen/broken.ts';
+import type { BuilderVerdict } from '../xen/builder.ts';
 
 /** What a code stands for. */
 export interface ProblemKind {
@@ -87,13 +88,13 @@ const IMAGE_ERROR_KINDS = {
     status: 409,
     title: 'The image changed while it was read',
     explanation:
-      'Its ETag, Last-Modified or size was another one than at first, so the answer would have been a mixture of two images. Send ' +
+      'Its ETag, Last-Modified or size differs from the first answer of the origin, so the result would mix two images. Send ' +
       'the request again when the image has been written. A file that is written under another name and then renamed is ' +
       'always whole.',
   },
   'source-scattered': {
     status: 422,
-    title: 'What is needed of the image lies too far apart',
+    title: 'The needed parts of the image lie too far apart',
     explanation:
       'Reading the headers and tables of the image takes more than BSDSYMS_SOURCE_MAX_REQUESTS requests to its origin. Linkers ' +
       'write them close together; look at what made the image, or upload it.',
@@ -109,7 +110,7 @@ const IMAGE_ERROR_KINDS = {
     status: 502,
     title: 'The origin of the image cannot be reached',
     explanation:
-      'There was no connection to the origin of the image, it answered with a status of 500 or more, or it broke off. Send the ' +
+      'The origin of the image could not be reached, answered with a status of 500 or more, or broke off. Send the ' +
       'request again later; if that does not help, look at the origin.',
   },
   'source-unusable': {
@@ -132,7 +133,7 @@ const CHECK_FAILED: ProblemKind = {
   status: 422,
   title: 'The kernel does not meet what is required of it',
   explanation:
-    'POST /check held the kernel against the parameter require, or against its default: that its symbols load, that it asks ' +
+    'POST /check compared the kernel with the parameter require, or with its default: that its symbols load, that it asks ' +
     'for them, and that the guest which its GUEST_OS names finds them. `requirements` in the answer says of each whether it is ' +
     'met, with the code that says why not. Correct the build of the kernel, or require what it is meant to do.',
 };
@@ -153,6 +154,8 @@ export const IMAGE_PROBLEM_KINDS: Readonly<Record<ImageProblemCode, ProblemKind>
 export interface ProblemSubject {
   readonly broken: Broken;
   readonly image: ImageFacts;
+  /** What Xen's domain builder does with the file, where it was asked. */
+  readonly builder?: BuilderVerdict;
 }
 
 /** The members of RFC 9457, and those of an image. */
@@ -168,22 +171,34 @@ export interface ProblemDocument {
   readonly reason?: string | null;
   readonly stage?: string;
   readonly image?: { readonly size: number; readonly class?: string; readonly machine?: string };
+  readonly builder?: BuilderVerdict;
 }
 
 /** Why an image is refused, as the service would answer it. */
 export const toProblemDocument = (refused: ProblemSubject): ProblemDocument =>
   describeProblem(refused.broken.code, IMAGE_PROBLEM_KINDS[refused.broken.code], refused.broken.detail, refused);
 
-/** @param subject what is known about a broken image; null when the problem is not about one */
+/**
+ * @param subject what is known about a broken image; null when the problem is not about one
+ * @param builder the verdict on a file whose image is not known
+ */
 export function describeProblem(
   code: string,
   { status, title }: ProblemKind,
   detail: string,
   subject: ProblemSubject | null,
+  builder: BuilderVerdict | null = subject?.builder ?? null,
 ): ProblemDocument {
   const document = { type: `/problems/${code}`, title, status, detail, code };
-  if (subject === null) return document;
+  const verdict = builder === null ? {} : { builder };
+  if (subject === null) return { ...document, ...verdict };
   const { broken, image } = subject;
   const identity = image.identity === null ? {} : { class: image.identity.class, machine: image.identity.machine };
-  return { ...document, reason: broken.reason, stage: broken.stage, image: { size: image.size, ...identity } };
+  return {
+    ...document,
+    reason: broken.reason,
+    stage: broken.stage,
+    image: { size: image.size, ...identity },
+    ...verdict,
+  };
 }

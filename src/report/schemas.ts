@@ -1,4 +1,4 @@
-/** The schemas of JSON reports: types, serialisation and openapi.yaml all come from here. */
+/** The schemas of JSON reports. Their types, and `openapi.yaml`, come from here; `JSON.stringify` writes the reports. */
 import { Type } from 'typebox';
 import { SYMBOL_VISIBILITIES } from '../elf/symbols.ts';
 import { REQUIREMENTS } from '../inspect/check.ts';
@@ -489,12 +489,12 @@ const CheckMembers = {
       code: Nullable(
         Type.String({
           description:
-            'Stable: of a problem, a warning, the builder or a guest, whichever says why not. Null when it is met.',
+            'Stable: the code of the problem, warning, builder or guest that says why not. Null when it is met.',
         }),
       ),
       detail: Type.String({ description: 'What was found.' }),
     }),
-    { description: 'Everything that was required, in the order of the parameter.' },
+    { description: 'Everything that was required, in the order in which the values of `require` are listed.' },
   ),
   image: ref(Image),
   kernel: ref(Kernel),
@@ -507,7 +507,7 @@ export const CheckReport = component(
   'Check',
   Type.Object(CheckMembers, {
     description:
-      'A kernel held against what is required of it. `bsdsyms` is null when the symbols do not load; `broken` says why, or what ' +
+      'A kernel compared with requirements. `bsdsyms` is null when the symbols do not load; `broken` says why, or what ' +
       'was recorded.',
   }),
 );

@@ -16,8 +16,9 @@ import {
 } from '../inspect/symbol-table.ts';
 import { reportRecorded } from '../xen/broken.ts';
 import { describeBroken, describeImage } from './layout.ts';
-import { count } from './numbers.ts';
+import { toJsonNumber } from './numbers.ts';
 import type { AddressReport, SymbolReport, SymbolsReport } from './schemas.ts';
+import { printable } from './table.ts';
 
 /** A query of a symbol table: symbols by name, or by address, or a page of all. */
 export type SymbolQuery =
@@ -44,16 +45,22 @@ export function findConflict(isGiven: (name: string) => boolean): readonly [stri
   return first === undefined || second === undefined ? null : [first, second];
 }
 
+/** What was asked for and is not there. */
+export type NotFound = { readonly names: readonly string[] } | { readonly addresses: readonly bigint[] };
+
+const NOTHING_MISSING: NotFound = { names: [] };
+
 /**
  * The answer as one JSON document (`SymbolsReport`), in pieces of text.
  *
+ * @returns what was not found
  * @throws only what the source throws when it cannot be read
  */
 export async function* writeSymbols(
   opened: OpenedSymbols,
   query: SymbolQuery,
   compression: Compression | null,
-): AsyncGenerator<string, void> {
+): AsyncGenerator<string, NotFound> {
   const head: Omit<SymbolsReport, 'symbols' | 'notFound' | 'next' | 'addresses'> = {
     image: describeImage(opened.image, compression),
     symtab: describeTable(opened),
@@ -64,40 +71,108 @@ export async function* writeSymbols(
   if ('addresses' in query) {
     const resolved = await resolveAddresses(opened.table, query.addresses);
     yield `,"addresses":${JSON.stringify(resolved.map(describeAddress))}}\n`;
-    return;
+    return unresolved(resolved);
   }
   yield ',"symbols":[';
-  const tail = yield* 'names' in query
-    ? writeList(findSymbols(opened.table, query.names))
-    : writeList(listSymbols(opened.table, query.page));
-  yield 'names' in query ? `],"notFound":${JSON.stringify(tail)}}\n` : `],"next":${JSON.stringify(tail)}}\n`;
+  if ('names' in query) {
+    const notFound = yield* writeList(findSymbols(opened.table, query.names));
+    yield `],"notFound":${JSON.stringify(notFound)}}\n`;
+    return { names: notFound };
+  }
+  const next = yield* writeList(listSymbols(opened.table, query.page));
+  yield `],"next":${JSON.stringify(next)}}\n`;
+  return NOTHING_MISSING;
+}
+
+/** How symbols and addresses are written, a line each. */
+interface Lines {
+  readonly symbol: (symbol: TableSymbol) => string;
+  readonly address: (resolved: ResolvedAddress) => string;
 }
 
 /**
  * The answer as NDJSON: a line for each symbol (`SymbolReport`), or for each address (`AddressReport`).
  *
+ * @returns what was not found
  * @throws only what the source throws when it cannot be read
  */
-export async function* writeSymbolLines({ table }: OpenedSymbols, query: SymbolQuery): AsyncGenerator<string, void> {
-  if ('addresses' in query) {
-    const resolved = await resolveAddresses(table, query.addresses);
-    yield resolved.map((one) => `${JSON.stringify(describeAddress(one))}\n`).join('');
-    return;
-  }
-  const batches = 'names' in query ? findSymbols(table, query.names) : listSymbols(table, query.page);
-  for await (const batch of batches)
-    yield batch.map((symbol) => `${JSON.stringify(describeSymbol(symbol))}\n`).join('');
+export const writeSymbolLines = (opened: OpenedSymbols, query: SymbolQuery): AsyncGenerator<string, NotFound> =>
+  writeLines(opened, query, {
+    symbol: (symbol) => JSON.stringify(describeSymbol(symbol)),
+    address: (resolved) => JSON.stringify(describeAddress(resolved)),
+  });
+
+/**
+ * The answer as text for people, in the manner of `nm -S`: value, size, type, binding and name; for an address the symbol and the
+ * distance from it.
+ *
+ * @returns what was not found
+ * @throws only what the source throws when it cannot be read
+ */
+export function writeSymbolText(opened: OpenedSymbols, query: SymbolQuery): AsyncGenerator<string, NotFound> {
+  const digits = opened.image.identity?.class === 'ELF32' ? 8 : 16;
+  const pad = (value: bigint): string => value.toString(16).padStart(digits, '0');
+  const facts = ({ size, type, bind, section }: TableSymbol): string =>
+    [
+      pad(size),
+      symbolTypeName(type).padEnd(7),
+      symbolBindName(bind).padEnd(6),
+      String(symbolSection(section)).padStart(6),
+    ].join(' ');
+  return writeLines(opened, query, {
+    symbol: (symbol) => `${pad(symbol.value)} ${facts(symbol)} ${writeName(symbol)}`,
+    address: ({ address, symbol }) =>
+      symbol === null
+        ? `${pad(address)} no symbol`
+        : `${pad(address)} ${facts(symbol)} ${writeName(symbol)}+${hex(address - symbol.value)}`,
+  });
 }
 
-/** The elements of a JSON array. @returns what the generator of batches returns */
-async function* writeList<T>(batches: AsyncGenerator<TableSymbol[], T>): AsyncGenerator<string, T> {
-  let separator = '\n';
+function writeName(symbol: TableSymbol): string {
+  const { name, nameCut } = describeName(symbol.name);
+  return `${printable(name ?? '(its name lies outside the string table)')}${nameCut === true ? '…' : ''}`;
+}
+
+async function* writeLines(
+  { table }: OpenedSymbols,
+  query: SymbolQuery,
+  lines: Lines,
+): AsyncGenerator<string, NotFound> {
+  if ('addresses' in query) {
+    const resolved = await resolveAddresses(table, query.addresses);
+    yield resolved.map((one) => `${lines.address(one)}\n`).join('');
+    return unresolved(resolved);
+  }
+  const write = (batch: readonly TableSymbol[]): string => batch.map((one) => `${lines.symbol(one)}\n`).join('');
+  if ('names' in query) return { names: yield* mapBatches(findSymbols(table, query.names), write) };
+  yield* mapBatches(listSymbols(table, query.page), write);
+  return NOTHING_MISSING;
+}
+
+const unresolved = (resolved: readonly ResolvedAddress[]): NotFound => ({
+  addresses: resolved.flatMap(({ address, symbol }) => (symbol === null ? [address] : [])),
+});
+
+/** @returns what the generator of batches returns */
+async function* mapBatches<T>(
+  batches: AsyncGenerator<TableSymbol[], T>,
+  write: (batch: TableSymbol[]) => string,
+): AsyncGenerator<string, T> {
   for (;;) {
     const step = await batches.next();
     if (step.done === true) return step.value;
-    yield separator + step.value.map((symbol) => JSON.stringify(describeSymbol(symbol))).join(',\n');
-    separator = ',\n';
+    yield write(step.value);
   }
+}
+
+/** The elements of a JSON array. @returns what the generator of batches returns */
+function writeList<T>(batches: AsyncGenerator<TableSymbol[], T>): AsyncGenerator<string, T> {
+  let separator = '\n';
+  return mapBatches(batches, (batch) => {
+    const text = separator + batch.map((symbol) => JSON.stringify(describeSymbol(symbol))).join(',\n');
+    separator = ',\n';
+    return text;
+  });
 }
 
 function describeTable({ table: { tables, entries } }: OpenedSymbols): SymbolsReport['symtab'] {
@@ -118,7 +193,7 @@ export function describeSymbol(symbol: TableSymbol): SymbolReport {
     index,
     ...describeName(name),
     value: hex(value),
-    size: count(size),
+    size: toJsonNumber(size),
     type: symbolTypeName(type),
     bind: symbolBindName(bind),
     visibility: visibilityName(visibility),
@@ -143,5 +218,5 @@ function describeName(name: SymbolName | null): Pick<SymbolReport, 'name' | 'nam
 function describeAddress({ address, symbol }: ResolvedAddress): AddressReport {
   return symbol === null
     ? { address: hex(address), symbol, offset: null }
-    : { address: hex(address), symbol: describeSymbol(symbol), offset: count(address - symbol.value) };
+    : { address: hex(address), symbol: describeSymbol(symbol), offset: toJsonNumber(address - symbol.value) };
 }

@@ -4,7 +4,7 @@ import { hex } from '../elf/hex.ts';
 import type { VerifiedBlob } from '../inspect/verify.ts';
 import { findBlobEnd, type GuestTables } from '../xen/guests/blob.ts';
 import { describeGuests } from './guests.ts';
-import { count } from './numbers.ts';
+import { toJsonNumber } from './numbers.ts';
 import type { VerifyReport } from './schemas.ts';
 
 /** The JSON of `POST /verify`. */
@@ -13,8 +13,8 @@ export function toVerifyReport({ size, address, sizeWord, header, tables, guests
     table === undefined
       ? null
       : {
-          offset: count(table.offset),
-          size: table.size === null ? null : count(table.size),
+          offset: toJsonNumber(table.offset),
+          size: table.size === null ? null : toJsonNumber(table.size),
           address: address === null ? null : hex(BigInt.asUintN(64, address + table.offset)),
         };
   return {

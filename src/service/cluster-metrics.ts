@@ -1,4 +1,4 @@
-/** The metrics of several workers as those of one service. */
+/** Sums the metrics of several workers, so that they look like those of one service. */
 import { AggregatorRegistry, Registry } from '../http/prometheus.ts';
 import type { Snapshot } from './messages.ts';
 import { countWorkers, type WorkerCounts } from './process-metrics.ts';
@@ -9,24 +9,25 @@ const ANSWER_MS = 2000;
 /** The types of metrics that only grow. */
 const COUNTS: ReadonlySet<unknown> = new Set(['counter', 'histogram']);
 
-/** A worker, as far as its metrics go. */
+/** A worker, and its metrics. */
 interface Member {
   readonly ask: () => void;
-  /** Whether it was asked and has not answered yet. It is not asked again meanwhile. */
+  /** Whether it was asked and has not answered yet. Meanwhile it is not asked again. */
   asked: boolean;
+  /** The metrics that it gave last. */
   last: Snapshot;
 }
 
 /**
- * Sums the metrics of workers. A sum of counters must not go back, or a scraper takes all of it for an increase: what a
- * worker gave last stands for it while it does not answer, and its counts stay when it has ended.
+ * Sums the metrics of workers. A sum of counters must never fall, or a scraper would count all of it as an increase. So
+ * the last values of a worker stand in for it while it does not answer, and its counts stay in the sum after its end.
  */
 export class ClusterMetrics implements WorkerCounts {
   /** The supervisor's own metrics. */
   readonly registry = new Registry();
   readonly #members = new Map<number, Member>();
   readonly #answerMs: number;
-  /** The counts of those that have ended. */
+  /** The counts of workers that have ended. */
   #ended: Snapshot[] = [];
   #collecting: Promise<string> | null = null;
   #answered = Promise.withResolvers<void>();
@@ -44,11 +45,12 @@ export class ClusterMetrics implements WorkerCounts {
     return [...this.#members.values()].filter(({ asked }) => asked).length;
   }
 
-  /** @param ask asks the worker for its metrics, which are then to be passed to `take` */
+  /** Adds a worker. @param ask asks it for its metrics, which go to `take` */
   add(id: number, ask: () => void): void {
     this.#members.set(id, { ask, asked: false, last: [] });
   }
 
+  /** Takes the metrics of a worker. */
   take(id: number, metrics: Snapshot): void {
     const member = this.#members.get(id);
     if (member === undefined) return;
@@ -57,6 +59,7 @@ export class ClusterMetrics implements WorkerCounts {
     if (this.unanswered === 0) this.#answered.resolve();
   }
 
+  /** Removes a worker that has ended. */
   remove(id: number): void {
     const counts = this.#members.get(id)?.last.filter(({ type }) => COUNTS.has(type)) ?? [];
     if (counts.length > 0) this.#ended.push(counts);
@@ -64,7 +67,7 @@ export class ClusterMetrics implements WorkerCounts {
     if (this.unanswered === 0) this.#answered.resolve();
   }
 
-  /** All metrics as text. Those who ask at the same time get the same. */
+  /** All metrics as text. Calls that overlap share one result. */
   collect(): Promise<string> {
     this.#collecting ??= this.#collect().finally(() => {
       this.#collecting = null;
@@ -86,7 +89,7 @@ export class ClusterMetrics implements WorkerCounts {
     return AggregatorRegistry.aggregate([...this.#ended, ...lasts, own]).metrics();
   }
 
-  /** However many end, their counts take the space of one. */
+  /** Merges the counts of ended workers, so that they take the space of one. */
   async #mergeEnded(): Promise<void> {
     const { length } = this.#ended;
     if (length < 2) return;

@@ -1,13 +1,13 @@
 /**
  * Tunes the collector for images, which are held outside the JavaScript heap.
  *
- * By default V8 collects whenever buffers have grown by 64 MiB, and each time marks the whole heap without finding
- * anything: for a large image that costs a third of its throughput (docs/performance.md). With this flag buffers count
- * like other memory.
+ * By default V8 starts a collection whenever buffers have grown by 64 MiB. Each one marks the whole heap and frees nothing,
+ * which for a large image costs a third of the throughput (docs/performance.md). With this flag buffers count like other
+ * memory.
  */
 import { setFlagsFromString } from 'node:v8';
 
-/** To be called before there is anything to collect. */
+/** Call it before there is anything to collect. */
 export function tuneHeap(): void {
   setFlagsFromString('--external-memory-accounted-in-global-limit');
 }

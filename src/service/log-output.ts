@@ -1,20 +1,20 @@
-/** Where the lines of the log go. What the system does not take at once waits, within a limit; the rest is dropped. */
+/** Writes the lines of the log. Lines that cannot be written at once wait, up to a limit; the rest is dropped. */
 import { writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** How much may wait: a few thousand lines. */
+/** The most bytes that may wait: a few thousand lines. */
 const MAX_WAITING_BYTES = 1024 * 1024;
-/** The last part of it is kept for lines from this level of pino's on. */
+/** The last part of that room is for lines of this level of pino and above. */
 const WARN_LEVEL = 40;
 const MAX_UNIMPORTANT_BYTES = 0.75 * MAX_WAITING_BYTES;
-/** Lines that are dropped come in one gap: none below that level is taken before this much has been written. */
+/** After a line was dropped, lines below that level are dropped until only this much waits, so that the gap is one. */
 const RESUME_BYTES = 0.5 * MAX_WAITING_BYTES;
 
-/** The pauses before writing is tried again double while nothing can be written. */
+/** The pause before the next attempt to write; it doubles while nothing can be written. */
 const MIN_PAUSE_MS = 10;
 const MAX_PAUSE_MS = 1000;
 
-/** A relayed line that is longer than that is passed on in pieces. */
+/** A longer relayed line is passed on in pieces. */
 const MAX_RELAYED_LENGTH = 64 * 1024;
 
 /**
@@ -27,13 +27,13 @@ type Write = (bytes: Uint8Array) => number;
 
 /** Never throws and never blocks: a log that cannot be written is no reason to stop serving. */
 export class LogOutput {
-  /** Called with the number of lines that were dropped, once lines are taken again. */
+  /** Called with the number of dropped lines, once lines are accepted again. */
   onGap: (dropped: number) => void = () => {};
   readonly #write: Write;
   #lines: string[] = [];
   /** The length of `#lines`, in UTF-16 units. */
   #linesLength = 0;
-  /** Taken from `#lines`, but not written yet. */
+  /** Bytes taken from `#lines` that are not written yet. */
   #bytes: Uint8Array = new Uint8Array();
   #flushing: NodeJS.Immediate | null = null;
   #pause: NodeJS.Timeout | null = null;
@@ -45,7 +45,7 @@ export class LogOutput {
     this.#write = write;
   }
 
-  /** How many lines were dropped so far. */
+  /** How many lines have been dropped. */
   get dropped(): number {
     return this.#dropped;
   }
@@ -54,7 +54,7 @@ export class LogOutput {
     return this.#linesLength + this.#bytes.length;
   }
 
-  /** Takes one line, its line feed included. Those of one turn of the event loop are written together. */
+  /** Takes one line, its line feed included. Lines of one turn of the event loop are written together. */
   write(line: string): void {
     if (!this.#hasRoomFor(line)) {
       this.#dropped += 1;
@@ -67,7 +67,7 @@ export class LogOutput {
     if (this.#pause === null) this.#flushing ??= setImmediate(() => this.flushSync());
   }
 
-  /** Writes what can be written now. */
+  /** Writes as much as can be written now. */
   flushSync(): void {
     if (this.#flushing !== null) clearImmediate(this.#flushing);
     if (this.#pause !== null) clearTimeout(this.#pause);
@@ -79,7 +79,7 @@ export class LogOutput {
       }
     } catch (error) {
       const isBusy = error instanceof Error && 'code' in error && error.code === 'EAGAIN';
-      // A disk that is full or a reader that is gone may come back, but not within milliseconds.
+      // A full disk or a missing reader may recover, but not within milliseconds.
       this.#pauseMs = isBusy ? Math.min(2 * this.#pauseMs, MAX_PAUSE_MS) : MAX_PAUSE_MS;
       this.#pause = setTimeout(() => this.flushSync(), this.#pauseMs).unref();
       return;
@@ -87,7 +87,7 @@ export class LogOutput {
     this.#reportGap();
   }
 
-  /** Waits until all is written, but not longer than this. */
+  /** Waits until everything is written, at most `limitMs`. */
   async drain(limitMs: number): Promise<void> {
     const end = performance.now() + limitMs;
     for (this.flushSync(); this.#waiting > 0 && performance.now() < end; this.flushSync()) await sleep(MIN_PAUSE_MS);
@@ -118,22 +118,26 @@ export class LogOutput {
   }
 }
 
-/** Lines of pino begin with their level; whatever else is written is about an accident. */
+/** Whether a line must not be lost. Lines of pino begin with their level; any other line reports a crash. */
 function isImportant(line: string): boolean {
   const level = /^\{"level":(\d+)/.exec(line)?.[1];
   return level === undefined || Number(level) >= WARN_LEVEL;
 }
 
-/** @param stream standard output or standard error; what is still to be written when the process exits is tried once more */
+/**
+ * Opens a log. When the process exits, the lines that wait are tried once more.
+ *
+ * @param stream standard output or standard error
+ */
 export function openLogOutput(stream: NodeJS.WriteStream & { readonly fd: number }): LogOutput {
-  // Having touched the stream, Node has set a pipe or socket to never block. A terminal still can.
+  // Node makes a pipe or socket non-blocking when the stream is first used. A terminal can still block.
   const { fd } = stream;
   const output = new LogOutput((bytes) => writeSync(fd, bytes));
   process.on('exit', () => output.flushSync());
   return output;
 }
 
-/** Passes on what comes from a stream of text, in whole lines. */
+/** Passes a stream of text on, in whole lines. */
 export function relayLines(stream: NodeJS.ReadableStream, output: LogOutput): void {
   let rest = '';
   stream.setEncoding('utf8');

@@ -1,10 +1,10 @@
-/** What workers and their supervisor send each other over Node's channel between processes. */
+/** Messages between workers and their supervisor, over Node's channel between processes. */
 import type { MetricObjectWithValues, MetricValue } from 'prom-client';
 
 /** The metrics of one process at one time. */
 export type Snapshot = MetricObjectWithValues<MetricValue<string>>[];
 
-/** What a worker asks for; the supervisor answers with a message of the same `id`. */
+/** A question of a worker. The supervisor answers with a message of the same `id`. */
 export type Question =
   /** The metrics of all processes, as text. */
   | { readonly type: 'metrics' }
@@ -24,14 +24,14 @@ type Identified<Message> = Message & { readonly id: number };
 
 export type ToSupervisor =
   | Identified<Question>
-  /** Gives back the slot that was asked for with this id, or stops waiting for it. */
+  /** Gives back the slot of the question with this id, or stops waiting for it. */
   | { readonly type: 'leave'; readonly id: number }
   | { readonly type: 'snapshot'; readonly metrics: Snapshot };
 
 export type ToWorker =
   | Identified<Answer>
   | { readonly type: 'collect' }
-  /** To finish and end. Signals do not say so: with Ctrl-C a worker gets one as well as its supervisor. */
+  /** Finish and end. A signal cannot say that: with Ctrl-C the workers get the signal as well as the supervisor. */
   | { readonly type: 'shutdown' };
 
 /** Whether a message is one of these: Node and libraries use the channel too. */
@@ -45,7 +45,7 @@ interface Channel {
   send?(message: unknown, handle: undefined, options: undefined, sent: (error: Error | null) => void): boolean;
 }
 
-/** Sends a message and never fails: when a channel is closed, the process on its other side has ended or is about to. */
+/** Sends a message and never fails: if the channel is closed, the other process has ended or is about to. */
 export function sendMessage(channel: Channel, message: ToSupervisor | ToWorker): void {
   try {
     // Without the last argument a failure would be an `error` event, which ends the process.

@@ -1,8 +1,8 @@
-/** Metrics of the processes themselves, beside those of the service in src/http/metrics.ts. */
+/** Metrics about the log and the workers; those of the service are in src/http/metrics.ts. */
 import { Counter, Gauge, Registry } from '../http/prometheus.ts';
 import type { LogOutput } from './log-output.ts';
 
-/** Of every process that writes a log. */
+/** Registers the metric of every process that writes a log. */
 export function countDroppedLines(registry: Registry, output: Pick<LogOutput, 'dropped'>): void {
   registry.registerMetric(
     new Counter({
@@ -17,13 +17,14 @@ export function countDroppedLines(registry: Registry, output: Pick<LogOutput, 'd
   );
 }
 
-/** What a supervisor knows of its workers. */
+/** What a supervisor knows about its workers. */
 export interface WorkerCounts {
+  /** Workers that run, and those of them that have not given their metrics in time. */
   readonly workers: number;
   readonly unanswered: number;
 }
 
-/** Of a supervisor. */
+/** Registers the metrics of a supervisor. */
 export function countWorkers(registry: Registry, counts: WorkerCounts): void {
   const gauge = (name: string, help: string, read: () => number): void => {
     registry.registerMetric(
@@ -45,7 +46,7 @@ export function countWorkers(registry: Registry, counts: WorkerCounts): void {
   );
 }
 
-/** The metrics that only some processes have, for the documentation. */
+/** A registry with the metrics that only some processes have, for the documentation. */
 export function describedRegistry(): Registry {
   const registry = new Registry();
   countDroppedLines(registry, { dropped: 0 });

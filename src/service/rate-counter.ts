@@ -1,6 +1,6 @@
 /** Counts uploads of clients in windows of time, for all workers. */
 
-/** Addresses are shorter. */
+/** Keys of clients are shorter. */
 const MAX_KEY_LENGTH = 64;
 const MAX_KEYS = 10_000;
 
@@ -10,13 +10,13 @@ interface Window {
 }
 
 interface Counted {
-  /** With this one. */
+  /** Uploads in the window, this one included. */
   readonly current: number;
-  /** Until the window ends. */
+  /** Time until the window ends. */
   readonly ttlMs: number;
 }
 
-/** Of more than `maxKeys` those that were counted least recently are forgotten. */
+/** Counts per client. Beyond `maxKeys` clients, the one that was counted least recently is forgotten. */
 export class RateCounter {
   readonly #windowMs: number;
   readonly #maxKeys: number;
@@ -35,6 +35,7 @@ export class RateCounter {
     return this.#windows.size;
   }
 
+  /** Counts one more upload of a client. */
   count(client: string): Counted {
     const key = client.slice(0, MAX_KEY_LENGTH);
     const now = this.#now();

@@ -12,17 +12,19 @@ import type { SupervisorLink } from './supervisor-link.ts';
 import { startTracing, type Tracing } from './tracing.ts';
 import { within } from './within.ts';
 
-/** For the last answers to arrive. */
+/** Time for the last answers to arrive. */
 const LINGER_MS = 200;
-/** What the end takes once all connections are closed, apart from the traces. */
+/** How long closing the server may take once all connections are closed. */
 const CLOSE_MS = 500;
-/** How long the last traces may take. */
+/** How long sending the last traces may take. */
 const TRACES_MS = 1000;
-/** What a stop may take beyond the delay and the grace, the last lines of the log included. */
+/** How long a stop may take beyond the delay and the grace, the last lines of the log included. */
 export const STOP_MARGIN_MS = 2000;
 
 /**
- * @param supervisor that of several workers; null when this process is alone
+ * Starts the service, and stops it when `shutdown` says so.
+ *
+ * @param supervisor the link of a worker to its supervisor; null for a process on its own
  * @throws ConfigError when a setting turns out to be unusable
  */
 export async function serve(
@@ -41,7 +43,7 @@ export async function serve(
   countDroppedLines(metrics.registry, output);
   if (supervisor !== null) supervisor.snapshot = () => metrics.registry.getMetricsAsJSON();
 
-  if (!isLoopback(config.host) && config.tokensFile === null) {
+  if (!isLoopback(config.host) && config.tokensFile === null && config.oidcFile === null) {
     logger.warn({ host: config.host }, 'listening on a public address without BSDSYMS_TOKENS_FILE: anyone may upload');
   }
   const listening = server.listen({ port: config.port, host: config.host });
@@ -83,16 +85,16 @@ async function stopServing(
     return closed;
   };
   const finish = async (): Promise<void> => {
-    // The supervisor keeps a connection that no worker takes any more, and its client waits for as long as any worker
-    // lives. So a worker listens until its requests are finished.
+    // When no worker listens, the supervisor keeps new connections, and their clients wait as long as any worker lives. So a
+    // worker listens until its requests are finished.
     if (supervised) await lifecycle.finished();
     void closeOnce();
     do {
       await lifecycle.finished();
       server.server.closeIdleConnections();
-      // Cutting off a client that has its answer and still sends would take the answer back.
+      // A client that has its answer and still sends would lose the answer if it were cut off at once.
       await within(LINGER_MS, closeOnce());
-      // Meanwhile more may have come over connections that were kept.
+      // Meanwhile more requests may have come over kept connections.
     } while (!lifecycle.idle);
   };
   await within(config.shutdownGraceMs, finish());

@@ -1,35 +1,37 @@
-/** How the process ends: with a signal, after an error or when its supervisor says so, at any time, also while it starts. */
+/** Ends the process after a signal, after an error, or when its supervisor says so, at any time, also during the start. */
 import closeWithGrace from 'close-with-grace';
 import type { Logger } from 'pino';
 import type { LogOutput } from './log-output.ts';
 import { isToWorker } from './messages.ts';
 
-/** What has been started. */
+/** A service that has been started. */
 export interface Running {
   /**
-   * Stops it in order, within limits of its own.
+   * Stops the service in order, within time limits of its own.
    *
-   * @returns whether everything that had been accepted was finished
+   * @returns whether everything that it had accepted was finished
    */
   stop(signal: string | undefined): Promise<boolean>;
-  /** Ends at once what would outlive the process. */
+  /** Ends at once the processes that would outlive this one. */
   kill?(): void;
 }
 
+/** The log, and where its lines go. */
 export interface Log {
   readonly logger: Logger;
   readonly output: LogOutput;
 }
 
-/** What a terminal or a service manager sends to all processes of a group. */
+/** Signals that a terminal or a service manager sends to all processes of a group. */
 const GROUP_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
-/** How long the last lines of the log may take. */
+/** How long writing the last lines of the log may take. */
 const LOG_MS = 500;
 
+/** Constructing it installs the handlers of signals, errors and the supervisor's message. */
 export class Shutdown {
-  /** What is stopped; null while nothing has been accepted. */
+  /** The service to stop; null before it can accept anything. */
   running: Running | null = null;
-  /** Null while the settings are not known. */
+  /** Null before the settings are known. */
   log: Log | null = null;
 
   /** @param supervised whether the process is a worker, which ends when its supervisor says so */
@@ -47,14 +49,14 @@ export class Shutdown {
       ({ signal, err }) => this.#stop(signal, err),
     );
     if (!supervised) return;
-    // The supervisor has got the signal too and sends `shutdown`; together they would count as a second signal.
+    // The supervisor gets the same signal and sends `shutdown`. Handling both would count as a second signal.
     for (const signal of GROUP_SIGNALS) process.on(signal, () => {});
     process.on('message', (message) => {
       if (isToWorker(message) && message.type === 'shutdown') grace.close();
     });
   }
 
-  /** Ends the process once the log is written. */
+  /** Ends the process after the log was written. */
   async exit(status: number): Promise<never> {
     await this.log?.output.drain(LOG_MS);
     process.exit(status);

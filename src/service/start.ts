@@ -1,4 +1,4 @@
-/** The start: settings, then one serving process or several. */
+/** Starts with the settings, then serves in one process or several. */
 import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
 import { pino } from 'pino';
@@ -7,7 +7,7 @@ import { openLogOutput } from './log-output.ts';
 import { serve } from './serve.ts';
 import type { Shutdown } from './shutdown.ts';
 
-/** Settings that cannot be used end the process with a status of their own, and one line on standard error. */
+/** Starts the service. A setting that cannot be used ends the process with `EXIT_BAD_CONFIG` and one line on standard error. */
 export async function start(shutdown: Shutdown): Promise<void> {
   try {
     const config = loadConfig(process.env);
@@ -37,9 +37,9 @@ export async function start(shutdown: Shutdown): Promise<void> {
   }
 }
 
-/** @throws ConfigError when Node's permission model keeps the process from what the settings ask for */
+/** @throws ConfigError when Node's permission model denies what the settings need */
 function checkPermissions({ workers }: Config): void {
-  // Absent without --permission, whatever the types say.
+  // Undefined without --permission, which the types do not say.
   const permission: typeof process.permission | undefined = process.permission;
   if (permission === undefined) return;
   // Node 24 does not restrict the network.

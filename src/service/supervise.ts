@@ -1,4 +1,4 @@
-/** Several serving processes on one port: starts them, replaces those that die, has what they share, stops them. */
+/** Runs several serving processes on one port: starts and stops them, replaces those that die, holds what they share. */
 import cluster, { type Worker } from 'node:cluster';
 import type { Logger } from 'pino';
 import { type Config, EXIT_BAD_CONFIG, SETTINGS, shareOf } from '../config.ts';
@@ -15,12 +15,12 @@ import { STOP_MARGIN_MS } from './serve.ts';
 import type { Log, Running, Shutdown } from './shutdown.ts';
 import { within } from './within.ts';
 
-/** What the workers get beyond their own limits before they are killed. */
+/** How long the workers may take beyond their own limits before they are killed. */
 const KILL_MARGIN_MS = STOP_MARGIN_MS + 1000;
-/** What is left to do once they are killed. */
+/** How long the end of killed workers may take. */
 const KILLED_MS = 1000;
 
-/** Each worker's part of the budgets, so that together they keep to what the operator set. All else they share. */
+/** The settings of a worker: it gets its part of the budgets. The workers share everything else. */
 export function shareConfig(config: Config): Config {
   return {
     ...config,
@@ -36,11 +36,11 @@ interface End {
   readonly signal: string | null;
 }
 
-/** One worker, and what it holds of what is shared. */
+/** One worker, and the slots that it holds. */
 class Member {
   readonly worker: Worker;
   readonly started = performance.now();
-  /** Settles once it has ended and all of its output has been read. */
+  /** Resolves when the worker has ended and all of its output was read. */
   readonly ended: Promise<End>;
   end: End | null = null;
   listened = false;
@@ -54,7 +54,7 @@ class Member {
       this.end = { code, signal };
       resolve(this.end);
     });
-    // One that could not even be started is closed, too.
+    // A worker that could not be started emits 'close' as well.
     worker.on('error', () => {});
     worker.once('listening', () => {
       this.listened = true;
@@ -93,13 +93,13 @@ class Member {
   }
 }
 
-/** Runs in the first process and never serves itself. */
+/** Starts the supervisor, which runs in the first process and does not serve itself. */
 export function supervise(config: Config, shutdown: Shutdown, log: Log): void {
-  // Workers with the supervisor's own pipe would change, as they start and end, whether a write to it may block.
+  // Workers that shared the supervisor's own pipe would change its blocking mode when they start and end.
   cluster.setupPrimary({ stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   const supervisor = new Supervisor(config, shutdown, log);
   shutdown.running = supervisor;
-  // The others follow when it listens, so that what keeps the service from starting is told once.
+  // The other workers follow when the first one listens, so that a reason not to start is logged once.
   supervisor.start();
 }
 
@@ -127,7 +127,7 @@ class Supervisor implements Running {
   }
 
   start(): void {
-    // The number is said, as `auto` could mean another one by now.
+    // As a number, since `auto` could mean another one by now.
     const worker = cluster.fork({ [SETTINGS.workers.name]: String(this.#config.workers) });
     const member = new Member(worker);
     this.#members.add(member);
@@ -157,7 +157,7 @@ class Supervisor implements Running {
       this.kill();
       await within(KILLED_MS, allEnded);
     }
-    // One that never listened had accepted nothing, however it ended.
+    // A worker that never listened had accepted nothing, however it ended.
     const failed = members.filter(({ listened, end }) => listened && end?.code !== 0);
     if (failed.length === 0) return true;
     this.#logger.error({ workers: failed.length }, 'workers did not end in order');
@@ -174,7 +174,7 @@ class Supervisor implements Running {
     member.leaveAll();
     if (this.#stopping) return;
     if (!this.#everListened) {
-      // It has said why it cannot serve, and the next one would say the same. Later on a file may be mended.
+      // The worker has said why it cannot serve, and the next one would say the same. After the start a setting may be repaired.
       void this.#shutdown.exit(code === EXIT_BAD_CONFIG ? EXIT_BAD_CONFIG : 1);
       return;
     }

@@ -11,13 +11,14 @@ import {
 import { clientGone } from '../http/problem.ts';
 import { type Answer, isToWorker, type Question, type Snapshot, sendMessage, type ToSupervisor } from './messages.ts';
 
-/** How long the supervisor may take for what it does at once. Without it nothing is served; this bounds what waits. */
+/** How long the supervisor may take for answers that it gives at once. Without it nothing works; this bounds what waits. */
 const ANSWER_MS = 30_000;
 /** How long it may take for the metrics; scrapers wait for ten seconds by default. */
 const METRICS_MS = 8000;
 
+/** Asks the supervisor, and answers it. */
 export class SupervisorLink {
-  /** Takes the metrics of this process. */
+  /** Gives the metrics of this process. */
   snapshot: () => Promise<Snapshot> = () => Promise.resolve([]);
   readonly #open = new Map<number, (answer: Answer) => void>();
   #lastId = 0;
@@ -32,7 +33,7 @@ export class SupervisorLink {
   }
 
   /**
-   * The metrics of all workers, as text. Those who ask at the same time get the same.
+   * The metrics of all workers, as text. Calls that overlap share one result.
    *
    * @throws Error when the supervisor does not answer
    */
@@ -65,7 +66,9 @@ export class SupervisorLink {
   }
 
   /**
-   * @param settle gets the answer, or null when none comes in time
+   * Asks the supervisor.
+   *
+   * @param settle called with the answer, or with null when none comes in time
    * @returns the id of the question
    */
   ask(question: Question, limitMs: number, settle: (answer: Answer | null) => void): number {
@@ -82,6 +85,7 @@ export class SupervisorLink {
     return id;
   }
 
+  /** Sends a message that has no answer. */
   tell(message: ToSupervisor): void {
     sendMessage(process, message);
   }
@@ -100,7 +104,7 @@ export class SupervisorLink {
   }
 }
 
-/** The supervisor has the slots and the queue. */
+/** Admission by the supervisor, which has the slots and the queue. */
 class SharedAdmission implements AdmissionControl {
   readonly #link: SupervisorLink;
   readonly #limits: AdmissionLimits;
@@ -135,7 +139,7 @@ class SharedAdmission implements AdmissionControl {
       if (state === 'entered') this.running -= 1;
       else this.queued -= 1;
       state = 'left';
-      // Without effect once it is settled.
+      // Has no effect after `entered` has settled.
       reject(clientGone());
       this.#link.tell({ type: 'leave', id });
     };

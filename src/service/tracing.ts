@@ -1,16 +1,16 @@
-/** OpenTelemetry traces, only when the standard OTEL_* variables ask for them; otherwise none of it is even loaded. */
+/** OpenTelemetry traces. The packages are loaded only when the standard OTEL_* variables ask for traces. */
 import type { FastifyPluginCallback } from 'fastify';
 
 export interface Tracing {
-  /** Makes a span of every request, as the child of what its traceparent names. */
+  /** Makes a span for every request, as a child of the span that its traceparent names. */
   readonly plugin: FastifyPluginCallback;
-  /** Sends what is left to be sent. */
+  /** Sends the spans that wait. */
   stop(): Promise<void>;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ */
+/** Whether the environment asks for traces: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ */
 export function wantsTracing(env: Environment): boolean {
   if (env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return false;
   const exporter = env['OTEL_TRACES_EXPORTER'];
@@ -34,7 +34,7 @@ export async function startTracing(env: Environment): Promise<Tracing | null> {
     ]);
   const named = resources.resourceFromAttributes({ 'service.name': 'bsdsyms' });
   const provider = new NodeTracerProvider({
-    // What the environment says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) goes before.
+    // The environment (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) takes precedence.
     resource: named.merge(resources.detectResources({ detectors: [resources.envDetector] })),
     spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
   });

@@ -1,4 +1,4 @@
-/** Waits for a promise, but not longer than this. @returns null when it takes longer */
+/** Waits for a promise, at most `limitMs`. @returns null when it takes longer */
 export async function within<T>(limitMs: number, promise: Promise<T>): Promise<T | null> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<null>((resolve) => {

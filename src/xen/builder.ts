@@ -3,15 +3,16 @@
  * Measured on the builder of Xen 4.17 and later; source: docs/loader.md. Nothing here throws.
  */
 
+import { dataOf } from '../elf/fields.ts';
 import { EM_386, EM_X86_64 } from '../elf/format.ts';
-import type { ElfImage } from '../elf/headers.ts';
+import { type ElfImage, readMachine } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
-import { View } from '../elf/view.ts';
 import { DOM0_FEATURE, type GuestParameters } from './notes/guest-parameters.ts';
 import type { XenNotes } from './notes/walk.ts';
 
 /** Why the builder refuses a kernel, in its own words. Codes are stable for ever. */
 export const BUILDER_REFUSALS = {
+  'file-empty': 'zero length file',
   'file-too-large': 'tried to map file which is too large',
   'gzip-size-insane': 'xc_dom_check_gzip: size looks insane, skip gunzip',
   'gzip-too-large': 'kernel image too large',
@@ -90,7 +91,8 @@ interface BuilderSubject {
 
 const PAGE_BYTES = 4096n;
 
-const refuse = (code: BuilderRefusalCode, reason: string = BUILDER_REFUSALS[code]): BuilderRefusal => ({
+/** A refusal in the builder's own words. @param reason default: those of the code */
+export const refuse = (code: BuilderRefusalCode, reason: string = BUILDER_REFUSALS[code]): BuilderRefusal => ({
   code,
   reason,
 });
@@ -105,10 +107,9 @@ export function judgeByBuilder(
   xen: XenNotes,
   otherLoader: OtherLoader | null,
 ): Omit<BuilderVerdict, 'takes'> {
-  const view = new View(headers);
   const subject: BuilderSubject = {
     xen,
-    machine: view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine),
+    machine: readMachine(headers),
     isElf32: headers.format.class === 'ELF32',
     otherLoader,
   };
@@ -130,6 +131,13 @@ function refusePv(
   if (needsDom0(pv)) return refuse('no-unprivileged');
   if (guestType === null) return refuse('unknown-machine', `unknown image type ${machine}`);
   return refuseGuestType(guestType) ?? refuseStart(pv);
+}
+
+/** The verdict on a file that is no ELF image, for which the loader for ELF has no use. */
+export function judgeOtherFile(otherLoader: OtherLoader | null): Omit<BuilderVerdict, 'takes'> {
+  if (otherLoader === null) return refuseAll(refuse('no-loader'));
+  const { guestType, why } = otherLoader;
+  return { pv: { ok: why === null, guestType, why }, hvm: { ok: why === null, why } };
 }
 
 /** The verdict on a kernel that no loader sees or accepts. */
@@ -204,7 +212,7 @@ export function findOtherLoader(start: Uint8Array, size: number): OtherLoader | 
 }
 
 function findMultibootTable(start: Uint8Array): OtherLoader | null {
-  const data = new DataView(start.buffer, start.byteOffset, start.byteLength);
+  const data = dataOf(start);
   const end = Math.min(start.length, MULTIBOOT_AREA_BYTES);
   for (let at = 0; at + 4 <= end; at += MULTIBOOT_STEP_BYTES) {
     if (data.getUint32(at, true) !== MULTIBOOT_MAGIC || at + 12 > start.length) continue;
@@ -234,7 +242,7 @@ const MIN_LINUX_VERSION = 0x0208;
 function findLinuxHeader(start: Uint8Array, size: number): OtherLoader | null {
   if (size < LINUX_HEADER_BYTES || start.length < LINUX_HEADER_BYTES) return null;
   if (!LINUX_MAGIC.every((byte, index) => start[LINUX_MAGIC_AT + index] === byte)) return null;
-  const data = new DataView(start.buffer, start.byteOffset, start.byteLength);
+  const data = dataOf(start);
   if (data.getUint16(LINUX_VERSION_AT, true) < MIN_LINUX_VERSION) return null;
   const payload = ((start[LINUX_SETUP_SECTS_AT] ?? 0) + 1) * 512 + data.getUint32(LINUX_PAYLOAD_OFFSET_AT, true);
   if (payload >= size || payload + data.getUint32(LINUX_PAYLOAD_LENGTH_AT, true) > size) return null;

@@ -2,30 +2,31 @@
  * How Xen's domain builder takes in a Linux bzImage: it unpacks the payload into as many bytes as the size word at the end of
  * the payload says. Source: docs/loader.md. Nothing here throws.
  */
-import { BUILDER_REFUSALS, type BuilderRefusal, type BuilderRefusalCode } from './builder.ts';
-import { type TakenKernel, takeGzip } from './gzip-container.ts';
+import { MAX_KERNEL_BYTES, notTaken, type TakenKernel, takeGzip } from './gzip-container.ts';
 
-/** What is known of the bzImage that an image came in, once its payload was unpacked whole. */
+/** What is known about the bzImage that an image came in, after its payload was unpacked as far as that can be done. */
 export interface BzImageFacts {
   /** Bytes of the payload, the size word included. */
   readonly payloadBytes: number;
   /** Where it ends in the bzImage. */
   readonly payloadEnd: number;
+  /** Bytes of the bzImage. */
+  readonly fileBytes: number;
   /** The first bytes of the payload. */
   readonly payloadStart: Uint8Array;
   /** How the payload is compressed; null for an ELF file. */
   readonly compression: string | null;
   /** The last four bytes of the payload as a little-endian number. */
   readonly sizeWord: number;
-  /** What the first member of the payload unpacks to, and what all of it does, in bytes. */
-  readonly firstMemberBytes: number;
+  /** What the first member of the payload unpacks to, in bytes; null when it is damaged or has no end. */
+  readonly firstMemberBytes: number | null;
+  /** What came out in all. */
   readonly unpackedBytes: number;
-  /** What the decoder noticed: `stored-block`, `other-than-one-checksum`, `frame-format`. */
+  /** What stopped the unpacking; null when all of the payload was unpacked. */
+  readonly fault: 'cut' | 'damaged' | null;
+  /** What the decoder noticed: `stored-block`, `other-than-one-checksum`, `frame-format`, `wrong-checksum`. */
   readonly traits: ReadonlySet<string>;
 }
-
-/** A size word above this is too large. */
-const MAX_KERNEL_BYTES = 2 ** 30;
 
 /** What the builder looks for at the start of a payload, in its order. */
 const MARKS: readonly (readonly [compression: string, ...bytes: number[]])[] = [
@@ -38,45 +39,52 @@ const MARKS: readonly (readonly [compression: string, ...bytes: number[]])[] = [
   ['lz4', 0x02, 0x21],
 ];
 
-/** How the builder takes a payload to be compressed; null for one that it does not know. */
+/** The compression of a payload as the builder recognises it; null for one that it does not know. */
 const findMark = (start: Uint8Array): string | null =>
   MARKS.find(([, ...bytes]) => bytes.every((byte, index) => start[index] === byte))?.[0] ?? null;
 
-/** What the builder makes of a payload that this service has unpacked. */
+/** What the builder makes of a bzImage. */
 export function takeBzImage(facts: BzImageFacts): TakenKernel {
-  const { payloadBytes, compression, sizeWord, firstMemberBytes, unpackedBytes, traits } = facts;
-  // The payload has become the file before its compression is looked at, so the loader for ELF takes it.
+  const { payloadBytes, compression, sizeWord, unpackedBytes, fault, traits } = facts;
+  // The probe fails, and the loader for ELF gets the whole file.
+  if (facts.payloadEnd > facts.fileBytes) return notTaken('no-loader');
+  // The builder replaces the file by its payload before it looks at the compression, so the loader for ELF accepts it.
   if (compression === null) return { ok: true, kernelSize: payloadBytes, imageBytes: payloadBytes };
-  if (findMark(facts.payloadStart) !== compression) return refuse('unknown-compression');
-  if (compression === 'gzip') return takeGzip({ fileBytes: payloadBytes, sizeWord, firstMemberBytes });
-  if (sizeWord > MAX_KERNEL_BYTES) return refuse('gzip-too-large');
+  if (findMark(facts.payloadStart) !== compression) return notTaken('unknown-compression');
+  if (compression === 'gzip') {
+    return takeGzip({ fileBytes: payloadBytes, sizeWord, firstMemberBytes: facts.firstMemberBytes });
+  }
+  if (sizeWord > MAX_KERNEL_BYTES) return notTaken('gzip-too-large');
   const name = compression.toUpperCase();
   const got = (bytes: number): TakenKernel =>
-    refuse('payload-size', `${name}: got 0x${bytes.toString(16)} bytes instead of 0x${sizeWord.toString(16)}`);
+    notTaken('payload-size', `${name}: got 0x${bytes.toString(16)} bytes instead of 0x${sizeWord.toString(16)}`);
   const taken: TakenKernel = { ok: true, kernelSize: sizeWord, imageBytes: sizeWord };
+  const failed = notTaken('payload-damaged', `xc_dom_probe_bzimage_kernel: unable to ${name} decompress kernel`);
+  // Of these the builder reads all, of the others only the first member.
+  if ((compression === 'lz4' || compression === 'zstd') && fault !== null) return failed;
+  const firstMemberBytes = facts.firstMemberBytes ?? unpackedBytes;
+  const isWhole = fault === null || facts.firstMemberBytes !== null;
   switch (compression) {
     case 'lz4':
-      if (sizeWord < unpackedBytes) return refuse('payload-damaged', 'LZ4: decoding failed');
+      if (sizeWord < unpackedBytes) return notTaken('payload-damaged', 'LZ4: decoding failed');
       return sizeWord > unpackedBytes ? got(unpackedBytes) : taken;
     case 'zstd':
-      if (sizeWord < unpackedBytes) return refuse('payload-size', 'ZSTD: error: Destination buffer is too small');
+      if (sizeWord < unpackedBytes) return notTaken('payload-size', 'ZSTD: error: Destination buffer is too small');
       return sizeWord > unpackedBytes ? got(unpackedBytes) : taken;
     case 'lzo':
+      if (!isWhole) return failed;
       if (traits.has('stored-block') || traits.has('other-than-one-checksum')) {
-        return refuse('payload-damaged', 'LZO1x decompression error: Look-behind overrun');
+        return notTaken('payload-damaged', 'LZO1x decompression error: Look-behind overrun');
       }
       if (sizeWord < firstMemberBytes)
-        return refuse('payload-size', 'LZO1x decompression error: Output buffer overflow');
+        return notTaken('payload-size', 'LZO1x decompression error: Output buffer overflow');
       if (sizeWord > firstMemberBytes)
-        return refuse('payload-size', 'LZO1x decompression error: Unexpected output size');
+        return notTaken('payload-size', 'LZO1x decompression error: Unexpected output size');
       return taken;
     default:
-      // The first stream only, and of that as much as the size word says.
-      return sizeWord > firstMemberBytes ? got(firstMemberBytes) : taken;
+      // The first stream only, and of that as much as the size word says. What follows is read only when all was written:
+      // then it may be missing, but not wrong.
+      if (sizeWord > firstMemberBytes) return isWhole ? got(firstMemberBytes) : failed;
+      return sizeWord < firstMemberBytes || isWhole || fault === 'cut' ? taken : failed;
   }
 }
-
-const refuse = (code: BuilderRefusalCode, reason: string = BUILDER_REFUSALS[code]): TakenKernel => {
-  const why: BuilderRefusal = { code, reason };
-  return { ok: false, why };
-};

@@ -5,11 +5,10 @@
  * place only when nothing is loaded after that symbol.
  */
 
-import type { ByteWalk } from '../elf/byte-walk.ts';
 import { ELF64, ET_REL } from '../elf/format.ts';
 import type { ElfImage, StagedImage } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
-import { isStepEnd } from '../elf/steps.ts';
+import { isStepEnd, type Steps } from '../elf/steps.ts';
 import {
   SHN_COMMON,
   SHN_UNDEF,
@@ -192,7 +191,7 @@ export function* findMisplaced(
   { headers }: ElfImage,
   { pstart }: SymbolPlan,
   values: ReadonlyMap<EndSymbol, bigint>,
-): ByteWalk<Misplaced[]> {
+): Steps<Misplaced[]> {
   const view = new View(headers);
   const reads = { headers, view };
   const table = headers.programHeaders;

@@ -2,7 +2,7 @@
  * How Xen's domain builder reads a kernel compressed with gzip. It trusts the last four bytes of the file, and unpacks
  * one member. Source: docs/loader.md. Nothing here throws.
  */
-import { BUILDER_REFUSALS, type BuilderRefusal } from './builder.ts';
+import { type BuilderRefusal, type BuilderRefusalCode, refuse } from './builder.ts';
 
 /** What is known about the gzip file that an image came in. */
 export interface GzipFacts {
@@ -10,8 +10,8 @@ export interface GzipFacts {
   readonly fileBytes: number;
   /** Its last four bytes as a little-endian number, which Xen takes for the size of the image. */
   readonly sizeWord: number;
-  /** Unpacked size of its first member, the only one that Xen unpacks. */
-  readonly firstMemberBytes: number;
+  /** Unpacked size of its first member, the only one that Xen unpacks; null when that is damaged or has no end. */
+  readonly firstMemberBytes: number | null;
 }
 
 /** The kernel that the builder passes to its loaders. */
@@ -29,22 +29,24 @@ export type TakenKernel =
 const EXTRA_BYTES = 16;
 /** A larger size word is refused. */
 const MAX_SIZE_WORD = 2 ** 30;
-/** The largest kernel by default, the extra bytes included. */
-const MAX_KERNEL_BYTES = 2 ** 30;
+/** The largest kernel by default; of gzip with the extra bytes. */
+export const MAX_KERNEL_BYTES = 2 ** 30;
 
 /** What the builder makes of a gzip file. */
 export function takeGzip({ fileBytes, sizeWord, firstMemberBytes }: GzipFacts): TakenKernel {
   if (sizeWord > MAX_SIZE_WORD) {
     const sizes = `size (zip ${fileBytes}, unzip ${sizeWord})`;
-    return refuse('gzip-size-insane', `xc_dom_check_gzip: ${sizes} looks insane, skip gunzip`);
+    return notTaken('gzip-size-insane', `xc_dom_check_gzip: ${sizes} looks insane, skip gunzip`);
   }
   const kernelSize = sizeWord + EXTRA_BYTES;
-  if (kernelSize > MAX_KERNEL_BYTES) return refuse('gzip-too-large');
-  if (firstMemberBytes > kernelSize) return refuse('gzip-inflate-failed');
+  if (kernelSize > MAX_KERNEL_BYTES) return notTaken('gzip-too-large');
+  if (firstMemberBytes === null) return notTaken('gzip-inflate-failed', 'xc_dom_do_gunzip: inflate failed');
+  if (firstMemberBytes > kernelSize) return notTaken('gzip-inflate-failed');
   return { ok: true, kernelSize, imageBytes: firstMemberBytes };
 }
 
-const refuse = (code: keyof typeof BUILDER_REFUSALS, reason: string = BUILDER_REFUSALS[code]): TakenKernel => ({
+/** The builder passes no kernel on. @param reason default: the words of the code */
+export const notTaken = (code: BuilderRefusalCode, reason?: string): TakenKernel => ({
   ok: false,
-  why: { code, reason },
+  why: refuse(code, reason),
 });

@@ -16,6 +16,7 @@ interface TableRange {
   readonly length: number;
 }
 
+/** The symbol table and the string table of an image. */
 export interface SymbolTables {
   readonly symtab: TableRange;
   readonly strtab: TableRange;

@@ -97,27 +97,29 @@ export const listSegments = (image: ElfImage): Segment[] =>
 export function* listSegmentsInSteps({ headers }: ElfImage, maxListed: number): Steps<ListedSegments> {
   const view = new View(headers);
   const reads = { headers, view };
-  const table = headers.programHeaders;
-  const fields = headers.format.programHeader.fields;
   const segments: Segment[] = [];
   let unlisted = 0;
   for (let index = 0; hasSegment(reads, index); index++) {
     if (isStepEnd(index)) yield null;
     if (!isLoadable(reads, index)) continue;
-    if (segments.length >= maxListed) {
-      unlisted += 1;
-      continue;
-    }
-    segments.push({
-      index,
-      offset: view.bigint(table, index, fields.p_offset),
-      vaddr: view.bigint(table, index, fields.p_vaddr),
-      paddr: view.bigint(table, index, fields.p_paddr),
-      filesz: view.bigint(table, index, fields.p_filesz),
-      memsz: view.bigint(table, index, fields.p_memsz),
-      flags: view.number(table, index, fields.p_flags),
-      align: view.bigint(table, index, fields.p_align),
-    });
+    if (segments.length < maxListed) segments.push(readSegment(reads, index));
+    else unlisted += 1;
   }
   return { segments, unlisted };
+}
+
+/** The fields of a program header. */
+export function readSegment({ headers, view }: HeadersInView, index: number): Segment {
+  const table = headers.programHeaders;
+  const fields = headers.format.programHeader.fields;
+  return {
+    index,
+    offset: view.bigint(table, index, fields.p_offset),
+    vaddr: view.bigint(table, index, fields.p_vaddr),
+    paddr: view.bigint(table, index, fields.p_paddr),
+    filesz: view.bigint(table, index, fields.p_filesz),
+    memsz: view.bigint(table, index, fields.p_memsz),
+    flags: view.number(table, index, fields.p_flags),
+    align: view.bigint(table, index, fields.p_align),
+  };
 }

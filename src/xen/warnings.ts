@@ -11,7 +11,7 @@ import {
   SHT_NOBITS,
   SHT_PROGBITS,
 } from '../elf/format.ts';
-import type { ElfImage, StagedImage } from '../elf/headers.ts';
+import { type ElfImage, readMachine, type StagedImage } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
 import type { SymbolBlock } from '../elf/symbols.ts';
 import { View } from '../elf/view.ts';
@@ -77,7 +77,7 @@ export function planWarnings({ headers }: ElfImage, plan: SymbolPlan): Warning[]
   if (plan.pend > plan.xenReservedEnd) {
     warn('elf32-under-reserved', `Xen writes ${plan.pend - plan.xenReservedEnd} bytes beyond the region it reserves.`);
   }
-  const { symtab } = findSymbols(plan);
+  const { symtab } = findPlannedTables(plan);
   if (symtab !== undefined && symtab.entrySize !== BigInt(headers.format.symbol.size)) {
     warn('entry-size-unusual', `sh_entsize is ${symtab.entrySize}, not ${headers.format.symbol.size}.`);
   }
@@ -98,7 +98,7 @@ export function kernelWarnings({ headers, sectionCount }: ElfImage, kernel: Kern
     warnings.push({ code, detail });
   };
   const view = new View(headers);
-  const machine = view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+  const machine = readMachine(headers);
   if (!LIKELY_MACHINES.has(machine)) {
     warn('machine-unlikely', `The machine is ${machineName(machine)} (e_machine ${machine}).`);
   }
@@ -113,7 +113,7 @@ export function kernelWarnings({ headers, sectionCount }: ElfImage, kernel: Kern
   if (notes.source === null) {
     warn('no-xen-notes', 'The image has neither a note named Xen nor a section __xen_guest.');
   } else if (!asksForSymbols(notes)) {
-    warn('symbols-not-requested', REQUESTS[notes.source]);
+    warn('symbols-not-requested', NOT_REQUESTED[notes.source]);
   }
   if (notes.hvm.physReloc && notes.hvm.physEntry !== null) {
     warn('kernel-relocatable', 'The kernel has the notes PHYS32_ENTRY and PHYS32_RELOC.');
@@ -146,14 +146,14 @@ function hasEmptySections({
 /** Either kind of guest may ask; the notes that both read are the same. */
 export const asksForSymbols = ({ pv, hvm }: XenNotes): boolean => pv.bsdSymtab || hvm.bsdSymtab;
 
-/** Why a kernel does not ask for its symbols. */
-const REQUESTS = {
+/** How a kernel that describes itself does not ask for its symbols, by where it describes itself. */
+const NOT_REQUESTED = {
   notes: 'It has no Xen note BSD_SYMTAB with the value "yes".',
   'guest-section': 'Its __xen_guest section does not name BSD_SYMTAB.',
 } as const;
 
 /** The first symbol table of a blob, and the string table that it links to; there can be others. */
-export function findSymbols({ tables }: SymbolPlan): {
+export function findPlannedTables({ tables }: SymbolPlan): {
   readonly symtab: PlannedTable | undefined;
   readonly strtab: PlannedTable | undefined;
 } {

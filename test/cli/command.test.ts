@@ -3,10 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { linkSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
+import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { optionsOf } from '../../src/cli/arguments.ts';
 import { SUBCOMMANDS } from '../../src/cli/subcommands.ts';
+import { SETTINGS } from '../../src/config.ts';
 import { run } from '../support/command.ts';
 import { buildImage, kernel } from '../support/elf-builder.ts';
 import { hasProgram, TemporaryDirectory } from '../support/temporary.ts';
@@ -39,7 +41,7 @@ const fails = (words: string): unknown => ({
 describe('a command line', () => {
   test.each([
     ['that is empty', [], 'No subcommand is given'],
-    ['with another subcommand', ['blobs', 'x'], '"blobs"\\. Known names: blob, .*, serve, help'],
+    ['with another subcommand', ['blobs', 'x'], '"blobs"\\. Known names: blob, .*, serve, completion, help'],
     ['with the name of what objects inherit', ['constructor', 'x'], '"constructor"'],
     ['without a file', ['blob'], 'no-image: '],
     ['with an empty file name', ['blob', ''], 'ENOENT'],
@@ -56,6 +58,10 @@ describe('a command line', () => {
     ['with the value of a switch', ['image', '--json=yes', 'a'], '--json takes no value'],
     ['with help on what there is none', ['help', 'blobs'], '"blobs"'],
     ['with arguments of the service', ['serve', '--port=1'], 'serve takes no arguments'],
+    ['with two formats', ['symbols', '--json', '--text', 'a'], 'parameter-conflict: --json and --text exclude'],
+    ['without a shell', ['completion'], 'one shell: bash or zsh'],
+    ['with another shell', ['completion', 'fish'], 'one shell: bash or zsh'],
+    ['with two shells', ['completion', 'bash', 'zsh'], 'one shell: bash or zsh'],
   ])('%s is refused: %j', async (_, args, words) => {
     expect(await run(args)).toEqual(fails(words));
   });
@@ -79,13 +85,14 @@ describe('a command line', () => {
 });
 
 describe('help', () => {
-  test.each([[['--help']], [['-h']], [['help']], [['help', 'serve']]])('%j lists the subcommands', async (args) => {
+  test.each([[['--help']], [['-h']], [['help']], [['help', 'help']]])('%j lists the subcommands', async (args) => {
     const { status, stdout, stderr } = await run(args);
     expect([status, stderr]).toEqual([0, '']);
     for (const [name, { summary }] of Object.entries(SUBCOMMANDS)) {
       expect(stdout.toString()).toMatch(new RegExp(`^  ${name} +${summary.slice(0, 20)}`, 'm'));
     }
-    for (const name of ['serve', 'help', '--version']) expect(stdout.toString()).toMatch(new RegExp(`^  ${name}`, 'm'));
+    for (const name of ['serve', 'completion', 'help', '--version, -V'])
+      expect(stdout.toString()).toMatch(new RegExp(`^  ${name}`, 'm'));
   });
 
   test.each(Object.entries(SUBCOMMANDS))('of %s lists its options', async (name, subcommand) => {
@@ -109,9 +116,24 @@ describe('help', () => {
     expect(Math.max(...widths)).toBeLessThanOrEqual(110);
   });
 
-  test('is not needed to know the version', async () => {
+  test.each(['serve', 'completion'])('of %s is there in three ways', async (name) => {
+    const asked = await run(['help', name]);
+    expect(asked).toMatchObject({ status: 0, stderr: '' });
+    for (const option of ['--help', '-h']) expect(await run([name, option])).toEqual(asked);
+    expect(asked.stdout.toString()).toMatch(new RegExp(`^Usage: bsdsyms ${name}`));
+  });
+
+  test('of the service lists its settings', async () => {
+    const text = (await run(['serve', '--help'])).stdout.toString();
+    for (const { name, purpose } of Object.values(SETTINGS)) {
+      expect(text).toMatch(new RegExp(`^  ${name}(?:=|$)`, 'm'));
+      expect(text.replaceAll(/\s+/g, ' ')).toContain(purpose);
+    }
+  });
+
+  test.each(['--version', '-V'])('is not needed to know the version: %s', async (option) => {
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
-    expect(await run(['--version'])).toEqual({ status: 0, stdout: Buffer.from(`${version}\n`), stderr: '' });
+    expect(await run([option])).toEqual({ status: 0, stdout: Buffer.from(`${version}\n`), stderr: '' });
   });
 });
 
@@ -120,7 +142,7 @@ describe('a file that cannot be read', () => {
     ['nothing', 'nothing: no such file or directory \\(ENOENT\\)'],
     ['kernel/x', 'not a directory \\(ENOTDIR\\)'],
     ['.', 'not-a-file: .*: It is a directory'],
-  ])('%s is told from one that is broken', async (name, words) => {
+  ])('%s is distinguished from a broken image', async (name, words) => {
     expect(await run(['layout', directory.file(name)])).toEqual(fails(words));
   });
 
@@ -129,11 +151,11 @@ describe('a file that cannot be read', () => {
     expect(await run(['layout', file])).toEqual(fails('permission denied \\(EACCES\\)'));
   });
 
-  test('cannot hide behind control characters', async () => {
+  test('is shown without its control characters', async () => {
     expect(await run(['layout', 'a\u001b[2Jb\nc'])).toEqual(fails('a\\\\x1b\\[2Jb\\\\x0ac: no such file'));
   });
 
-  test('as it is cut short meanwhile, leaves no output behind', async () => {
+  test('cut short while it is read, leaves no output', async () => {
     const output = directory.file('blob');
     const reads = await interceptReads();
     const push = reads.push.bind(reads);
@@ -154,7 +176,7 @@ describe('standard input', () => {
     );
   });
 
-  test('that fails is told', async () => {
+  test('that fails is reported', async () => {
     const stdin = new Readable({ read: () => stdin.destroy(Object.assign(systemError('EIO'), { errno: -5 })) });
     expect(await run(['layout', '-'], { stdin })).toEqual(fails('standard input: i/o error \\(EIO\\)'));
   });
@@ -172,17 +194,61 @@ describe('a terminal', () => {
   });
 
   test.each([
-    [['layout', 'FILE'], '\n'],
+    [['layout', '--json', 'FILE'], '\n'],
     [['image', '--json', 'FILE'], '\n'],
-    [['layout', 'package.json'], '\n'],
+    [['layout', '--json', 'package.json'], '\n'],
     // It has one of its own.
-    [['symbols', 'FILE'], ''],
+    [['symbols', '--json', 'FILE'], ''],
     [['symbols', '--ndjson', 'FILE'], ''],
+    [['symbols', '--text', '--name=none', 'FILE'], ''],
   ])('gets documents that end with a line feed: %j', async (args, feed) => {
     const given = args.map((arg) => (arg === 'FILE' ? file : arg));
     const [shown, piped] = [await run(given, { terminal }), await run(given)];
     expect(shown).toEqual({ ...piped, stdout: Buffer.concat([piped.stdout, Buffer.from(feed)]) });
+    expect(shown.stdout.toString()).toMatch(/[^\n]\n$|^$/);
+  });
+
+  test.each([
+    [['layout'], 'text', /^image: +ELF64 little-endian EXEC x86-64\n[\s\S]*^GUEST +SYMBOLS/m],
+    [['kernel'], 'text', /^SEGMENT +FLAGS[\s\S]*^builder, PV +does not start/m],
+    [['symbols', '--limit=2'], 'text', /^0{10}100000 0{16} FUNC +GLOBAL +1 sym_0\n.* sym_1x\n$/],
+    [['check', '--require=symbols'], 'table', /^RESULT +REQUIREMENT +WHAT WAS FOUND\nok +symbols +/m],
+    [['check'], 'table', /^FAILED +symbols-requested +no-xen-notes: /m],
+  ])('gets text for people: %j', async (args, format, pattern) => {
+    const shown = await run([...args, file], { terminal });
+    expect(shown.stdout.toString()).toMatch(pattern);
     expect(shown.stdout.toString()).toMatch(/[^\n]\n$/);
+    // The same where it is asked for, and JSON otherwise.
+    expect(await run([...args, `--${format}`, file])).toEqual(shown);
+    expect(JSON.parse((await run([...args, file])).stdout.toString())).toBeTypeOf('object');
+  });
+
+  test('gets the text of a blob', async () => {
+    const { stdout: blob } = await run(['blob', file]);
+    const shown = await run(['verify', '--address=0x102000', '-'], { stdin: blob, terminal });
+    expect(shown).toMatchObject({ status: 0, stderr: '' });
+    expect(shown.stdout.toString()).toMatch(/^TABLE +OFFSET +SIZE +ADDRESS\nsymtab +264 +2424 +0x102108$/m);
+  });
+
+  test('gets a refusal once, on standard error', async () => {
+    const { status, stdout, stderr } = await run(['layout', 'package.json'], { terminal });
+    expect([status, stdout.toString()]).toEqual([1, '']);
+    expect(stderr).toMatch(/^bsdsyms: not-elf: [^\n]+\n$/);
+  });
+
+  test('cannot be written to by an image', async () => {
+    const desc = Buffer.from('\u001b[2J\u202e\u0000', 'utf8');
+    const hostile = kernel({
+      notes: [{ name: 'Xen', type: 6, desc }],
+      strtab: { data: Buffer.from('\0\u001b[31m\n\u009b\u0000', 'utf8') },
+      symbols: 1,
+    });
+    writeFileSync(file, hostile.bytes);
+    for (const name of ['layout', 'kernel', 'symbols', 'check']) {
+      const { stdout, stderr } = await run([name, file], { terminal });
+      expect(stdout.toString() + stderr).not.toMatch(/[^\P{C}\n]/u);
+    }
+    expect((await run(['kernel', file], { terminal })).stdout.toString()).toContain('GUEST_OS  \\x1b[2J');
   });
 
   test('does not matter for a file', async () => {
@@ -191,6 +257,46 @@ describe('a terminal', () => {
     expect(await run(['layout', '-o', layout, file], { terminal })).toMatchObject({ status: 0 });
     expect(readFileSync(blob).equals((await run(['blob', file])).stdout)).toBe(true);
     expect(readFileSync(layout).equals((await run(['layout', file])).stdout)).toBe(true);
+  });
+});
+
+describe('a search without a result ends with 1', () => {
+  /** With code at 0x1000. */
+  const searched = kernel({
+    before: [{ name: '.code', flags: 2, addr: 0x1000, data: new Uint8Array(0x100) }],
+    symbols: [{ name: 'sym_1x', value: 0x1020, size: 8, info: 0x12, shndx: 2 }],
+  });
+  beforeEach(() => writeFileSync(file, searched.bytes));
+
+  test('of addresses is written as text', async () => {
+    const { status, stdout } = await run(['symbols', '--text', '--address=0x1024', '--address=4', file]);
+    expect([status, stdout.toString()]).toEqual([
+      1,
+      '0000000000001024 0000000000000008 FUNC    GLOBAL      2 sym_1x+0x4\n0000000000000004 no symbol\n',
+    ]);
+  });
+  test.each([
+    [['--name=sym_1x', '--name=none', '--name=no\u001b[2Jne'], 'No symbol has the name none, no\\\\x1b\\[2Jne\\.'],
+    [['--address=0', '--address=0x1020'], 'No symbol stands for 0x0\\.'],
+    [
+      Array.from({ length: 7 }, (_, index) => `--name=none${index}`),
+      'No symbol has the name none0, none1, none2, none3, none4 and 2 more\\.',
+    ],
+  ])('%j', async (args, words) => {
+    for (const format of ['--json', '--ndjson', '--text']) {
+      const { status, stdout, stderr } = await run(['symbols', format, ...args, file]);
+      // What there is, is there.
+      expect(stdout.toString().includes('sym_1x')).toBe(args.length < 4);
+      expect([format, status, stderr]).toEqual([format, 1, expect.stringMatching(`^bsdsyms: ${words}\n$`)]);
+    }
+  });
+
+  test('but not a page that is empty', async () => {
+    expect(await run(['symbols', '--text', '--prefix=none', file])).toEqual({
+      status: 0,
+      stdout: Buffer.alloc(0),
+      stderr: '',
+    });
   });
 });
 
@@ -224,8 +330,26 @@ describe('an output file', () => {
       }
     }
     expect(await run(['blob', '-o', packed, packed])).toEqual(fails('The output is the file that is read'));
+    expect(await run(['blob', '-o', file, pathToFileURL(hard).href])).toEqual(
+      fails('The output is the file that is read'),
+    );
+    expect(await run(['check', `--junit=${soft}`, file])).toEqual(fails('The output is the file that is read'));
     expect(readFileSync(file).equals(image)).toBe(true);
     expect(readdirSync(directory.path)).toEqual(names);
+  });
+
+  test('that is another output is refused', async () => {
+    const output = directory.file('output');
+    expect(await run(['check', `--junit=${output}`, '-o', output, file])).toEqual(
+      fails('Two outputs go to the same file'),
+    );
+    symlinkSync('kernel', directory.file('soft'));
+    writeFileSync(output, 'as it was');
+    linkSync(output, directory.file('hard'));
+    const args = ['check', `--junit=${output}`, '-o', directory.file('hard'), file];
+    expect(await run(args)).toEqual(fails('Two outputs go to the same file'));
+    expect(readFileSync(output, 'utf8')).toBe('as it was');
+    expect(await run(['check', '--junit=/dev/null', '-o', '/dev/null', file])).toMatchObject({ status: 1 });
   });
 
   test.each([

@@ -45,7 +45,7 @@ test('a compressed image is unpacked', async () => {
 test.each([
   ['/none', 'source-refused: .*404'],
   ['/k#fragment', 'source-invalid: '],
-])('%s ends with status 2, as it says nothing about the image', async (path, words) => {
+])('%s ends with status 2, since the image was not judged', async (path, words) => {
   const { status, stdout, stderr } = await command('layout', `${origin.url}${path}`);
   expect([status, stdout.length]).toEqual([2, 0]);
   expect(stderr).toMatch(new RegExp(`^bsdsyms: ${words}[^\\n]*\\n$`));

@@ -42,12 +42,20 @@ interface Asked {
 const OCTETS = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
 const NDJSON_TYPE = 'application/x-ndjson';
+const SVG_TYPE = 'image/svg+xml';
 const PARAMETERS = ['', 'onBroken=load', 'loader=libxc-4.6', 'loadAddress=0x5001', 'loadAddress=0'];
 
 /** What of the command is what of the service. */
 const ASKED: Readonly<Record<string, readonly Asked[]>> = {
   blob: PARAMETERS.map((query) => ({ args: [], path: `/bsdsyms?${query}`, accept: OCTETS })),
-  layout: PARAMETERS.map((query) => ({ args: [], path: `/layout?${query}`, accept: JSON_TYPE })),
+  layout: [
+    ...PARAMETERS.map((query) => ({ args: [], path: `/layout?${query}`, accept: JSON_TYPE })),
+    ...[...PARAMETERS, 'compareWith=xen-4.6'].map((query) => ({
+      args: ['--svg'],
+      path: `/layout?${query}`,
+      accept: SVG_TYPE,
+    })),
+  ],
   kernel: [{ args: [], path: '/kernel?', accept: JSON_TYPE }],
   image: ['', 'symbols=always', 'symbols=always&onBroken=load', 'symbols=never&loader=xen-4.6'].flatMap((query) => [
     { args: [], path: `/image?${query}`, accept: OCTETS },
@@ -102,18 +110,29 @@ const toOptions = (path: string): string[] =>
     .map((pair) => `--${pair}`);
 
 /** What the command is to do where the service answers like this; of what it remarks there are only the codes. */
-function expected({ status, headers, body, text }: Answer, accept: string): unknown {
+function expected({ status, headers, body, text }: Answer, { path, accept }: Asked): unknown {
   if (status === 200) {
+    const missing = describeMissing(path, text);
     const broken = codes(headers['bsdsyms-broken']).map((code) => `bsdsyms: broken: ${code}\n`);
     const warnings = codes(headers['bsdsyms-warnings']).map((code) => `bsdsyms: warning: ${code}\n`);
-    return { status: 0, stdout: body.toString('latin1'), stderr: [...broken, ...warnings].join('') };
+    const stderr = [...broken, ...warnings, missing].join('');
+    return { status: missing === '' ? 0 : 1, stdout: body.toString('latin1'), stderr };
   }
   const { instance: _instance, ...problem } = json({ text });
-  return { status: 1, stdout: accept === OCTETS ? '' : problem, stderr: line(problem) };
+  return { status: 1, stdout: accept === OCTETS || accept === SVG_TYPE ? '' : problem, stderr: line(problem) };
+}
+
+/** A search without a result is an answer of the service, and status 1 of the command. */
+function describeMissing(path: string, text: string): string {
+  const query = new URLSearchParams(path.split('?')[1]);
+  const names = query.getAll('name').filter((name) => !text.includes(`"name":"${name}"`));
+  if (names.length > 0) return `bsdsyms: No symbol has the name ${names.join(', ')}.\n`;
+  const addresses = [...text.matchAll(/"address":"(0x[0-9a-f]+)","symbol":null/g)].map(([, address]) => address);
+  return addresses.length > 0 ? `bsdsyms: No symbol stands for ${addresses.join(', ')}.\n` : '';
 }
 
 function got({ status, stdout, stderr }: Ran): unknown {
-  if (status === 0) {
+  if (status === 0 || /^bsdsyms: No symbol/m.test(stderr)) {
     const remarks = stderr.replaceAll(/^(bsdsyms: \w+: [a-z0-9-]+): .+$/gm, '$1');
     return { status, stdout: stdout.toString('latin1'), stderr: remarks };
   }
@@ -130,7 +149,7 @@ describe.each(Object.entries(IMAGES))('%s', (image, bytes) => {
   test.each(asked)('$name $args as $path', async ({ name, args, path, accept }) => {
     const command = [name, ...args, ...toOptions(path)];
     const fromFile = await run([...command, paths.get(image) ?? '']);
-    expect(got(fromFile)).toEqual(expected(await post(service, path, bytes, { accept }), accept));
+    expect(got(fromFile)).toEqual(expected(await post(service, path, bytes, { accept }), { args, path, accept }));
     expect(await run([...command, '-'], { stdin: bytes })).toEqual(fromFile);
   });
 });
@@ -192,7 +211,7 @@ describe('parameters', () => {
   });
 });
 
-test('an empty file is no blob', async () => {
+test('an empty file is not a blob', async () => {
   const ran = await run(['verify', directory.write(new Uint8Array())]);
   expect([ran.status, ran.stderr]).toEqual([1, expect.stringMatching(/^bsdsyms: not-a-blob: .*empty.*\n$/)]);
 });
@@ -229,7 +248,7 @@ describe('limits', () => {
     expect(ran.status).toBe(0);
   });
 
-  test('on memory send an image to the spool, and on the spool are nobody’s fault', async () => {
+  test('on memory send an image to the spool, and on the spool are not a fault of the image', async () => {
     const command = ['blob', '-'];
     const env = { BSDSYMS_MEMORY_BUDGET_BYTES: '0' };
     const spooled = await run(command, { stdin: good, env });

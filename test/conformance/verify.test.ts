@@ -44,7 +44,7 @@ describe.each(sources)('the blobs %s', (_name, vectors) => {
     expect(wrong).toEqual([]);
   });
 
-  test('show which loader made them, where a header can tell', async () => {
+  test('show which loader made them, if the header differs', async () => {
     const guesses = new Map<string, number>();
     for await (const { loaded } of blobsOf(vectors)) {
       const { header } = await verifyBlob(new MemorySource([loaded.blob]), null);

@@ -13,9 +13,11 @@ import { document, goodFor, isUpload, type Operation, operations, documentText a
 import { ASKING_NOTES, kernel } from '../support/elf-builder.ts';
 import { imageForm, multipart } from '../support/forms.ts';
 import { type Answer, post, postForm, send } from '../support/http.ts';
+import { TestIssuer } from '../support/issuer.ts';
 import { named, TestOrigin } from '../support/origin.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 import { type Service, startService } from '../support/service.ts';
+import { TemporaryDirectory } from '../support/temporary.ts';
 
 const uploads = operations.filter(isUpload);
 /** The routes that take an image by reference with GET. */
@@ -58,6 +60,10 @@ type Environment = keyof typeof ENVIRONMENTS;
 const services = new Map<string, Service>();
 let directory: string;
 let origin: TestOrigin;
+let issuer: TestIssuer;
+/** A good token of somebody who is not let in. */
+let stranger: string;
+const oidcFiles = new TemporaryDirectory();
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'bsdsyms-contract-'));
@@ -65,8 +71,11 @@ beforeAll(async () => {
   serveImages();
   const tokens = join(directory, 'tokens');
   await writeFile(tokens, `${TOKEN}\n`);
+  issuer = await TestIssuer.start();
+  stranger = await issuer.sign({ claims: { repository_owner: 'somebody-else' } });
   for (const [name, env] of Object.entries(ENVIRONMENTS)) {
-    const guards = { BSDSYMS_TOKENS_FILE: tokens, BSDSYMS_METRICS_TOKENS_FILE: tokens };
+    const oidc = issuer.configure(oidcFiles);
+    const guards = { BSDSYMS_TOKENS_FILE: tokens, BSDSYMS_METRICS_TOKENS_FILE: tokens, BSDSYMS_OIDC_FILE: oidc };
     const sources = { BSDSYMS_IMAGE_SOURCES: `${origin.url}/` };
     services.set(name, await startService({ ...sources, ...(name === 'guarded' ? guards : env) }));
   }
@@ -78,6 +87,8 @@ afterEach(() => {
 afterAll(async () => {
   await Promise.all([...services.values()].map((one) => one.close()));
   origin.close();
+  await issuer.close();
+  oidcFiles.remove();
   await rm(directory, { recursive: true });
 });
 
@@ -278,10 +289,17 @@ const askFor = (
 
 /** How a route that takes an image by reference comes to the answers that are due to its origin. */
 const REFERENCE_PRODUCERS: Readonly<Record<string, (method: string, path: string) => Promise<Answer[]>>> = {
-  403: (method, path) =>
-    withAccepts((accept) =>
-      send(service('plain'), named(path, 'https://elsewhere.example/x'), { method, headers: jsonOr(accept) }),
-    ),
+  403: async (method, path) => [
+    ...(await withAccepts((accept) =>
+      send(service('guarded'), path, { method, headers: { ...jsonOr(accept), authorization: `Bearer ${stranger}` } }),
+    )),
+    // A blob is not taken by reference.
+    ...(path === '/verify'
+      ? []
+      : await withAccepts((accept) =>
+          send(service('plain'), named(path, 'https://elsewhere.example/x'), { method, headers: jsonOr(accept) }),
+        )),
+  ],
   409: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'far', jsonOr(accept))),
   424: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'none', jsonOr(accept))),
   502: (method, path) => withAccepts((accept) => askFor('plain', method, path, 'unusable', jsonOr(accept))),
@@ -356,6 +374,12 @@ const GET_PRODUCERS: Readonly<Record<string, Readonly<Record<string, () => Promi
   '/healthz': { 200: async () => [...(await get('plain', '/healthz')), ...(await get('draining', '/healthz'))] },
   '/readyz': { 200: () => get('plain', '/readyz'), 503: () => get('draining', '/readyz') },
   '/version': { 200: () => get('plain', '/version') },
+  '/': {
+    200: async () => [
+      ...(await get('plain', '/')),
+      await send(service('plain'), '/', { headers: { accept: 'text/html' } }),
+    ],
+  },
   '/openapi.yaml': { 200: () => get('plain', '/openapi.yaml') },
   '/openapi.json': { 200: () => get('plain', '/openapi.json') },
   '/metrics': {
@@ -449,7 +473,7 @@ describe('every answer', () => {
     },
   );
 
-  test('of an upload route without types to choose from comes whatever the Accept', async () => {
+  test('of an upload route that refuses no type comes whatever the Accept', async () => {
     const single = uploads.filter(({ operation }) => !('406' in operation.responses));
     const answers = await Promise.all(
       single.map(({ path }) => post(service('plain'), path, goodFor(path), { accept: 'a/b' })),
@@ -505,6 +529,8 @@ describe('the document', () => {
       if (methods !== undefined) served.push(parents.slice(1, depth + 1).join(''));
     }
     const documented = new Set(operations.map(({ path }) => path.replace(/\{(\w+)\}/g, ':$1')));
+    // The page names its files; they are no part of the API.
+    documented.add('/page/:file');
     expect([...new Set(served)].sort()).toEqual([...documented].sort());
   });
 

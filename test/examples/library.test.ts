@@ -59,7 +59,7 @@ describe('examples of the library', () => {
     expect([compiled.stdout, compiled.status]).toEqual(['', 0]);
   });
 
-  test('write a blob and tell of it', async () => {
+  test('write a blob and report it', async () => {
     const source = new MemorySource([good]);
     const loaded = await loadImage(source);
     const blob = loaded.ok ? await collect(streamExtents(source, loaded.plan.extents)) : null;
@@ -68,7 +68,7 @@ describe('examples of the library', () => {
     expect(new Uint8Array(readFileSync(directory.file('bsdsyms.bin')))).toEqual(blob);
   });
 
-  test('tell what is wrong', () => {
+  test('report what is wrong', () => {
     const outcome = run(0, stripped);
     expect(outcome).toMatchObject({ status: 1, stdout: '' });
     expect(outcome.stderr).toMatch(/^no-symbol-table: .+\n$/);

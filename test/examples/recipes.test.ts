@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { parse } from 'yaml';
 import { ASKING_NOTES, kernel, xenString } from '../support/elf-builder.ts';
 import { post } from '../support/http.ts';
+import { AUDIENCE, TestIssuer } from '../support/issuer.ts';
 import { TestOrigin } from '../support/origin.ts';
 import { type Service, startService } from '../support/service.ts';
 import { hasProgram, TemporaryDirectory } from '../support/temporary.ts';
@@ -261,6 +262,50 @@ describe.skipIf(!hasCurl)('recipes', () => {
   });
   beforeEach(() => service.clearLogs());
   afterAll(() => service.close());
+
+  describe('action.yml with an audience', () => {
+    let issuer: TestIssuer;
+    let signed: Service;
+    const files = new TemporaryDirectory();
+    beforeAll(async () => {
+      issuer = await TestIssuer.start();
+      signed = await startService({ BSDSYMS_OIDC_FILE: issuer.configure(files) });
+    });
+    afterAll(async () => {
+      await signed.close();
+      await issuer.close();
+      files.remove();
+    });
+
+    test('sends the token that GitHub gives to the job', async () => {
+      const token = await issuer.sign();
+      issuer.misbehaviour = ({ url, headers }, response) => {
+        const { pathname, searchParams } = new URL(url ?? '', issuer.url);
+        if (pathname !== '/token') return false;
+        expect([searchParams.get('api-version'), searchParams.get('audience')]).toEqual(['2.0', AUDIENCE]);
+        response.writeHead(headers.authorization === 'Bearer of-the-job' ? 200 : 401);
+        response.end(JSON.stringify({ count: 2, value: token }));
+        return true;
+      };
+      const env = {
+        AUDIENCE,
+        BSDSYMS_TOKEN: '',
+        ACTIONS_ID_TOKEN_REQUEST_URL: `${issuer.url}/token?api-version=2.0`,
+        ACTIONS_ID_TOKEN_REQUEST_TOKEN: 'of-the-job',
+      };
+      const { status, output } = await run(readAction(signed.url), good, env);
+      // The mask is how GitHub learns what not to show.
+      expect([status, output.replace(`::add-mask::${token}`, '').includes(token)]).toEqual([0, false]);
+      const line = await signed.logged({ msg: 'request', route: '/check' });
+      expect(line).toMatchObject({ status: 200, client: 'kernels', reqId: '17.2.kernel' });
+    });
+
+    test('says what the job lacks when GitHub gives none', async () => {
+      const env = { AUDIENCE, BSDSYMS_TOKEN: '', ACTIONS_ID_TOKEN_REQUEST_URL: `${issuer.url}/none` };
+      const { status, output } = await run(readAction(signed.url), good, env);
+      expect([status, output]).toEqual([2, expect.stringContaining('id-token: write')]);
+    });
+  });
 
   describe.each(Object.entries(RECIPES))('%s', (name, recipeFor) => {
     const skip = name === 'Makefile' && !hasProgram('make', '--version');

@@ -67,7 +67,7 @@ function destroyAsNode22(): void {
   });
 }
 
-describe('requests that wait behind an answer which nobody reads', () => {
+describe('requests that wait for an answer that is not read', () => {
   test.each([
     ['as Node does it', () => {}],
     ['as Node did it before version 24', destroyAsNode22],
@@ -200,7 +200,7 @@ test('a failure to give something back does not keep the rest', async () => {
   ]);
 });
 
-test('hundreds of uploads that are broken off anywhere leave nothing behind', async () => {
+test('hundreds of uploads that are broken off anywhere leave nothing occupied', async () => {
   await start({
     BSDSYMS_MAX_UPLOADS: '8',
     BSDSYMS_MAX_QUEUED_UPLOADS: '4',

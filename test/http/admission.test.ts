@@ -1,4 +1,4 @@
-/** Uploads have places, and only so many: who finds none is told at once, and everything else goes on. */
+/** The slots for uploads are limited: an upload that finds none is refused at once, and everything else continues. */
 import { zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
@@ -26,7 +26,7 @@ const start = async (env: Readonly<Record<string, string>>): Promise<void> => {
 
 const admission = () => service.app.upload.admission;
 
-/** Takes places, and keeps them. */
+/** Takes slots, and keeps them. */
 async function occupy(count: number): Promise<SlowSender[]> {
   const started = await Promise.all(Array.from({ length: count }, () => SlowSender.start(service.port, image)));
   senders.push(...started);
@@ -35,7 +35,7 @@ async function occupy(count: number): Promise<SlowSender[]> {
 
 async function takeAllPlaces(): Promise<SlowSender[]> {
   const started = await occupy(2);
-  await eventually('all places are taken', () => admission().running === 2);
+  await eventually('all slots are taken', () => admission().running === 2);
   return started;
 }
 
@@ -48,7 +48,7 @@ async function waitForPlace(): Promise<SlowSender> {
   return sender;
 }
 
-describe('when all places are taken by slow senders', () => {
+describe('when slow senders hold all slots', () => {
   test('others get 503 with Retry-After, raw and in forms, and the connection can be used again', async () => {
     await start({ BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     await takeAllPlaces();
@@ -61,13 +61,13 @@ describe('when all places are taken by slow senders', () => {
         post(service, '/kernel', image),
         post(service, '/image', image),
       ]);
-      expect(answers.map((answer) => verdict(answer, '2 places'))).toEqual(answers.map(() => busy));
+      expect(answers.map((answer) => verdict(answer, '2 slots'))).toEqual(answers.map(() => busy));
       expect(answers.map(({ headers }) => headers['retry-after'])).toEqual(answers.map(() => '1'));
     }
     expect([admission().running, admission().queued]).toEqual([2, 0]);
   });
 
-  test('others are told before they have sent anything', async () => {
+  test('others are refused before they have sent anything', async () => {
     await start({ BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     await takeAllPlaces();
     const connection = await RawConnection.open(service.port);
@@ -91,7 +91,7 @@ describe('when all places are taken by slow senders', () => {
     expect((await send(service, '/bsdsyms')).status).toBe(400);
   });
 
-  test('what is refused anyhow does not wait for a place', async () => {
+  test('a request that is refused anyway does not wait for a slot', async () => {
     await start({ BSDSYMS_MAX_QUEUED_UPLOADS: '1', BSDSYMS_QUEUE_TIMEOUT_MS: '600000' });
     await takeAllPlaces();
     await waitForPlace();
@@ -115,7 +115,7 @@ describe('the queue', () => {
     expect(verdict(await post(service, '/bsdsyms', image))).toEqual(busy);
   });
 
-  test('admits who waits when an upload is finished', async () => {
+  test('admits a waiting upload when another is finished', async () => {
     await start(patient);
     const [first] = await takeAllPlaces();
     const waiting = await waitForPlace();
@@ -125,7 +125,7 @@ describe('the queue', () => {
     expect((await waiting.connection.answer()).status).toBe(200);
   });
 
-  test('admits who waits when an upload is broken off', async () => {
+  test('admits a waiting upload when another is broken off', async () => {
     await start(patient);
     const [first] = await takeAllPlaces();
     const waiting = await waitForPlace();
@@ -135,7 +135,7 @@ describe('the queue', () => {
     await eventually('one is left', () => admission().running === 1);
   });
 
-  test('forgets who goes away', async () => {
+  test('forgets a client that goes away', async () => {
     await start(patient);
     const [first] = await takeAllPlaces();
     (await waitForPlace()).stop();
@@ -146,7 +146,7 @@ describe('the queue', () => {
     expect((await waiting.connection.answer()).status).toBe(200);
   });
 
-  test('ends with 503 when no place becomes free', async () => {
+  test('ends with 503 when no slot becomes free', async () => {
     await start({ ...patient, BSDSYMS_QUEUE_TIMEOUT_MS: '100' });
     await takeAllPlaces();
     const answer = await post(service, '/bsdsyms', image);
@@ -162,7 +162,7 @@ async function breakOff(): Promise<'broken off'> {
   return 'broken off';
 }
 
-describe('a place comes back', () => {
+describe('a slot comes back', () => {
   test.each<[string, number | 'broken off', () => Promise<unknown>]>([
     ['success', 200, () => post(service, '/bsdsyms', image)],
     ['a broken image', 422, () => post(service, '/bsdsyms', noise(100))],
@@ -187,7 +187,7 @@ describe('a place comes back', () => {
 });
 
 describe('with Expect: 100-continue', () => {
-  test('the body is asked for once there is a place, not before', async () => {
+  test('the body is invited when there is a slot, not before', async () => {
     await start({ BSDSYMS_MAX_QUEUED_UPLOADS: '1', BSDSYMS_QUEUE_TIMEOUT_MS: '600000' });
     const [first] = await takeAllPlaces();
     const connection = await RawConnection.open(service.port);

@@ -41,7 +41,7 @@ async function checkService(checked: Service): Promise<void> {
 const bytes = (text: string): Buffer => Buffer.from(text);
 const field = (name: string, value: string): Part => ({ name, value });
 
-describe('a body that is no usable image', () => {
+describe('a body that is not a usable image', () => {
   const listing = '<!DOCTYPE HTML>\n<html><head><title>Index of /kernels</title></head><body></body></html>\n';
   const stripped = buildImage({ segments: [{ paddr: 0x10_0000, memsz: 64 }], sections: [{ name: '.text' }] }).bytes;
   const object = buildImage({
@@ -321,7 +321,7 @@ describe('a form', () => {
     },
   );
 
-  test('with another boundary than it says', async () => {
+  test('whose boundary differs from that of its Content-Type', async () => {
     const answer = await post(service, '/bsdsyms', imageForm(image).body, {
       'content-type': 'multipart/form-data; boundary=another',
     });
@@ -347,7 +347,7 @@ describe('a form', () => {
     ]);
   });
 
-  test('of another multipart type is no image', async () => {
+  test('of another multipart type is not an image', async () => {
     const answer = await post(service, '/bsdsyms', imageForm(image).body, {
       'content-type': `multipart/mixed; boundary=${BOUNDARY}`,
     });
@@ -378,7 +378,7 @@ describe('the query', () => {
     );
   });
 
-  test('is not told back at length', async () => {
+  test('is quoted only in part', async () => {
     const answer = await post(service, `/bsdsyms?loadAddress=${'9'.repeat(5000)}`, image);
     expect(answer.text.length).toBeLessThan(1000);
   });
@@ -389,7 +389,9 @@ describe('the route', () => {
   const methods = METHODS.filter((method) => method !== 'CONNECT');
 
   test.each([...UPLOAD_PATHS, ...SERVICE_PATHS])('%s takes its methods only', async (path) => {
-    const allowed = methodsOf(path);
+    const allowed = [...methodsOf(path), 'OPTIONS'].sort();
+    const asked = await send(service, path, { method: 'OPTIONS' });
+    expect([asked.status, asked.headers.allow, asked.text]).toEqual([204, allowed.join(', '), '']);
     for (const method of methods.filter((name) => !allowed.includes(name))) {
       const answer = await send(service, path, { method, headers: { 'content-length': 0 } });
       expect([method, answer.status, answer.headers.allow]).toEqual([method, 405, allowed.join(', ')]);
@@ -400,7 +402,7 @@ describe('the route', () => {
     }
   });
 
-  test('is told to be wrong before the body is looked at', async () => {
+  test('is refused before the body is read', async () => {
     const answer = await send(service, '/bsdsyms', {
       method: 'PATCH',
       body: '{',
@@ -410,7 +412,6 @@ describe('the route', () => {
   });
 
   test.each([
-    ['GET', '/'],
     ['GET', '/bsdsyms/'],
     ['POST', '/upload'],
     ['GET', '/favicon.ico'],
@@ -421,6 +422,15 @@ describe('the route', () => {
     ['GET', `/problems/${'x'.repeat(500)}`],
   ])('%s %s is not there', async (method, path) => {
     expect(verdict(await send(service, path, { method }), 'GET /')).toEqual(problem(404, 'not-found'));
+  });
+
+  test.each([
+    ['PUT', '/check/vmlinux', 'write /check without it'],
+    ['PUT', '/vmlinux', 'write one, such as /check'],
+    ['POST', '/check/', 'Leave out the slash'],
+    ['GET', '/healthz/', 'Leave out the slash'],
+  ])('%s %s is not there, and what to do follows from what curl -T does', async (method, path, words) => {
+    expect(verdict(await send(service, path, { method }), words)).toEqual(problem(404, 'not-found'));
   });
 
   test.each(['/%zz', '/problems/%', '/problems/%ff'])('%s is badly encoded', async (path) => {
@@ -435,7 +445,7 @@ describe('the route', () => {
   });
 });
 
-describe('a caller who wants plain text', () => {
+describe('a caller that wants plain text', () => {
   test.each<[string, () => Promise<Answer>, number, string]>([
     ['400', () => post(service, '/layout', '', { accept: 'text/plain' }), 400, 'no-image'],
     ['404', () => send(service, '/nowhere', { headers: { accept: 'text/plain' } }), 404, 'not-found'],
@@ -466,7 +476,7 @@ describe('a caller who wants plain text', () => {
   );
 });
 
-describe('bytes that are no HTTP', () => {
+describe('bytes that are not HTTP', () => {
   test.each([
     ['garbage', 'nonsense\r\n\r\n', 400, 'bad-request'],
     ['a header without a colon', 'GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n', 400, 'bad-request'],
@@ -615,7 +625,7 @@ describe('a body over the limit', () => {
     connection.destroy();
   });
 
-  test('announced and behind Expect is refused without an invitation', async () => {
+  test('announced with Expect is refused without an invitation', async () => {
     const connection = await RawConnection.open(service.port);
     const headers = { 'Content-Length': MAX_IMAGE_BYTES + 1, Expect: '100-continue' };
     await connection.send(head('POST', '/bsdsyms', headers));
@@ -623,7 +633,7 @@ describe('a body over the limit', () => {
     expect(await connection.ended()).toBe('');
   });
 
-  test('a good one behind Expect is invited', async () => {
+  test('a good one with Expect is invited', async () => {
     const connection = await RawConnection.open(service.port);
     const expecting = head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' });
     expect(await connection.sendInvited(expecting, image)).toEqual([100, 200]);
@@ -665,8 +675,8 @@ describe('a body over the limit', () => {
   });
 });
 
-describe('a full house', () => {
-  test('refuses at once and says when to come again', async () => {
+describe('a full service', () => {
+  test('refuses at once and says when to try again', async () => {
     const small = await startService({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     try {
       const connection = await RawConnection.open(small.port);
@@ -687,7 +697,7 @@ describe('a full house', () => {
     }
   });
 
-  test('of the spool is told, too', async () => {
+  test('also reports a full spool', async () => {
     const full = await startService({ BSDSYMS_MEMORY_BUDGET_BYTES: '0', BSDSYMS_SPOOL_BUDGET_BYTES: '64' });
     try {
       const answer = await post(full, '/bsdsyms', image);

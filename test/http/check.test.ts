@@ -78,7 +78,7 @@ describe('require', () => {
     expect(verdict(answer, 'symbols-requested')).toEqual(problem(400, 'parameter-invalid'));
   });
 
-  test('a reason that was recorded is no success, also with onBroken=load', async () => {
+  test('a recorded reason is not a success, even with onBroken=load', async () => {
     const answer = await post(service, '/check?onBroken=load&require=symbols&require=freebsd', broken);
     expect(answer.status).toBe(422);
     expect(requirements(answer)['symbols']).toBe('out-of-range-access');

@@ -27,7 +27,7 @@ async function isServed(): Promise<boolean> {
   return (await connection.ended()).startsWith('HTTP/1.1 200 ');
 }
 
-test('more than BSDSYMS_MAX_CONNECTIONS are closed, and taken again when there is room', async () => {
+test('connections beyond BSDSYMS_MAX_CONNECTIONS are closed, and accepted again when there is room', async () => {
   service = await startService({ BSDSYMS_MAX_CONNECTIONS: '2' });
   const busy = [await openBusy(), await openBusy()];
   expect(await isServed()).toBe(false);

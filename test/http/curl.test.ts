@@ -129,7 +129,7 @@ describe.skipIf(!hasCurl)('curl', () => {
     expect([run.exit, (JSON.parse(run.stdout) as { code: string }).code]).toEqual([EXIT_HTTP_ERROR, code]);
   });
 
-  test('fails with a line of text for who wants that', async () => {
+  test('fails with a line of text for a caller that wants text', async () => {
     const run = await curl('/layout', ['--fail-with-body', '-H', 'Accept: text/plain', '--data-binary', 'x']);
     expect(run.exit).toBe(EXIT_HTTP_ERROR);
     expect(run.stdout).toMatch(/^not-elf: [^\n]+\n$/);

@@ -90,7 +90,7 @@ describe('PUT', () => {
   });
 
   test('is named where another method is refused', async () => {
-    expect((await send(service, '/check', { method: 'DELETE' })).headers['allow']).toBe('GET, POST, PUT');
+    expect((await send(service, '/check', { method: 'DELETE' })).headers['allow']).toBe('GET, OPTIONS, POST, PUT');
     expect((await send(service, '/healthz', { method: 'PUT' })).status).toBe(405);
   });
 

@@ -173,10 +173,10 @@ describe.each([
     expect(await leftBy(work)).toEqual(NOTHING);
   });
 
-  test('broken off while they wait for a place', async () => {
+  test('broken off while they wait for a slot', async () => {
     const holders = await Promise.all(Array.from({ length: AT_ONCE }, () => open(service.port)));
     for (const holder of holders) holder.write(request('raw', image).bytes.subarray(0, 1000));
-    await eventually('all places are taken', () => service.app.upload.admission.running === AT_ONCE);
+    await eventually('all slots are taken', () => service.app.upload.admission.running === AT_ONCE);
     const waiting = Array.from({ length: 30 }, (_, round) =>
       breakOff(service.port, request('raw', image).bytes.subarray(0, 500), ENDS[round % ENDS.length] ?? 'destroy'),
     );
@@ -202,7 +202,7 @@ describe.each([
     expect((await send(service, '/healthz')).status).toBe(200);
   });
 
-  test('that are taken leave nothing either', async () => {
+  test('that are accepted leave nothing occupied either', async () => {
     const work = Array.from({ length: 60 }, (_, round) => async () => {
       const { bytes } = requests[round % requests.length] ?? request('raw', image);
       await breakOff(
@@ -214,7 +214,7 @@ describe.each([
     expect(await leftBy(work)).toEqual(NOTHING);
   });
 
-  test('broken off while others are answered, who get what is theirs', async () => {
+  test('broken off while others are answered, which get their own answers', async () => {
     const images = Array.from({ length: AT_ONCE }, (_, index) => {
       const { bytes } = kernel({ symbols: makeSymbols(20_000).slice(index) });
       return Buffer.concat([bytes, noise(SIZE - bytes.length)]);
@@ -235,7 +235,7 @@ describe.each([
     expect(wrong).toEqual([]);
   });
 
-  test('are no errors of the service, whoever goes away', () => {
+  test('are not errors of the service', () => {
     const errors = service.logs().map(({ msg, err }) => `${String(msg)}: ${(err as Error | undefined)?.message}`);
     expect([...new Set(errors)]).toEqual([]);
   });

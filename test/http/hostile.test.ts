@@ -32,7 +32,7 @@ async function ask(path: string, image: Uint8Array): Promise<Asked> {
 }
 
 describe('a list', () => {
-  test('of 65,535 segments from one header has a thousand, and says how many there are besides', async () => {
+  test('of 65,535 segments from one header has a thousand entries, and counts the others', async () => {
     const { bytes: image } = kernel({ header: { e_phentsize: 0, e_phnum: HEADERS } });
     const { report, bytes } = await ask('/kernel', image);
     const { segments, unlistedSegments } = report as unknown as KernelReport;
@@ -41,7 +41,7 @@ describe('a list', () => {
     expect(bytes).toBeLessThan(200 * KIB);
   });
 
-  test('of extents has a thousand, and says how many there are besides', async () => {
+  test('of extents has a thousand entries, and counts the others', async () => {
     // Each segment is 32 bytes of the image and as many zeros.
     const segments = Array.from({ length: 700 }, (_, index) => ({
       section: '.text',
@@ -56,7 +56,7 @@ describe('a list', () => {
     expect(bytes).toBeLessThan(200 * KIB);
   });
 
-  test('of the tables of an older loader has a thousand, and says how many there are besides', async () => {
+  test('of the tables of an older loader has a thousand entries, and counts the others', async () => {
     const before = Array.from({ length: 1500 }, () => ({ name: 'x', type: SHT_STRTAB, data: new Uint8Array(1) }));
     const { report, bytes } = await ask('/layout?loader=xen-4.6', kernel({ before }).bytes);
     const { bsdsyms } = report as unknown as Layout;

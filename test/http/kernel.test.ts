@@ -2,10 +2,12 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { type IncomingMessage, request as sendRequest } from 'node:http';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { FlatLayout, KernelReport, Layout } from '../../src/report/schemas.ts';
-import { KERNEL_MEMORY_BYTES, KERNEL_PSTART, kernel } from '../support/elf-builder.ts';
+import { ASKING_NOTES, KERNEL_MEMORY_BYTES, KERNEL_PSTART, kernel } from '../support/elf-builder.ts';
 import { json, post, problem, send, verdict } from '../support/http.ts';
+import { bzImage, lz4Zeros } from '../support/packed.ts';
 import { NOTHING_OCCUPIED, type Service, settled, startService } from '../support/service.ts';
 import { MIB, memoryInUse } from '../support/uploads.ts';
 import { hex, imageOf, readFlatImageVectors, readNotesVectors } from '../support/vectors.ts';
@@ -46,7 +48,7 @@ async function warningsOf(image: Uint8Array): Promise<string[]> {
 }
 
 describe('POST /kernel', () => {
-  test('says of either kind of guest what the reference says', async () => {
+  test('gives the verdict of the reference for both kinds of guests', async () => {
     const mismatches: unknown[] = [];
     for (const vector of some(readNotesVectors())) {
       const { xen } = await report(imageOf(vector));
@@ -86,7 +88,7 @@ describe('POST /kernel', () => {
     expect([xen.pv.ok, xen.pv.bsdsyms, broken]).toEqual([false, null, null]);
   });
 
-  test('tells a recorded reason and refuses nothing for it', async () => {
+  test('reports a recorded reason, and refuses nothing for it', async () => {
     const many = kernel({ header: { e_shnum: 60_000, e_shentsize: 0 } });
     const { broken } = await report(many.bytes);
     expect(broken).toMatchObject({
@@ -183,7 +185,7 @@ describe('POST /image', () => {
     expect(headers['repr-digest']).toBe(`sha-256=:${createHash('sha256').update(body).digest('base64')}:`);
   });
 
-  test('a recorded reason is refused, or told beside the bytes', async () => {
+  test('an image with a recorded reason is refused, or sent with that reason', async () => {
     const beyond = kernel({
       segments: [{ paddr: 0x10_0000, memsz: 0x1000, header: { p_offset: 99_999_999, p_filesz: 64 } }],
     });
@@ -233,6 +235,77 @@ describe('POST /image', () => {
     expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
     expect(service.logs().filter(({ level }) => Number(level) > 30)).toEqual([]);
   });
+});
+
+const word = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
+const taken = (container: string | null, kernelSize: number): object => ({
+  takes: { ok: true, container, kernelSize, why: null },
+  pv: { ok: true, guestType: 'xen-3.0-x86_64', why: null },
+});
+const notTaken = (container: string | null, code: string): object => ({
+  takes: { ok: false, container, kernelSize: null, why: { code } },
+  pv: { ok: false, guestType: null, why: { code } },
+  hvm: { ok: false, why: { code } },
+});
+
+describe('what Xen does with a file in which there is no image here', () => {
+  const { bytes } = kernel({ symbols: 10, notes: ASKING_NOTES });
+  const gzip = gzipSync(bytes);
+  const damaged = Buffer.from(gzip);
+  damaged.writeUInt32LE(1, gzip.length - 8);
+  const sizeWord = 40 * MIB;
+  const lz4 = lz4Zeros(sizeWord);
+
+  test.each<[string, Uint8Array, object]>([
+    ['gzip with its size after it', Buffer.concat([gzip, word(bytes.length)]), taken('gzip', bytes.length + 16)],
+    ['gzip with a wrong checksum', damaged, notTaken('gzip', 'gzip-inflate-failed')],
+    [
+      'gzip that is cut',
+      gzip.subarray(0, 200),
+      { takes: { ok: false, container: 'gzip' }, pv: { ok: false }, hvm: { ok: false } },
+    ],
+    ['a bzImage with another size', bzImage(gzip, { sizeWord: bytes.length - 1 }), taken('bzImage', bytes.length + 15)],
+    ['a bzImage that is cut', bzImage(gzip, {}).subarray(0, -1100), notTaken('bzImage', 'no-loader')],
+    [
+      'a bzImage that is damaged early, and goes on',
+      bzImage(Buffer.concat([Buffer.from('1f8b0800', 'hex'), Buffer.alloc(6), Buffer.alloc(MIB, 7)]), {
+        sizeWord: 1000,
+      }),
+      notTaken('bzImage', 'gzip-inflate-failed'),
+    ],
+    ['lz4 with another size', bzImage(lz4, { sizeWord: sizeWord - 1 }), notTaken('bzImage', 'payload-damaged')],
+    ['lz4 that is cut', bzImage(lz4.subarray(0, -50), { sizeWord }), notTaken('bzImage', 'payload-damaged')],
+    ['a file of lz4 that is cut', lz4.subarray(0, -50), notTaken('lz4', 'no-loader')],
+  ])('%s', async (_name, file, builder) => {
+    const answer = await post(service, '/kernel', file);
+    expect(verdict(answer)).toEqual(problem(400, 'compressed-data-corrupt'));
+    expect(json(answer)).toMatchObject({ builder });
+    expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
+  });
+
+  test('a file that is none', async () => {
+    const answer = await post(service, '/kernel', Buffer.from('nothing'));
+    expect(json(answer)).toMatchObject({
+      code: 'not-elf',
+      builder: {
+        takes: { ok: true, container: null, kernelSize: 7 },
+        pv: { ok: false, why: { code: 'no-loader' } },
+        hvm: { ok: false, why: { code: 'no-loader' } },
+      },
+    });
+  });
+
+  test('is not told of what cannot be unpacked', async () => {
+    const answer = await post(service, '/kernel', bzImage(new Uint8Array(), {}));
+    expect([json(answer)['code'], json(answer)['builder']]).toEqual(['compression-unsupported', undefined]);
+  });
+});
+
+test('a bzImage for i386 is unpacked, and Xen starts it where it has 32-bit guests', async () => {
+  const { bytes } = kernel({ class: 'ELF32', notes: ASKING_NOTES });
+  const { image, builder } = await report(bzImage(gzipSync(bytes), {}));
+  expect(image).toMatchObject({ class: 'ELF32', machine: 'i386', compression: 'gzip', container: 'bzImage' });
+  expect(builder.pv).toMatchObject({ ok: false, guestType: 'xen-3.0-x86_32', why: { code: 'guest-type-unsupported' } });
 });
 
 /** Members of objects have no order. */

@@ -68,7 +68,7 @@ describe('too large by Content-Length', () => {
     ['an image', LIMIT + 1, 'application/octet-stream'],
     ['a form', LIMIT + FORM_OVERHEAD + 1, 'multipart/form-data; boundary=x'],
     ['an absurd length', Number.MAX_SAFE_INTEGER, 'application/octet-stream'],
-  ])('is told before a byte of the body is sent: %s', async (_name, length, type) => {
+  ])('is refused before a byte of the body is sent: %s', async (_name, length, type) => {
     const connection = await RawConnection.open(service.port);
     await connection.send(head('POST', '/bsdsyms', { 'Content-Length': length, 'Content-Type': type }));
     expect(verdict(await connection.answer(), `${length} bytes`, String(LIMIT))).toEqual(refused);
@@ -87,7 +87,7 @@ describe('too large by Content-Length', () => {
 });
 
 describe('too large without Content-Length', () => {
-  test('is told when the limit is passed, not at the end', async () => {
+  test('is refused when the limit is passed, not at the end', async () => {
     const connection = await RawConnection.open(service.port);
     await connection.send(head('POST', '/bsdsyms', { 'Transfer-Encoding': 'chunked' }), chunk(tooLarge));
     // The body has no end yet.
@@ -97,7 +97,7 @@ describe('too large without Content-Length', () => {
     connection.destroy();
   });
 
-  test('is told when the limit is passed inside a form', async () => {
+  test('is refused when the limit is passed inside a form', async () => {
     const { body, contentType } = imageForm(tooLarge);
     const connection = await RawConnection.open(service.port);
     const headers = { 'Transfer-Encoding': 'chunked', 'Content-Type': contentType };
@@ -181,16 +181,19 @@ describe('the 413 reaches', () => {
     ['gzip', gzipSync(huge, { level: 0 }), {}],
     ['zstd', zstdCompressSync(huge), {}],
     ['coded with gzip', gzipSync(huge, { level: 0 }), { 'Content-Encoding': 'gzip' }],
-  ])('whoever sends all before reading, and may go on: %s', async (_name, packed, headers) => {
-    const connection = await RawConnection.open(service.port);
-    await connection.send(head('POST', '/layout', { 'Transfer-Encoding': 'chunked', ...headers }));
-    for (const piece of pieces(packed, 64 * KIB)) await connection.send(chunk(piece));
-    await connection.send(chunk(Buffer.alloc(0)));
-    expect(verdict(await connection.answer())).toEqual(refused);
-    await connection.send(head('GET', '/healthz'));
-    expect((await connection.answer()).status).toBe(200);
-    connection.destroy();
-  });
+  ])(
+    'a client that sends everything before it reads, and the connection continues: %s',
+    async (_name, packed, headers) => {
+      const connection = await RawConnection.open(service.port);
+      await connection.send(head('POST', '/layout', { 'Transfer-Encoding': 'chunked', ...headers }));
+      for (const piece of pieces(packed, 64 * KIB)) await connection.send(chunk(piece));
+      await connection.send(chunk(Buffer.alloc(0)));
+      expect(verdict(await connection.answer())).toEqual(refused);
+      await connection.send(head('GET', '/healthz'));
+      expect((await connection.answer()).status).toBe(200);
+      connection.destroy();
+    },
+  );
 
   describe.skipIf(!hasProgram('curl', '--version'))('curl', () => {
     test.each<[string, (path: string) => string[]]>([
@@ -249,10 +252,10 @@ describe('Expect: 100-continue', () => {
     expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
   });
 
-  test('a full house is told without an invitation', async () => {
+  test('a full service refuses without an invitation', async () => {
     const small = await startService({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     const sender = await SlowSender.start(small.port, fitting);
-    await eventually('all places are taken', () => small.app.upload.admission.running === 1);
+    await eventually('all slots are taken', () => small.app.upload.admission.running === 1);
     const connection = await RawConnection.open(small.port);
     await connection.send(head('POST', '/bsdsyms', expecting({ 'Content-Length': 100 })));
     const answer = await connection.answer();
@@ -263,7 +266,7 @@ describe('Expect: 100-continue', () => {
     await small.close();
   });
 
-  test('the end of the service is told without an invitation', async () => {
+  test('a service that ends refuses without an invitation', async () => {
     const ending = await startService();
     ending.app.lifecycle.drain();
     const connection = await RawConnection.open(ending.port);

@@ -52,7 +52,7 @@ const start = async (env: Readonly<Record<string, string>>): Promise<{ child: Se
 describe.concurrent.each(['1', '2'])('with %s workers', (workers) => {
   const env = { BSDSYMS_WORKERS: workers };
 
-  test('a log that nobody reads loses lines, which are counted, and says so when it is read again', async ({
+  test('a log that is not read loses lines, counts them, and reports them when it is read again', async ({
     expect: own,
   }) => {
     const { child, port } = await start(env);
@@ -72,7 +72,7 @@ describe.concurrent.each(['1', '2'])('with %s workers', (workers) => {
     expect(await child.exited).toEqual({ code: 0, signal: null });
   });
 
-  test('SIGTERM ends it while nobody reads the log', async () => {
+  test('SIGTERM ends the service while the log is not read', async () => {
     const { child, port } = await start(env);
     child.stopReading();
     await sendMany(port, MANY);
@@ -80,7 +80,7 @@ describe.concurrent.each(['1', '2'])('with %s workers', (workers) => {
     expect(await child.exited).toEqual({ code: 0, signal: null });
   });
 
-  test('a second signal ends it at once while nobody reads the log', async ({ expect: own }) => {
+  test('a second signal ends the service at once while the log is not read', async ({ expect: own }) => {
     const { child, port } = await start({ ...env, BSDSYMS_SHUTDOWN_GRACE_MS: LONG_MS });
     child.stopReading();
     await sendMany(port, MANY);

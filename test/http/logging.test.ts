@@ -240,7 +240,7 @@ describe('the line of a broken image', () => {
     },
   );
 
-  test('tells an offset beyond what a number holds in hex', async () => {
+  test('has an offset beyond 2^53 in hex', async () => {
     const hostile = kernel({ symtab: { header: { sh_offset: 2n ** 63n } } }).bytes;
     const answer = await post(service, '/bsdsyms', hostile);
     expect(json(answer)['code']).toBe('out-of-range-access');
@@ -259,7 +259,7 @@ describe('the line of a broken image', () => {
     }
   });
 
-  test('is not written for what is no upload of an image', async () => {
+  test('is not written for a request that uploads no image', async () => {
     expect((await post(service, '/bsdsyms', '')).status).toBe(400);
     expect((await postForm(service, '/bsdsyms', multipart([]))).status).toBe(400);
     expect((await post(service, '/bsdsyms', image, { accept: 'text/html' })).status).toBe(406);
@@ -363,7 +363,7 @@ describe('X-Request-Id', () => {
   test.each([
     ['400', 'nonsense\r\n\r\n'],
     ['431', `GET / HTTP/1.1\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`],
-  ])('is in answers to what is no HTTP: %s', async (status, text) => {
+  ])('is in answers to bytes that are not HTTP: %s', async (status, text) => {
     const connection = await RawConnection.open(service.port);
     await connection.send(text);
     const answer = await connection.answer();

@@ -5,6 +5,7 @@ import { runInNewContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { PROBLEM_KINDS } from '../../src/http/problem.ts';
+import { document } from '../support/document.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { imageForm, multipart } from '../support/forms.ts';
 import { post, postForm, send } from '../support/http.ts';
@@ -223,14 +224,10 @@ describe('labels', () => {
       .toBe(20);
     const text = await scrape(service);
     expect(text.counts('bsdsyms_images_total')).toEqual({ 'ELF64 other none': 20 });
-    expect([...text.labelValues('route')].sort()).toEqual([
-      '/bsdsyms',
-      '/kernel',
-      '/metrics',
-      '/problems/:code',
-      'none',
-    ]);
-    expect([...text.labelValues('method')].sort()).toEqual(['GET', 'POST']);
+    const routes = Object.keys(document.paths).map((path) => path.replace('{code}', ':code'));
+    // Parts of the page are not for callers, and not in the document.
+    expect([...text.labelValues('route')].sort()).toEqual([...routes, '/page/:file', 'none'].sort());
+    expect([...text.labelValues('method')].sort()).toEqual(['GET', 'POST', 'PUT']);
     for (const code of text.labelValues('code')) expect(Object.keys(PROBLEM_KINDS)).toContain(code);
     expect((await send(service, '/metrics')).text).not.toMatch(/made-?up/i);
   });

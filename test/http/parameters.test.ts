@@ -159,7 +159,7 @@ describe('a name that is not known', () => {
     );
     expect(await inQuery('/kernel', 'verbose')).toMatch(/ is not a parameter of this route\. Known names: imageUrl\.$/);
     expect(await inForm('/kernel', 'verbose')).toMatch(/\. Known names: image, imageUrl\.$/);
-    expect(await onCommandLine('kernel', 'verbose')).toMatch(/\. Known names: --output, --help\.\n$/);
+    expect(await onCommandLine('kernel', 'verbose')).toMatch(/\. Known names: --json, --text, --output, --help\.\n$/);
     expect((await run(['Layout', '-'])).stderr).toBe(
       'bsdsyms: There is no subcommand "Layout". It is spelled layout.\n',
     );

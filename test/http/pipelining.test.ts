@@ -90,7 +90,7 @@ describe('requests sent without waiting for answers', () => {
     expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
   });
 
-  test('are answered one at a time: the uploads of a connection need one place', async () => {
+  test('are answered one at a time: the uploads of a connection need one slot', async () => {
     service = await startService({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     const connection = await RawConnection.open(service.port);
     await connection.send(Buffer.concat(Array.from({ length: 10 }, () => upload('/bsdsyms', image))));

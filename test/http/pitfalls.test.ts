@@ -52,7 +52,7 @@ describe('the limit of a file in a form bounds memory, not time:', () => {
   });
 });
 
-test('a file is not taken for whole before its end was seen', async () => {
+test('a file does not count as whole before its end has arrived', async () => {
   await start();
   const larger = Buffer.concat([image, noise(2 * LIMIT)]);
   for (const headers of [{}, { 'transfer-encoding': 'chunked' }]) {
@@ -212,7 +212,7 @@ test('memory comes back after large images', async () => {
   expect((await memoryInUse()) - before).toBeLessThan(large.length);
 });
 
-test('health, readiness and metrics are behind no limit', async () => {
+test('no limit applies to health, readiness and metrics', async () => {
   const directory = new TemporaryDirectory();
   await start({
     BSDSYMS_MAX_UPLOADS: '1',
@@ -230,7 +230,7 @@ test('health, readiness and metrics are behind no limit', async () => {
   directory.remove();
 });
 
-test('health is behind no upload', async () => {
+test('health does not wait for uploads', async () => {
   await start({ BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
   const sender = await SlowSender.start(service.port, image);
   await uploading(service);
@@ -289,7 +289,7 @@ describe('tricks with the content type:', () => {
     'text/plain',
     'Text/HTML;charset=utf-8',
     '\ttext/plain',
-  ])('%j is not taken', async (type) => {
+  ])('%j is refused', async (type) => {
     await start();
     const answer = await post(service, '/bsdsyms', image, { 'content-type': type });
     expect(verdict(answer)).toEqual(problem(415, 'media-type-unsupported'));

@@ -42,7 +42,7 @@ describe('the start', () => {
     expect(child.stderr).toMatch(new RegExp(`^bsdsyms: ${name}: [^\\n]+\\n$`));
   });
 
-  test('fails on a port that is taken', async () => {
+  test('fails on a port in use', async () => {
     const holder = createServer().listen(0, '127.0.0.1');
     await once(holder, 'listening');
     const address = holder.address();
@@ -81,7 +81,7 @@ describe('the end', () => {
 });
 
 describe('LOG_LEVEL', () => {
-  test('silent says nothing at all', async () => {
+  test('silent writes nothing', async () => {
     // It cannot be read from the log.
     const port = unusedPort();
     const child = processes.start({ PORT: String(port), LOG_LEVEL: 'silent' });

@@ -65,13 +65,14 @@ const busy = kernel({
   before: [{ name: '.data', data: Buffer.alloc(4096, 'kernel\0of\nBSD') }],
 }).bytes;
 
-describe('a file that is no ELF image', () => {
+describe('a file that is not an ELF image', () => {
   const cases: readonly (readonly [string, Uint8Array, readonly string[]])[] = [
     ['a symbol blob', blob, ['symbol blob', 'POST /verify', 'bsdsyms verify']],
     ['the start of a bzImage', marked(0x202, 'HdrS').subarray(0, 580), ['bzImage', 'vmlinux']],
     ['an arm64 Image', marked(0x38, 'ARM\x64'), ['Image', 'vmlinux']],
     ['a RISC-V Image', marked(0x38, 'RSC\x05'), ['Image', 'vmlinux']],
     ['a zImage', marked(0x24, [0x18, 0x28, 0x6f, 0x01]), ['zImage', 'vmlinux']],
+    ['an EFI zboot image', marked(0, 'MZ\0\0zimg'), ['EFI zboot image', 'vmlinux']],
     ['a PE program', marked(0, 'MZ'), ['EFI', 'ELF kernel']],
     ['a uImage', marked(0, [0x27, 0x05, 0x19, 0x56]), ['uImage', 'ELF kernel']],
     ['a FIT image', marked(0, [0xd0, 0x0d, 0xfe, 0xed]), ['FIT', 'device tree']],
@@ -176,7 +177,7 @@ const program = buildImage({ type: ET_DYN, ...interpreter('/lib64/ld-linux-x86-6
 const fixedProgram = buildImage({ type: ET_EXEC, ...interpreter('/libexec/ld-elf.so.1') }).bytes;
 const library = buildImage({ type: ET_DYN, segments: [text], sections: [{ name: '.dynsym', type: 11 }] }).bytes;
 
-describe('an ELF file that is no kernel', () => {
+describe('an ELF file that is not a kernel', () => {
   const cases: readonly (readonly [string, Uint8Array, RegExp])[] = [
     ['an object file', object, /relocatable object.*\.o.*\.ko/],
     ['a core dump', core, /core dump/],
@@ -294,5 +295,20 @@ describe('/verify', () => {
   test('takes a mixed-endian blob without its size word', async () => {
     const { blob: mixed } = await mustLoad(kernel({ byteOrder: 'big' }).bytes);
     expect((await post(service, '/verify', mixed.subarray(4))).status).toBe(200);
+  });
+});
+
+describe('what clients make of a file that was only named', () => {
+  test('as the field of a form', async () => {
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+    const { code, detail } = told(await post(service, '/layout', 'image=netbsd&require=pv', headers));
+    expect([code, detail]).toEqual(['not-elf', expect.stringMatching(/field of a form without a file.*files=/)]);
+  });
+
+  test('as JSON', async () => {
+    const { code, detail } = told(
+      await post(service, '/layout', '{"image": "netbsd"}', { 'content-type': 'application/json' }),
+    );
+    expect([code, detail]).toEqual(['media-type-unsupported', expect.stringContaining('HTTPie: http -f POST')]);
   });
 });

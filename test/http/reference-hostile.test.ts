@@ -126,7 +126,7 @@ describe('the first answer', () => {
     expect(verdict(await ask())).toEqual(problem(502, 'source-unavailable'));
   });
 
-  test('nobody listens', async () => {
+  test('no server listens', async () => {
     const gone = await TestOrigin.start();
     const url = `${gone.url}/k`;
     const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${gone.url}/` });

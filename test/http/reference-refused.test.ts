@@ -207,7 +207,7 @@ test.each(URLS)('%j is refused', async (template) => {
   ]);
 });
 
-test('what the list is for is taken', async () => {
+test('a listed source is accepted', async () => {
   const url = origin.serve('/kernels/k', image);
   expect((await send(service, named('/layout', url))).status).toBe(200);
   expect((await send(service, named('/layout', url.replace('127.0.0.1', '0x7f.1')))).status).toBe(200);

@@ -125,7 +125,7 @@ describe('what moves', () => {
     expect(rest.every(({ headers }) => headers['if-range'] === '"1"')).toBe(true);
   });
 
-  test('a weak or missing ETag is no condition, but is compared', async () => {
+  test('a weak or missing ETag is compared, but not sent as a condition', async () => {
     const url = origin.serve('/large', large, { etag: 'W/"1"', lastModified: 'Mon, 01 Jan 2024 00:00:00 GMT' });
     expect((await layout(url)).status).toBe(200);
     expect(origin.requests.every(({ headers }) => headers['if-range'] === undefined)).toBe(true);
@@ -182,8 +182,8 @@ describe('conditional requests', () => {
   });
 });
 
-describe('what is asked for wrongly', () => {
-  test('a body or a file beside imageUrl', async () => {
+describe('wrong requests', () => {
+  test('a body or a file besides imageUrl', async () => {
     const url = origin.serve('/k', image);
     const conflict = problem(400, 'parameter-conflict');
     expect(verdict(await post(service, named('/layout', url), image))).toEqual(conflict);
@@ -226,7 +226,7 @@ describe('what is asked for wrongly', () => {
     expect(verdict(await layout(`file://${shared}/huge`))).toEqual(problem(413, 'image-too-large'));
   });
 
-  test('nothing may be named unless the operator says so', async () => {
+  test('no image can be named unless the operator lists its source', async () => {
     const plain = await startService();
     try {
       expect(verdict(await send(plain, named('/layout', origin.serve('/k', image))), 'BSDSYMS_IMAGE_SOURCES')).toEqual(
@@ -343,7 +343,7 @@ describe('redirects', () => {
 const at = (name: string): string => `file://${shared}/${name}`;
 
 describe('files', () => {
-  test('outside of the directory, and what is no file', async () => {
+  test('outside the directory, or not a regular file', async () => {
     const outside = directory.write(image);
     symlinkSync(outside, join(shared, 'link-out'));
     symlinkSync(directory.path, join(shared, 'directory-out'));
@@ -388,7 +388,7 @@ describe('files', () => {
   });
 });
 
-describe('what is told of it', () => {
+describe('what is logged', () => {
   test('the query of the image is in no log, no metric and no problem', async () => {
     const url = `${origin.serve('/a/k', large)}?${SECRET}`;
     const answers = [

@@ -8,6 +8,7 @@ import { BROKEN_KINDS } from '../../src/xen/broken.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { imageForm, imagePart, multipart } from '../support/forms.ts';
 import { post, postForm } from '../support/http.ts';
+import { TestIssuer } from '../support/issuer.ts';
 import { bzImage } from '../support/packed.ts';
 import { SOON } from '../support/patience.ts';
 import { scrape } from '../support/prometheus.ts';
@@ -21,6 +22,8 @@ const image = kernel({ symbols: 12 }).bytes;
 
 let service: Service;
 const directory = new TemporaryDirectory();
+const issuer = await TestIssuer.start();
+afterAll(() => issuer.close());
 afterEach(async () => {
   vi.restoreAllMocks();
   const left = await settled(service);
@@ -112,6 +115,19 @@ const REFUSALS: Partial<Record<ProblemCode, Readonly<Record<string, Refusal>>>> 
   },
   unauthorized: {
     'no token': { env: { BSDSYMS_TOKENS_FILE: directory.write('a-token-of-the-tests\n') }, ask: () => layout(image) },
+  },
+  forbidden: {
+    'a token of somebody else': {
+      env: { BSDSYMS_OIDC_FILE: issuer.configure(directory) },
+      ask: async () =>
+        layout(image, { authorization: `Bearer ${await issuer.sign({ claims: { repository_owner: 'x' } })}` }),
+    },
+  },
+  'issuer-unavailable': {
+    'an issuer that does not answer': {
+      env: { BSDSYMS_OIDC_FILE: issuer.configure(directory, { jwksUrl: `${issuer.url}/none` }) },
+      ask: async () => layout(image, { authorization: `Bearer ${await issuer.sign()}` }),
+    },
   },
   'not-acceptable': {
     'another type': { ask: () => statusOf(post(service, '/bsdsyms', image, { accept: 'image/png' })) },

@@ -80,7 +80,7 @@ describe.concurrent('after SIGTERM', () => {
     expect(await child.exited).toEqual({ code: 0, signal: null });
   });
 
-  test('a second upload on a kept connection is not taken', async () => {
+  test('a second upload on a kept connection is refused', async () => {
     const child = processes.start({ BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
     const { port } = await child.listening();
     const connection = await RawConnection.open(port);

@@ -56,7 +56,7 @@ describe('the service', () => {
     ['the flat image of a small file', flat(1024), { BSDSYMS_MIN_ANSWER_BYTES_PER_SECOND: FAST }],
     ['a list of symbols', symbols, { BSDSYMS_MIN_ANSWER_BYTES_PER_SECOND: FAST }],
     ['the flat image, without a least rate', flat(1024), { BSDSYMS_MIN_ANSWER_BYTES_PER_SECOND: '0' }],
-  ])('takes back the place of a client that reads nothing: %s', async (_what, one, env) => {
+  ])('takes back the slot of a client that reads nothing: %s', async (_what, one, env) => {
     service = await startService({ BSDSYMS_STALL_TIMEOUT_MS: SHORT_MS, ...env });
     const socket = upload(service.port, one);
     await service.logged({ msg: 'request', route: one.path.split('?')[0], status: 499 });
@@ -64,7 +64,7 @@ describe('the service', () => {
     socket.destroy();
   });
 
-  test('takes back the place of a client that reads steadily, but slower than the least rate', async () => {
+  test('takes back the slot of a client that reads steadily, but slower than the least rate', async () => {
     service = await startService({ BSDSYMS_STALL_TIMEOUT_MS: '1500', BSDSYMS_MIN_ANSWER_BYTES_PER_SECOND: FAST });
     const socket = upload(service.port, flat(1024));
     const reading = readSlowly(socket, 2 * MIB, 100);

@@ -133,7 +133,7 @@ describe('spooled images', () => {
     ['in a form', arrivedForm.body, { 'Content-Type': arrivedForm.contentType }],
     ['coded', gzipSync(arrived), { 'Content-Encoding': 'gzip' }],
     ['compressed', gzipSync(arrived), {}],
-  ])('that had arrived whole before there was a place for them are whole: %s', async (_name, body, headers) => {
+  ])('that had arrived whole before there was a slot for them are whole: %s', async (_name, body, headers) => {
     const narrow = await start({
       BSDSYMS_MEMORY_BUDGET_BYTES: '0',
       BSDSYMS_MAX_UPLOADS: '1',
@@ -155,7 +155,7 @@ describe('spooled images', () => {
     await narrow.close();
   });
 
-  test('share what there is of memory: who is small stays there', async () => {
+  test('share the memory: small images stay in it', async () => {
     const created = vi.spyOn(service.app.upload.store.spool, 'createWriter');
     expect((await post(service, '/bsdsyms', kernelOfSize(32 * KIB))).status).toBe(200);
     expect(created).not.toHaveBeenCalled();
@@ -188,7 +188,7 @@ describe('the spool budget', () => {
     expect(await remains()).toEqual(NOTHING);
   });
 
-  test('exceeded by several images together: who was there first goes on', async () => {
+  test('exceeded by several images together: the first ones continue', async () => {
     const first = await spoolHalf(6 * MIB);
     const answer = await post(service, '/bsdsyms', kernelOfSize(3 * MIB));
     expect([verdict(answer), answer.headers['retry-after']]).toEqual([full, '10']);
@@ -205,7 +205,7 @@ describe('a disk that is full', () => {
   test.each([
     ['from the start', 0],
     ['after a while', 2],
-  ])('%s is 503, with its cause in the log, and nothing stays behind', async (_when, after) => {
+  ])('%s is 503, with its cause in the log, and nothing stays occupied', async (_when, after) => {
     let writes = 0;
     await interceptWrites((write, chunks, position) => {
       writes += 1;

@@ -1,5 +1,6 @@
 /** `POST /symbols`: what is asked, in which form, and what is told. */
 import { strict as assert } from 'node:assert';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { SymbolReport, SymbolsReport } from '../../src/report/schemas.ts';
 import { kernel, makeSymbols } from '../support/elf-builder.ts';
@@ -49,7 +50,7 @@ const queryOf = (list: string[]): string =>
 const formOf = (list: string[]) => multipart([imagePart(image), ...list.map((value) => ({ name: 'name', value }))]);
 
 describe('symbols by name', () => {
-  test('are told with their table, and what was not found', async () => {
+  test('come with their table, and with the names that were not found', async () => {
     const answer = await ask('?name=buffer&name=none');
     expect([answer.status, answer.headers['content-type']]).toEqual([200, JSON_TYPE]);
     expect(reportOf(answer)).toMatchObject({
@@ -103,7 +104,7 @@ describe('symbols by name', () => {
 });
 
 describe('symbols by address', () => {
-  test('are told with the bytes to the address, in the order asked', async () => {
+  test('come with the bytes to the address, in the order asked', async () => {
     const { addresses, ...rest } = reportOf(await ask('?address=0x1024&address=4096&address=0xFFF&address=0x1018'));
     expect(addresses?.map(({ address, symbol, offset }) => [address, symbol?.name, offset])).toEqual([
       ['0x1024', 'buffer', 4],
@@ -164,7 +165,7 @@ describe('all symbols', () => {
     expect(names(linesOf(await ask(query, NDJSON)))).toEqual(expected);
   });
 
-  test('can be broken off by the one who asked', async () => {
+  test('can be broken off by the client', async () => {
     service.clearLogs();
     const huge = kernel({ symbols: makeSymbols(60_000) }).bytes;
     const connection = await RawConnection.open(service.port);
@@ -177,7 +178,7 @@ describe('all symbols', () => {
   });
 });
 
-describe('what is asked wrongly', () => {
+describe('a wrong query', () => {
   test.each([
     ['?name=', 'parameter-invalid', ['name', '1 to 1024']],
     ['?name', 'parameter-invalid', ['name']],
@@ -206,7 +207,7 @@ describe('what is asked wrongly', () => {
     expect(verdict(await ask(query), ...words)).toEqual(problem(400, code));
   });
 
-  test('is told when it becomes clear in the form only', async () => {
+  test('is refused even if only the form shows it', async () => {
     const form = imageForm(image, { address: '0x1000' });
     expect(verdict(await postForm(service, '/symbols?name=a', form), 'name and address')).toEqual(
       problem(400, 'parameter-conflict'),
@@ -228,7 +229,7 @@ describe('an image', () => {
     expect(service.logs('broken ELF')).toMatchObject([{ broken: { code } }, { broken: { code } }]);
   });
 
-  test('with a reason elsewhere is read, and the reason told', async () => {
+  test('with a reason elsewhere is read, and the reason is reported', async () => {
     const odd = kernel({ symbols: 3, header: { e_phoff: 2n ** 64n - 56n } }).bytes;
     const [document, lines] = [await ask('', 'application/json', odd), await ask('', NDJSON, odd)];
     expect(reportOf(document).broken).toMatchObject({ code: 'out-of-range-access', stage: 'segments' });
@@ -258,4 +259,66 @@ describe('spooled', () => {
       }
     },
   );
+});
+
+const askCoded = (query: string, coding: string | undefined, accept = NDJSON, body = large): Promise<Answer> =>
+  post(service, `/symbols${query}`, body, { accept, ...(coding === undefined ? {} : { 'accept-encoding': coding }) });
+
+describe('Accept-Encoding', () => {
+  test.each([
+    ['gzip', 'gzip'],
+    ['GZIP', 'gzip'],
+    ['deflate, gzip, br, zstd', 'gzip'],
+    ['identity;q=0.5, gzip', 'gzip'],
+    ['*', 'gzip'],
+    ['identity;q=0, gzip;q=0.1', 'gzip'],
+    [undefined, undefined],
+    ['', undefined],
+    ['identity', undefined],
+    ['br', undefined],
+    ['gzip;q=0', undefined],
+    ['gzip;q=0, *', undefined],
+    ['identity, gzip;q=0.5', undefined],
+    // Neither is accepted: better than no answer.
+    ['identity;q=0', undefined],
+  ])('%s is honoured', async (given, coding) => {
+    // Sent in one piece, and as it comes.
+    for (const query of ['?limit=100', '']) {
+      for (const accept of ['application/json', NDJSON]) {
+        const plain = await askCoded(query, undefined, accept);
+        const answer = await askCoded(query, given, accept);
+        expect([answer.status, answer.headers['content-encoding'], answer.headers.vary]).toEqual([
+          200,
+          coding,
+          'Accept, Accept-Encoding',
+        ]);
+        expect(answer.headers['content-type']).toBe(plain.headers['content-type']);
+        const body = coding === undefined ? answer.body : gunzipSync(answer.body);
+        expect(body.equals(plain.body)).toBe(true);
+        expect(answer.body.length < plain.body.length / 3).toBe(coding === 'gzip');
+      }
+    }
+  });
+
+  test('does not matter for an answer that is short, or a problem', async () => {
+    const short = await askCoded('?name=none', 'gzip', 'application/json', image);
+    expect([short.status, short.headers['content-encoding']]).toEqual([200, undefined]);
+    expect(json(short)).toMatchObject({ notFound: ['none'] });
+    const refused = await askCoded('', 'gzip', NDJSON, kernel({ symtab: { type: 1 } }).bytes);
+    expect([refused.status, refused.headers['content-encoding'], refused.headers.vary]).toEqual([
+      422,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('leaves nothing behind when the caller leaves', async () => {
+    const connection = await RawConnection.open(service.port);
+    const fields = { 'Content-Length': large.length, Accept: NDJSON, 'Accept-Encoding': 'gzip' };
+    await connection.send(head('POST', '/symbols', fields), large);
+    // Its head.
+    expect((await connection.answer()).status).toBe(200);
+    connection.destroy();
+    expect(await settled(service)).toEqual(NOTHING_OCCUPIED);
+  });
 });

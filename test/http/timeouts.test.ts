@@ -110,7 +110,7 @@ describe('a body that stops', () => {
     ],
     ['in the middle of a coding', { 'Content-Length': 1000, 'Content-Encoding': 'gzip' }, [gzipHead]],
     ['in the middle of a compressed image', { 'Content-Length': 1000 }, [gzipHead]],
-  ])('%s is told so', async (_where, headers, pieces) => {
+  ])('%s gets 408', async (_where, headers, pieces) => {
     const connection = await connectTo(brief);
     await connection.send(head('POST', '/bsdsyms', headers), ...pieces);
     const answer = await connection.answer();
@@ -121,7 +121,7 @@ describe('a body that stops', () => {
     expect((await send(service, '/healthz')).status).toBe(200);
   });
 
-  test('after it was invited is told so', async () => {
+  test('after it was invited gets 408', async () => {
     const connection = await connectTo(brief);
     await connection.send(head('POST', '/bsdsyms', { 'Content-Length': image.length, Expect: '100-continue' }));
     expect((await connection.answer()).status).toBe(100);
@@ -129,7 +129,7 @@ describe('a body that stops', () => {
     expect(await connection.ended()).toBe('');
   });
 
-  test('while it is spooled is told so', async () => {
+  test('while it is spooled gets 408', async () => {
     const directory = new TemporaryDirectory();
     const connection = await connectTo({
       ...brief,
@@ -143,7 +143,7 @@ describe('a body that stops', () => {
     directory.remove();
   });
 
-  test('again and again, but never for too long, is taken', { retry: 3 }, async () => {
+  test('again and again, but never for too long, is accepted', { retry: 3 }, async () => {
     // Together the pauses are longer than one may be, which leaves a busy machine much time after each of them.
     const connection = await connectTo({ BSDSYMS_STALL_TIMEOUT_MS: '5000' });
     await connection.send(head('POST', '/bsdsyms', { 'Content-Length': image.length }));

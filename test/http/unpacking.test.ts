@@ -40,7 +40,7 @@ async function begin(body: Uint8Array, headers: Readonly<Record<string, string>>
 }
 
 describe('the window of zstd', () => {
-  test('of an image is taken from the memory budget as long as it is unpacked', async () => {
+  test('of an image counts in the memory budget while the image is unpacked', async () => {
     await start({ BSDSYMS_MEMORY_BUDGET_BYTES: String(400 * MIB) });
     const packed = longWindow(image, 27);
     const connections: RawConnection[] = [];

@@ -60,7 +60,7 @@ test('a blob is found by the guests of its class', async () => {
   });
 });
 
-test('a blob of an older loader is told as such', async () => {
+test('a blob of an older loader is recognised', async () => {
   const { blob: about, guests } = await verify(old);
   expect([about.loader, about.sections]).toEqual(['xen-4.6', 5]);
   expect([guests.freebsd, guests.netbsd]).toEqual([found(SYMBOLS + 1), found(SYMBOLS)]);
@@ -91,7 +91,7 @@ test('the memory after a blob matters only to a guest that reads it', async () =
 const wide = (spec: BlobSpec): Uint8Array => buildBlob(spec).bytes;
 const narrow = (spec: BlobSpec): Uint8Array => wide({ ...spec, class: 'ELF32' });
 
-describe('what is said of a guest', () => {
+describe('the verdict on a guest', () => {
   const bigEndian = wide({});
   bigEndian[4 + 5] = 2;
   const gap = narrow({ header: { e_shoff: 1000 } }).fill(0, 56);
@@ -182,7 +182,7 @@ test('a blob in a form, with its address as a field', async () => {
   expect(json(answer)['blob']).toMatchObject({ address: '0x1000' });
 });
 
-test('it is not unpacked, nor taken for a form', async () => {
+test('the file is neither unpacked nor read as a form', async () => {
   for (const bytes of [gzipSync(blob), imageForm(blob).body, Buffer.from('fd377a585a00fd37', 'hex')]) {
     const { blob: about, guests } = await verify(bytes);
     expect([about.size, guests.freebsd.why]).toEqual([bytes.length, 'no-elf-header']);

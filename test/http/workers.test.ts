@@ -105,7 +105,7 @@ describe('the life of two workers', () => {
     expect(text.sum('bsdsyms_spool_budget_limit_bytes')).toBe(100_000);
   });
 
-  test('the places for uploads are shared, and counted as one', async () => {
+  test('the slots for uploads are shared, and counted together', async () => {
     const uploads = await beginTwo(cluster);
     const inFlight = async (): Promise<number> => (await scrape(cluster)).sum('bsdsyms_uploads_in_flight');
     await expect.poll(inFlight, SOON).toBe(2);
@@ -164,7 +164,7 @@ describe.concurrent('two workers share', () => {
   const processes = new Processes();
   afterAll(() => processes.endAll());
 
-  test('one place for an upload', async ({ expect: own }) => {
+  test('one slot for an upload', async ({ expect: own }) => {
     const cluster = await start(processes, { BSDSYMS_MAX_UPLOADS: '1', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     const upload = await SlowUpload.begin(cluster);
     for (let worker = 0; worker < 2; worker++) {
@@ -186,7 +186,7 @@ describe.concurrent('two workers share', () => {
     await own.poll(async () => (await post(cluster, '/bsdsyms', image, ONCE)).status, SOON).toBe(200);
   });
 
-  test('places that all of them may be in one worker', async () => {
+  test('slots that may all be in one worker', async () => {
     const cluster = await start(processes, { BSDSYMS_MAX_UPLOADS: '2', BSDSYMS_MAX_QUEUED_UPLOADS: '0' });
     const uploads = [await SlowUpload.begin(cluster)];
     // So that the next connection is handed to the same worker.
@@ -209,7 +209,7 @@ describe.concurrent('two workers share', () => {
     await own.poll(queued, SOON).toBe(0);
   });
 
-  test('the places of one that dies', async ({ expect: own }) => {
+  test('the slots of a worker that dies', async ({ expect: own }) => {
     const cluster = await start(processes, queueing(2, 4));
     const uploads = await beginTwo(cluster);
     // Some in each of them.
@@ -223,7 +223,7 @@ describe.concurrent('two workers share', () => {
     expect((await finishAll(uploads)).map(String).sort()).toEqual(['200', 'cut off']);
   });
 
-  test('no place with a client that has left the queue', async ({ expect: own }) => {
+  test('no slot with a client that has left the queue', async ({ expect: own }) => {
     const cluster = await start(processes, queueing(1, 1));
     const queued = queuedIn(cluster);
     const upload = await SlowUpload.begin(cluster);
@@ -339,7 +339,7 @@ describe.concurrent('two workers', () => {
     expect(await endOf(child, uploads)).toEqual(ORDERLY);
   });
 
-  test('refuse everybody in the time before the port is closed', async () => {
+  test('refuse every upload before the port is closed', async () => {
     const cluster = await start(processes, { BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS });
     cluster.child.kill('SIGTERM');
     await cluster.child.logged(isShuttingDown, 2);

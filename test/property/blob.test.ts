@@ -76,7 +76,7 @@ describe('the symbols of a well-formed image', () => {
     );
   });
 
-  test('lie at the load address, rounded up, or are refused when they do not fit behind it', async () => {
+  test('lie at the load address, rounded up, or are refused when they do not fit after it', async () => {
     await fc.assert(
       fc.asyncProperty(anyKernel, anyAddress, async (image, loadAddress) => {
         const { blob, reserved, align } = model(image);

@@ -123,7 +123,7 @@ describe('an image that', () => {
     );
   });
 
-  test('is not what it says in e_ident gets a known answer', async () => {
+  test('contradicts its e_ident gets a known answer', async () => {
     await fc.assert(
       fc.asyncProperty(anyKernel, fc.nat(15), fc.nat(255), anyAddress, async (image, index, byte, loadAddress) => {
         const bytes = image.bytes.slice();
@@ -134,7 +134,7 @@ describe('an image that', () => {
     );
   });
 
-  test('is noise behind the magic gets a known answer', async () => {
+  test('is noise after the magic gets a known answer', async () => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 400 }), anyAddress, async (noise, loadAddress) => {
         expect(await problems(Uint8Array.of(0x7f, 0x45, 0x4c, 0x46, ...noise), loadAddress)).toEqual([]);
@@ -143,7 +143,7 @@ describe('an image that', () => {
     );
   });
 
-  test('tells any single lie in any field gets a known answer', async () => {
+  test('has one wrong value in any field gets a known answer', async () => {
     for (const elfClass of ['ELF32', 'ELF64'] as const) {
       for (const byteOrder of ['little', 'big'] as const) {
         const image = kernel({ class: elfClass, byteOrder });

@@ -155,6 +155,6 @@ interface CompressedVector {
   readonly expect: { readonly length: number; readonly sha256: string };
 }
 
-/** Made by `npm run test:tools -- --record test/vectors/compressed.ndjson.gz`. */
+/** Made by `npm run test:tools -- --record test/vectors/compressed.ndjson.gz`, with xz 5.6 or later for the RISC-V filter. */
 export const readCompressedVectors = (): readonly CompressedVector[] =>
   readLines('compressed.ndjson.gz') as CompressedVector[];

@@ -41,6 +41,7 @@ const WRONG: Readonly<Record<Key, readonly [string, ...string[]]>> = {
   port: ['-1', '65536', 'http', ...NO_NUMBERS, ...TOO_LARGE],
   host: ['a b', 'http://x', 'x/24', '[::1]', 'x\ny', 'ä', 'x'.repeat(254)],
   logLevel: ['loud', 'INFO', ' info', 'info,debug', '30', 'constructor'],
+  page: ['On', 'true', '1', 'on,off'],
   maxImageBytes: ['0', ...BYTES],
   maxBlobBytes: ['0', ...BYTES],
   maxFlatBytes: ['0', ...BYTES],
@@ -61,6 +62,7 @@ const WRONG: Readonly<Record<Key, readonly [string, ...string[]]>> = {
   workers: ['0', '257', 'Auto', 'all', ...NO_NUMBERS, ...TOO_LARGE],
   tokensFile: ['tokens', ...PATHS],
   metricsTokensFile: ['tokens', ...PATHS],
+  oidcFile: ['oidc.json', ...PATHS],
   rateLimitPerMinute: ['1000001', ...NO_NUMBERS, ...TOO_LARGE],
   trustProxy: [
     'true',
@@ -102,6 +104,10 @@ const RIGHT: { readonly [K in Key]: readonly (readonly [string, Config[K]])[] } 
   logLevel: [
     ['silent', 'silent'],
     ['trace', 'trace'],
+  ],
+  page: [
+    ['on', 'on'],
+    ['off', 'off'],
   ],
   maxImageBytes: [
     ['1', 1],
@@ -145,6 +151,7 @@ const RIGHT: { readonly [K in Key]: readonly (readonly [string, Config[K]])[] } 
   ],
   tokensFile: [['/x/tokens', '/x/tokens']],
   metricsTokensFile: [['/x/tokens', '/x/tokens']],
+  oidcFile: [['/x/oidc.json', '/x/oidc.json']],
   rateLimitPerMinute: [
     ['0', 0],
     ['1000000', 1_000_000],

@@ -212,11 +212,11 @@ describe('settings that cannot work together', () => {
     { BSDSYMS_QUEUE_TIMEOUT_MS: '299999' },
     { BSDSYMS_QUEUE_TIMEOUT_MS: '300000', BSDSYMS_MAX_QUEUED_UPLOADS: '0' },
     { BSDSYMS_TLS_CERT_FILE: '/x', BSDSYMS_TLS_KEY_FILE: '/y' },
-  ])('are taken at their limit: %o', (env) => {
+  ])('are accepted at their limit: %o', (env) => {
     expect(refusalOf(env)).toBe('nothing was thrown');
   });
 
-  test('do not matter to who reads some of them', () => {
+  test('do not matter when only some settings are read', () => {
     expect(readSettings({ BSDSYMS_MAX_IMAGE_BYTES: String(100 * GiB) }, ['maxImageBytes'])).toEqual({
       maxImageBytes: 100 * GiB,
     });

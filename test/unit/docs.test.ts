@@ -30,6 +30,9 @@ const DOCUMENTS = [
   'docs/library.md',
   'docs/loader.md',
   'docs/operations.md',
+  'docs/page.md',
+  'docs/picture.md',
+  'docs/release.md',
   'docs/references.md',
   'docs/symbols.md',
   'docs/verify.md',
@@ -172,6 +175,18 @@ describe('docs/check.md', () => {
   });
 });
 
+describe('docs/picture.md', () => {
+  test('has every region that the pictures have', () => {
+    const documented = new Set(matches(section(read('docs/picture.md'), 'In a page'), /`([a-z-]+(?:-(?:0x)?N)?)`/g));
+    const drawn = readdirSync(resolve(ROOT, 'docs/pictures')).flatMap((file) =>
+      matches(read(`docs/pictures/${file}`), /data-region="(?:other-)?([^"]+)"/g),
+    );
+    expect(drawn.length).toBeGreaterThan(50);
+    const names = drawn.map((name) => name.replace(/-0x[0-9a-f]+$/, '-0xN').replace(/-\d+$/, '-N'));
+    expect([...new Set(names)].filter((name) => !documented.has(name))).toEqual([]);
+  });
+});
+
 describe('docs/command.md', () => {
   test('has every subcommand, and the routes they are named after', () => {
     const text = read('docs/command.md');
@@ -224,7 +239,7 @@ describe('Dockerfile', () => {
 
   test('has the version of Node that everybody runs', () => {
     const minor = manifest.devDependencies['node']?.split('.').slice(0, 2).join('.');
-    const images = matches(dockerfile, /^FROM (\S+)/gm);
+    const images = matches(dockerfile, /^FROM (?:--\S+ )?(\S+)/gm);
     expect(images).toEqual([`node:${minor}-slim`, `node:${minor}-slim`]);
   });
 

@@ -163,7 +163,7 @@ describe('values', () => {
     expect([reader.isGiven('onBroken'), reader.values.onBroken]).toEqual([false, 'reject']);
   });
 
-  test('of names that nobody has asked for are a defect', () => {
+  test('of names that has() does not know are a defect', () => {
     expect(() => given(LOAD_PARAMETERS, {}).read('constructor', 'x')).toThrow('has()');
   });
 });

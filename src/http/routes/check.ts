@@ -24,10 +24,11 @@ export function checkRoute(app: FastifyInstance, services: UploadServices): void
         noteBroken(request, metrics, broken, image, { ...parameters, loadAddress });
       }
       if (plan !== null) metrics.blob(plan.size);
+      metrics.checked(checked.requirements);
       const problem = met ? null : new Problem('check-failed', summarizeCheck(checked));
       if (problem !== null) {
         prepareProblem(problem, request, reply);
-        // Otherwise a 304 could stand for a check that failed.
+        // Otherwise a later 304 would hide that the check failed.
         reply.removeHeader('etag');
       }
       switch (mediaType) {

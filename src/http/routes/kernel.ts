@@ -20,7 +20,8 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
       const result = await inspectKernel(source);
       metrics.image(result.image, compression);
       if (result.ok) return toKernelReport(result, compression);
-      throw noteBroken(request, metrics, result.broken, result.image, { loader: DEFAULT_LOADER, loadAddress: null });
+      const placement = { loader: DEFAULT_LOADER, loadAddress: null };
+      throw noteBroken(request, metrics, result.broken, result.image, placement, result.builder);
     },
   });
 

@@ -6,9 +6,9 @@ import { Registry } from '../prometheus.ts';
 import type { Tokens } from '../tokens.ts';
 
 /**
- * Lets all who ask while metrics are being collected share them, as one piece of bytes.
+ * Requests that arrive while metrics are collected share the result, as one piece of bytes.
  *
- * @param collect begins in the next turn of the event loop, so that all requests of one turn are in time for it
+ * @param collect runs in the next turn of the event loop, so that all requests of one turn share it
  */
 function shareCollection(collect: () => Promise<string>): () => Promise<Buffer> {
   let pending: Promise<Buffer> | null = null;
@@ -26,7 +26,7 @@ function shareCollection(collect: () => Promise<string>): () => Promise<Buffer> 
   };
 }
 
-/** @param tokens who may read them; null for everyone */
+/** Registers the route. @param tokens those that may read the metrics; null for no restriction */
 export function metricsRoute(app: FastifyInstance, collect: () => Promise<string>, tokens: Tokens | null): void {
   const collectShared = shareCollection(collect);
   app.get(

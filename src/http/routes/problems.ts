@@ -14,7 +14,7 @@ import { BROKEN_KINDS } from '../../xen/broken.ts';
 import { JSON_TYPE, prefersJson } from '../negotiation.ts';
 import { PROBLEM_KINDS, Problem, type ProblemCode, TEXT_TYPE } from '../problem.ts';
 
-/** Whose parameters the codes about parameters explain. */
+/** The parameters of each route, which the codes about parameters explain. */
 const PARAMETERS_BY_ROUTE: Readonly<Record<string, Parameters>> = {
   '/bsdsyms': { ...LOAD_PARAMETERS, ...REFERENCE_PARAMETERS },
   '/layout': { ...LAYOUT_PARAMETERS, ...REFERENCE_PARAMETERS },

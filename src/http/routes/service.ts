@@ -1,4 +1,4 @@
-/** What operators and tools ask of the service itself. None of it ever waits behind uploads. */
+/** Routes about the service itself, for operators and tools. They never wait for uploads. */
 import { readFile } from 'node:fs/promises';
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../../config.ts';
@@ -45,7 +45,7 @@ export function serviceRoutes(app: FastifyInstance, lifecycle: Lifecycle, config
   }
 }
 
-/** Reads a file when it is first asked for, as bytes that all answers share. After a failure it is read again. */
+/** Reads a file on the first request, as bytes that all answers share. After a failure the next request reads it again. */
 function readOnce(file: URL): () => Promise<Buffer> {
   let bytes: Promise<Buffer> | null = null;
   const read = async (): Promise<Buffer> => {

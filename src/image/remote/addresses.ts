@@ -1,7 +1,7 @@
-/** What an IP address leads to, whatever it is wrapped in. */
+/** Classifies IP addresses by what they reach, also IPv4 addresses inside IPv6 addresses. */
 import { BlockList, isIP, isIPv4 } from 'node:net';
 
-/** From harmless to never allowed. */
+/** From public to never allowed. */
 const REACHES = ['public', 'private', 'loopback', 'forbidden'] as const;
 /** `forbidden`: link-local, metadata services, addresses that name no host. */
 type Reach = (typeof REACHES)[number];
@@ -55,14 +55,14 @@ function blockList(subnets: readonly Subnet[], family: 'ipv4' | 'ipv6'): BlockLi
 }
 
 const listsOf = (subnets: Partial<Record<Reach, readonly Subnet[]>>, family: 'ipv4' | 'ipv6') =>
-  // The worst one first.
+  // The strictest class first.
   REACHES.toReversed().map((reach) => ({ reach, list: blockList(subnets[reach] ?? [], family) }));
 
 const V4_LISTS = listsOf(V4, 'ipv4');
 const V6_LISTS = listsOf(V6, 'ipv6');
 
 /**
- * What an address leads to. IPv6 addresses that carry an IPv4 address count as the worse of what they are and what they carry.
+ * What an address reaches. An IPv6 address that carries an IPv4 address has the stricter class of the two.
  *
  * @param address IPv4 in four decimal parts, or IPv6 in any spelling
  */
@@ -72,7 +72,7 @@ export function reachOf(address: string): Reach {
   if (isIP(bare) !== 6) return 'forbidden';
   const words = expand(bare);
   const carried = carriedAddresses(words).map(reachOf);
-  // Mapped addresses and the like are nothing else than what they carry.
+  // Mapped addresses and the like are only another spelling of the address that they carry.
   if (isWrapper(words) && carried.length > 0) return worst(carried);
   return worst([V6_LISTS.find(({ list }) => list.check(bare, 'ipv6'))?.reach ?? 'forbidden', ...carried]);
 }

@@ -1,12 +1,12 @@
-/** Which images may be named, and with which credentials: prefixes of URLs, compared in their parts and never as text. */
+/** Prefixes of URLs, for allowed sources and for credentials. They are compared part by part, never as text. */
 import { isPlainSegment, parseSourceUrl, segmentsOf } from './source-url.ts';
 
-/** The beginning of the URLs that are allowed. */
+/** A prefix of URLs. */
 export class SourcePrefix {
   readonly protocol: string;
-  /** Host and port, the latter only when it is not that of the scheme. */
+  /** Host, and the port if it is not the default of the scheme. */
   readonly host: string;
-  /** How much of a path it covers, to tell the longer one of two. */
+  /** Segments of its path: the longer of two prefixes is more specific. */
   readonly length: number;
   /** The path as the operator wrote it, decoded; of a file URL a directory. */
   readonly pathname: string;
@@ -17,7 +17,7 @@ export class SourcePrefix {
     const url = parseSourceUrl(text);
     if (url.search !== '' || text.includes('?')) throw new Error('a prefix has no query');
     const segments = segmentsOf(url);
-    // With a slash at its end it covers what is in it, and not itself.
+    // A prefix with a slash at its end covers what is in that folder, but not the folder itself.
     this.#segments = segments.at(-1) === '' ? segments.slice(0, -1) : segments;
     if (!this.#segments.every((segment) => segment !== '')) throw new Error('its path has an empty segment');
     if (url.protocol === 'file:' && this.#segments.length === 0)
@@ -28,6 +28,7 @@ export class SourcePrefix {
     this.length = this.#segments.length;
   }
 
+  /** Whether the URL is under this prefix. */
   covers(url: URL): boolean {
     if (url.protocol !== this.protocol || url.host !== this.host) return false;
     const segments = segmentsOf(url);
@@ -53,7 +54,7 @@ export function findPrefix<T extends { readonly prefix: SourcePrefix }>(
 /**
  * Reads the prefixes of a setting.
  *
- * @throws Error whose message names the one that cannot be used
+ * @throws Error whose message names the prefix that cannot be used
  */
 export function parsePrefixes(texts: readonly string[]): readonly SourcePrefix[] {
   return texts.map((text) => {

@@ -1,4 +1,4 @@
-/** Which URLs and addresses may be asked, and with which header fields. */
+/** Which URLs and addresses requests may go to, and with which header fields. */
 import { isIP } from 'node:net';
 import { ImageError } from '../../inspect/image-error.ts';
 import { reachOf } from './addresses.ts';
@@ -6,7 +6,7 @@ import { findPrefix, type SourcePrefix } from './allow-list.ts';
 import { Credentials, type HeaderFields } from './credentials.ts';
 import { placeOf } from './source-url.ts';
 
-/** Decides about every URL before a request is sent to it, redirects included. */
+/** Decides about every URL before a request is sent to it, also after a redirect. */
 export interface SourceAuthority {
   /**
    * @returns the header fields for the URL
@@ -15,14 +15,14 @@ export interface SourceAuthority {
   admit(url: URL): HeaderFields;
   /**
    * @param host of an admitted URL, without brackets
-   * @throws ImageError source-not-allowed when not all of the addresses that the host stands for may be connected to
+   * @throws ImageError source-not-allowed unless connecting to every one of the host's addresses is allowed
    */
   admitAddresses(host: string, addresses: readonly string[]): void;
-  /** The directory that a file URL has to stay in; null for any. @throws ImageError source-not-allowed */
+  /** The directory in which the file of a URL must lie; null for any. @throws ImageError source-not-allowed */
   directoryOf(url: URL): URL | null;
 }
 
-/** The authority of a service: what its operator lists, and nothing else. */
+/** The authority of a service: it allows what its operator lists, and nothing else. */
 export class AllowedSources implements SourceAuthority {
   readonly #entries: readonly { readonly prefix: SourcePrefix }[];
   /** Replaced when their file changes. */
@@ -32,7 +32,7 @@ export class AllowedSources implements SourceAuthority {
     this.#entries = prefixes.map((prefix) => ({ prefix }));
   }
 
-  /** Whether anything may be named. */
+  /** Whether the operator lists no source. */
   get isEmpty(): boolean {
     return this.#entries.length === 0;
   }
@@ -72,11 +72,11 @@ export class AllowedSources implements SourceAuthority {
   }
 }
 
-/** A name or literal that says itself that it means this machine. */
+/** Whether a name or a literal address means this machine by itself. */
 const isLoopbackHost = (host: string): boolean =>
   host === 'localhost' || host.endsWith('.localhost') || (isIP(host) !== 0 && reachOf(host) === 'loopback');
 
-/** The authority of the user of the command or the library: what the user may do, the program may. */
+/** The authority of the user of the command or the library, which allows everything. */
 export class UserAuthority implements SourceAuthority {
   readonly #credentials: Credentials;
 

@@ -1,4 +1,4 @@
-/** Header fields for origins, such as credentials, from a JSON document of the operator's. */
+/** Header fields for origins, such as credentials, from a JSON document of the operator. */
 import { findPrefix, SourcePrefix } from './allow-list.ts';
 
 /** What a request to an origin carries besides its own header fields. */
@@ -8,7 +8,7 @@ export type HeaderFields = Readonly<Record<string, string>>;
 const FIELD_NAME = /^[\w!#$%&'*+.^`|~-]+$/;
 /** RFC 9110, section 5.5, in ASCII. */
 const FIELD_VALUE = /^[\t\x20-\x7e]*$/;
-/** Those that a request depends on. */
+/** Fields that the service sets itself, or that would change what its requests mean. */
 const OWN_FIELDS = new Set(
   (
     'host range if-range accept-encoding connection content-length transfer-encoding te trailer upgrade expect keep-alive ' +
@@ -16,6 +16,7 @@ const OWN_FIELDS = new Set(
   ).split(' '),
 );
 
+/** Header fields by URL prefix. */
 export class Credentials {
   static readonly NONE = new Credentials([]);
   readonly #entries: readonly { readonly prefix: SourcePrefix; readonly fields: HeaderFields }[];
@@ -38,7 +39,7 @@ export class Credentials {
     try {
       document = JSON.parse(text);
     } catch {
-      // The message of the parser quotes the text, which holds secrets.
+      // The parser's message quotes the text, which holds secrets.
       throw new Error('it is not JSON');
     }
     if (!isObject(document)) throw new Error('it is not an object of URL prefixes');
@@ -60,7 +61,7 @@ export class Credentials {
 function checkFields(prefix: string, fields: Readonly<Record<string, unknown>>): HeaderFields {
   const checked = Object.entries(fields).map(([name, value]) => {
     const where = `${JSON.stringify(prefix)}: the header field ${JSON.stringify(name)}`;
-    if (!FIELD_NAME.test(name)) throw new Error(`${where} has a name that is none`);
+    if (!FIELD_NAME.test(name)) throw new Error(`${where} is not a valid field name`);
     if (OWN_FIELDS.has(name.toLowerCase())) throw new Error(`${where} is set by the service itself`);
     if (typeof value !== 'string' || !FIELD_VALUE.test(value)) throw new Error(`${where} has no usable value`);
     return [name, value] as const;

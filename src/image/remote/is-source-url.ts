@@ -1,7 +1,7 @@
-/** Apart from all else about URLs: the command asks it before it loads any of that. */
+/** In a file of its own, since the command calls it before it loads anything else about URLs. */
 
-/** How a URL begins that names an image. */
+/** The start of a URL that names an image. */
 export const SOURCE_SCHEME = /^(?:https?|file):\/\//i;
 
-/** Whether an argument of the command is a URL and no file name. */
+/** Whether an argument of the command is a URL and not a file name. */
 export const isSourceUrl = (text: string): boolean => SOURCE_SCHEME.test(text);

@@ -9,7 +9,7 @@ import { UserAuthority } from './authority.ts';
 import { Credentials } from './credentials.ts';
 import { openReference } from './reference.ts';
 
-/** @throws ImageError, and ConfigError for a file of header fields that cannot be used */
+/** See `openImageUrl`. @throws ImageError, and ConfigError for a file of header fields that cannot be used */
 export async function openUrl(url: string, limits: UrlLimits, unpack: boolean): Promise<GatheredImage> {
   const path = limits.imageSourceHeadersFile;
   const credentials =

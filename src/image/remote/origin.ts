@@ -1,4 +1,4 @@
-/** Requests to the origin of an image: every hop and address checked, every wait bounded, nothing done by itself. */
+/** Requests to the origin of an image. Every hop and address is checked, and every wait is bounded. */
 import { lookup as lookupAddresses } from 'node:dns/promises';
 import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import https from 'node:https';
@@ -9,7 +9,7 @@ import type { HeaderFields } from './credentials.ts';
 import { type RequestResult, resultOf } from './results.ts';
 import { parseSourceUrl } from './source-url.ts';
 
-/** Not imported as a module, which would load all of Node's HTTP client and HTTP/2. */
+/** Not imported as a module, since that would also load WebSocket and HTTP/2. */
 const http = process.getBuiltinModule('node:http');
 
 const MAX_REDIRECTS = 4;
@@ -17,13 +17,13 @@ const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /** Ranges are read one after the other; a second connection is needed only when the first one is given up. */
 const MAX_SOCKETS = 2;
 
-/** What one image may ask of its origin. */
+/** Limits of the requests for one image. */
 export interface SourceLimits {
-  /** For name resolution, connection and TLS. */
+  /** For name resolution, and again for connection and TLS. */
   readonly sourceConnectTimeoutMs: number;
   /** How long an answer or its body may pause. */
   readonly sourceStallTimeoutMs: number;
-  /** How long one image may wait for its origin in all. */
+  /** The total time that one image may wait for its origin. */
   readonly sourceTimeoutMs: number;
   /** Requests for one image, redirects included. */
   readonly sourceMaxRequests: number;
@@ -41,27 +41,28 @@ const resolveHost: Resolve = (host) => lookupAddresses(host, { all: true });
 
 /** Receives every request to an origin, for metrics, logs and traces. */
 export interface OriginObserver {
-  /** @returns what is to be called once, when the request is over */
+  /** @returns a callback for the end of the request, which is called once */
   begin(
     url: URL,
   ): (end: { readonly result: RequestResult; readonly status: number | null; readonly bytes: number }) => void;
 }
 
+/** What requests to an origin depend on. */
 export interface OriginOptions {
   readonly authority: SourceAuthority;
   readonly limits: SourceLimits;
   readonly observer?: OriginObserver;
   /** Default: the system's. */
   readonly resolve?: Resolve;
-  /** Ends everything that is under way. */
+  /** Its abortion ends all requests. */
   readonly signal?: AbortSignal;
   /** Sent as User-Agent. */
   readonly userAgent?: string;
 }
 
-/** The answer of an origin that is no redirect. Exactly one of reading its body to the end and `discard` ends it. */
+/** The answer of an origin, after redirects. Read its body to the end, or call `discard`. */
 export class OriginAnswer {
-  /** Where it came from, after redirects. */
+  /** The URL that answered, after redirects. */
   readonly url: URL;
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -85,9 +86,9 @@ export class OriginAnswer {
   }
 
   /**
-   * The body in chunks, read no faster than they are taken. Leaving early gives up the connection.
+   * The body in chunks, read no faster than they are taken. Leaving the loop early closes the connection.
    *
-   * @param expectedBytes how long the body must be; null when that is not known
+   * @param expectedBytes the length that the body must have; null if unknown
    * @throws ImageError source-timeout, source-unavailable or source-unusable
    */
   async *chunks(expectedBytes: number | null): AsyncGenerator<Buffer, void> {
@@ -115,18 +116,18 @@ export class OriginAnswer {
     }
   }
 
-  /** Gives up the rest of the answer. */
+  /** Drops the rest of the answer and its connection. */
   discard(result: RequestResult): void {
     this.#response.destroy();
     this.#end(result, this.#bytes);
   }
 }
 
-/** The origin of one image. Connections are kept while it is open. */
+/** The origin of one image. It keeps connections until `close`. */
 export class Origin {
   readonly #options: OriginOptions;
   readonly #agents: { readonly 'http:': Agent; readonly 'https:': https.Agent };
-  /** The addresses of each host, resolved and checked once: what a name leads to later does not matter. */
+  /** The addresses of each host. They are resolved and checked once, so a later change of the name has no effect. */
   readonly #addresses = new Map<string, readonly ResolvedAddress[]>();
   readonly #closing = new AbortController();
   #requests = 0;
@@ -137,7 +138,7 @@ export class Origin {
     this.#leftMs = options.limits.sourceTimeoutMs;
     options.signal?.addEventListener('abort', () => this.close(), { once: true });
     if (options.signal?.aborted === true) this.#closing.abort();
-    // Without proxyEnv: a proxy would connect to what it resolves itself.
+    // Without proxyEnv: a proxy would resolve the host itself, without these checks.
     const kept = { keepAlive: true, maxSockets: MAX_SOCKETS };
     this.#agents = { 'http:': new http.Agent(kept), 'https:': new https.Agent(kept) };
   }
@@ -159,7 +160,7 @@ export class Origin {
     throw new ImageError('source-refused', `The origin redirected more than ${MAX_REDIRECTS} times.`);
   }
 
-  /** Ends everything that is under way. Idempotent. */
+  /** Ends all requests and connections. Idempotent. */
   close(): void {
     this.#closing.abort();
     for (const agent of Object.values(this.#agents)) agent.destroy();
@@ -167,8 +168,9 @@ export class Origin {
 
   #follow(from: URL, location: string): URL {
     const joined = URL.canParse(location, from.href) ? new URL(location, from.href) : null;
-    if (joined === null) throw new ImageError('source-unusable', 'The origin redirected to something that is no URL.');
-    // It is for the client, and no part of what is asked for (RFC 9110, section 10.2.2).
+    if (joined === null)
+      throw new ImageError('source-unusable', 'The origin redirected to something that is not a URL.');
+    // A fragment is for the client, and not part of the request (RFC 9110, section 10.2.2).
     joined.hash = '';
     try {
       const url = parseSourceUrl(joined.href);
@@ -199,7 +201,7 @@ export class Origin {
     };
     try {
       const addresses = await this.#resolve(url);
-      // A value that is given twice is what the operator wrote.
+      // The operator's fields replace the User-Agent, and the fields of the request replace the operator's.
       const fields = { 'User-Agent': userAgent, ...credentials, ...headers, 'Accept-Encoding': 'identity' };
       const response = await this.#send(url, fields, addresses);
       status = response.statusCode ?? 0;
@@ -212,14 +214,14 @@ export class Origin {
     }
   }
 
-  /** The addresses of a host: all of them allowed, or none of them used. */
+  /** The addresses of a host. If one of them is not allowed, none is used. */
   async #resolve({ hostname }: URL): Promise<readonly ResolvedAddress[]> {
     const host = hostname.replace(/^\[(.*)\]$/, '$1');
     const known = this.#addresses.get(host);
     if (known !== undefined) return known;
     const family = isIP(host);
     const { resolve = resolveHost, authority } = this.#options;
-    // Node connects to a literal without asking for its address, so it is checked here as well.
+    // Node connects to a literal address without calling `lookup`, so it is checked here as well.
     const addresses = family === 0 ? await this.#wait(resolve(host), 'connect') : [{ address: host, family }];
     if (addresses.length === 0) throw new ImageError('source-unavailable', 'The host of the image has no address.');
     authority.admitAddresses(
@@ -237,7 +239,7 @@ export class Origin {
         return await this.#answerOf(request);
       } catch (error) {
         request.destroy();
-        // The origin closed a kept connection just as it was used again.
+        // The origin may have closed a kept connection just when it was used again.
         if (attempt > 0 || !request.reusedSocket || !isReset(error)) throw error;
       }
     }
@@ -264,7 +266,7 @@ export class Origin {
       else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => connected.resolve());
     });
     request.once('response', (response) => {
-      // What a destroyed answer fails with has been dealt with.
+      // An error of a destroyed answer has no effect.
       response.on('error', () => {});
       answered.resolve(response);
     });
@@ -272,7 +274,7 @@ export class Origin {
       connected.reject(error);
       answered.reject(error);
     });
-    // One of the two may never be waited for.
+    // Nothing may wait for one of the two, and its rejection must not count as unhandled.
     connected.promise.catch(() => {});
     answered.promise.catch(() => {});
     request.end();
@@ -280,7 +282,7 @@ export class Origin {
     return this.#wait(answered.promise, 'stall');
   }
 
-  /** Waits for the origin, within the limit of this step and the rest of the time in all. */
+  /** Waits for the origin, within the limit of this step and the rest of the total time. */
   async #wait<T>(work: Promise<T>, step: 'connect' | 'stall'): Promise<T> {
     const { sourceConnectTimeoutMs, sourceStallTimeoutMs, sourceTimeoutMs } = this.#options.limits;
     const stepMs = step === 'connect' ? sourceConnectTimeoutMs : sourceStallTimeoutMs;
@@ -321,12 +323,14 @@ const isReset = (error: unknown): boolean => ['ECONNRESET', 'EPIPE'].includes(co
 const brokenOff = (bytes: number, expectedBytes: number): ImageError =>
   new ImageError('source-unavailable', `The origin broke off after ${bytes} of ${expectedBytes} bytes.`);
 
-/** What a request fails with, without what it may hold of the answer or the URL. */
+/** The failure of a request as an ImageError that contains nothing of the answer or the URL. */
 function explainFailure(error: unknown): ImageError {
   if (error instanceof ImageError) return error;
   const code = codeOf(error);
   const kind = code.startsWith('HPE_') ? 'source-unusable' : 'source-unavailable';
   const what =
-    kind === 'source-unusable' ? 'The answer of the origin is no HTTP' : 'The origin could not be reached or broke off';
+    kind === 'source-unusable'
+      ? 'The answer of the origin is not HTTP'
+      : 'The origin could not be reached or broke off';
   return new ImageError(kind, `${what}${/^[A-Z][A-Z0-9_]+$/.test(code) ? ` (${code})` : ''}.`);
 }

@@ -1,4 +1,4 @@
-/** Images that a URL names: opened at their origin, gathered only when they have to be. */
+/** Images that are named by a URL. They are read at their origin, and gathered only if that is necessary. */
 
 import { ImageError } from '../../inspect/image-error.ts';
 import type { ImageSource } from '../../inspect/image-source.ts';
@@ -14,29 +14,29 @@ import { parseSourceUrl } from './source-url.ts';
 import { type Validator, validatorOf, versionOf } from './validator.ts';
 
 interface ReferenceOptions extends OriginOptions {
-  /** Where an image goes that has to be gathered, and how large any may be. */
+  /** Stores an image that has to be gathered, and limits the size of every image. */
   readonly store: ImageStore;
-  /** False to take the file as it is, whatever it looks like. */
+  /** False to use the file as it is. */
   readonly unpack: boolean;
 }
 
-/** An image at its origin, of which the start has been read. */
+/** An image at its origin, whose start has been read. */
 export interface Reference {
-  /** One text for each version of the image; null when its origin tells too little. */
+  /** A text that differs between versions of the image; null when the origin does not distinguish versions. */
   readonly version: string | null;
   /**
-   * The image. One that is compressed, or whose origin knows no ranges, is gathered first. Its source keeps the connection
-   * to the origin while it needs one, and ends with `close` at the latest.
+   * The image. If it is compressed, or its origin has no ranges, it is gathered first. The source keeps its connection to
+   * the origin while it needs one, and at most until `close`.
    *
    * @throws ImageError
    */
   take(): Promise<GatheredImage>;
-  /** Gives up what is under way, and gives back what the image occupies. Idempotent. */
+  /** Ends requests, and gives back what the image occupies. Idempotent. */
   close(): Promise<void>;
 }
 
 /**
- * Asks the origin for the start of an image.
+ * Reads the start of an image at its origin.
  *
  * @throws ImageError
  */
@@ -92,7 +92,7 @@ async function takeFile(file: SharedFile, options: ReferenceOptions): Promise<Ga
 async function openUrl(url: URL, options: ReferenceOptions): Promise<Reference> {
   const origin = new Origin(options);
   try {
-    // A GET, as presigned URLs are for GET only.
+    // A GET and not a HEAD, as presigned URLs are valid for GET only.
     const answer = await origin.get(url, { Range: `bytes=0-${PAGE_BYTES - 1}` });
     try {
       return isWhole(answer) ? openWhole(origin, answer, options) : await openRanges(origin, answer, options);
@@ -106,7 +106,7 @@ async function openUrl(url: URL, options: ReferenceOptions): Promise<Reference> 
   }
 }
 
-/** Whether the origin sent the file instead of a range of it; nothing at all of an empty one. */
+/** Whether the origin sent the whole file instead of a range of it. An empty file counts as whole. */
 function isWhole(answer: OriginAnswer): boolean {
   const isEmpty = answer.status === 416 && answer.headers['content-range'] === 'bytes */0';
   if (isEmpty) return true;
@@ -114,7 +114,7 @@ function isWhole(answer: OriginAnswer): boolean {
   return answer.status === 200;
 }
 
-/** An origin that knows no ranges: its body is received as an upload is. */
+/** For an origin without ranges: the body is received like an upload. */
 function openWhole(origin: Origin, answer: OriginAnswer, options: ReferenceOptions): Reference {
   const { maxImageBytes } = options.store;
   const isEmpty = answer.status === 416;
@@ -178,7 +178,7 @@ async function openRanges(origin: Origin, answer: OriginAnswer, options: Referen
   }
 }
 
-/** Receives an image as an upload is received. @throws ImageError */
+/** Receives an image like an upload. @throws ImageError */
 async function gather(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   announcedBytes: number,
@@ -189,7 +189,7 @@ async function gather(
   try {
     for await (const chunk of chunks) {
       received += chunk.length;
-      // What unpacks to nothing, such as padding, may go on without end.
+      // Input that unpacks to nothing, such as padding, could go on without end.
       if (received > store.maxImageBytes) throw imageTooLarge(store.maxImageBytes, 'The image is larger');
       await sink.append(chunk);
     }

@@ -1,8 +1,8 @@
-/** How requests to the origins of images end. */
+/** The results of requests to the origins of images. */
 export const REQUEST_RESULTS = [
   'ok',
   'redirect',
-  // Nobody needed the rest.
+  // The rest of the answer was not needed.
   'aborted',
   'source-changed',
   'source-not-allowed',
@@ -13,5 +13,5 @@ export const REQUEST_RESULTS = [
 ] as const;
 export type RequestResult = (typeof REQUEST_RESULTS)[number];
 
-/** The result that a failure stands for; what fails for reasons of this side only gives the request up. */
+/** The result for the code of a failure. A failure on this side of the connection counts as `aborted`. */
 export const resultOf = (code: string): RequestResult => REQUEST_RESULTS.find((result) => result === code) ?? 'aborted';

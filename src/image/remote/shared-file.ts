@@ -1,4 +1,4 @@
-/** An image in a directory that others write to as well: it must lie in there, and stay as it is while it is read. */
+/** An image in a directory that other programs write to: it must lie inside, and must not change while it is read. */
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, readlink, realpath, stat } from 'node:fs/promises';
 import { sep } from 'node:path';
@@ -12,8 +12,8 @@ import { notAllowed } from './authority.ts';
 import { changed } from './validator.ts';
 
 /**
- * Time stamps of files are this coarse at most. Two writes within that time may leave the same one, so a file is looked at
- * only when its last write is older.
+ * The coarsest resolution of file time stamps. Two writes within that time may leave the same stamp, so a file is used only
+ * when its last write is older.
  */
 const STAMP_MS = 25;
 const MAX_WAITS = 4;
@@ -21,7 +21,7 @@ const MAX_WAITS = 4;
 /** An image in a regular file, and what identifies this version of it. */
 export class SharedFile implements ImageSource {
   readonly size: number;
-  /** One text for each version of the file. */
+  /** A text that differs between versions of the file. */
   readonly version: string;
   readonly #handle: FileHandle;
   readonly #file: FileSource;
@@ -36,11 +36,11 @@ export class SharedFile implements ImageSource {
   }
 
   /**
-   * Opens a regular file. Symbolic links are followed only to what lies under the directory as well.
+   * Opens a regular file. Symbolic links are followed only to targets under the directory.
    *
-   * @param directory where it has to lie, as a file URL; null for anywhere
-   * @param memory what is held of the file is taken from it
-   * @param onBytes told of the bytes that are read
+   * @param directory the file URL of the directory in which it must lie; null for anywhere
+   * @param memory counts the bytes that are held
+   * @param onBytes called with the number of bytes of each read
    * @throws ImageError source-not-allowed, source-refused, source-changed or source-unavailable
    */
   static async open(
@@ -55,10 +55,10 @@ export class SharedFile implements ImageSource {
       const root = directory === null ? null : await realpath(fileURLToPath(directory));
       const real = await realpath(path);
       assertUnder(root, real);
-      // Before it is opened: opening is enough to make some devices do something.
+      // Checked before it is opened, as opening some devices has effects.
       if (!(await stat(real)).isFile()) throw notAFile();
       handle = await open(real, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-      // Directories may have been exchanged for links since.
+      // Meanwhile a directory may have been replaced by a link.
       assertUnder(root, await pathOf(handle, real));
       const stats = await readSettledStats(handle);
       if (!stats.isFile()) throw notAFile();
@@ -98,7 +98,7 @@ export class SharedFile implements ImageSource {
     }
   }
 
-  /** What was read, when the file is still the same after it. */
+  /** Returns what was read if the file is still the same after the read. */
   async #checked<T>(read: T, bytes: number): Promise<T> {
     this.#onBytes(bytes);
     const stats = await this.#attempt(() => this.#handle.stat({ bigint: true }));
@@ -107,22 +107,22 @@ export class SharedFile implements ImageSource {
   }
 }
 
-/** Not the time of the last change of the inode: renaming or linking a file leaves its bytes as they are. */
+/** Identifies a version. The time of the last inode change is left out, since renaming or linking does not change bytes. */
 const describe = ({ dev, ino, size, mtimeNs }: BigIntStats): string => [dev, ino, size, mtimeNs].join(' ');
 
-/** @throws ImageError source-changed for a file that is being written all the time */
+/** Waits until the last write is old enough. @throws ImageError source-changed for a file that is written all the time */
 async function readSettledStats(handle: FileHandle): Promise<BigIntStats> {
   for (let wait = 0; wait < MAX_WAITS; wait++) {
     const stats = await handle.stat({ bigint: true });
     const ageMs = Date.now() - Number(stats.mtimeMs);
-    // A clock that is ahead of this one says nothing.
+    // A stamp in the future comes from another clock, and waiting does not help.
     if (ageMs < 0 || ageMs > STAMP_MS) return stats;
     await sleep(STAMP_MS * 2);
   }
   throw changed();
 }
 
-/** Where an open file lies now. */
+/** The path of an open file. */
 async function pathOf(handle: FileHandle, opened: string): Promise<string> {
   try {
     return await readlink(`/proc/self/fd/${handle.fd}`);
@@ -161,7 +161,7 @@ function explain(error: unknown): unknown {
   if (error instanceof FileError) return error.code === 'file-shortened' ? changed() : notAFile();
   if (error instanceof ImageError || !isSystemError(error)) return error;
   const code = error.code ?? '';
-  if (code.startsWith('ERR_INVALID_')) return notAllowed('The path is none of this system.');
+  if (code.startsWith('ERR_INVALID_')) return notAllowed('The path is not valid on this system.');
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return new ImageError('source-refused', `${refusal} (${code}).`);
   return new ImageError('source-unavailable', `The file cannot be read (${code}).`);

@@ -1,11 +1,11 @@
-/** URLs that name an image: which are taken at all, and how they are compared and shown. */
+/** URLs that name an image: which are accepted, and how they are compared and shown. */
 import { ImageError } from '../../inspect/image-error.ts';
 import { SOURCE_SCHEME } from './is-source-url.ts';
 
 /** Longer than any presigned URL, and short enough for a request line. */
 const MAX_SOURCE_URL_CHARS = 8192;
 
-/** The characters of RFC 3986. Parsers repair or drop any other one, each in its own way. */
+/** The characters of RFC 3986. Parsers repair or drop all others, each parser in its own way. */
 const URI_CHARACTERS = /^[\w\-.~:/?#[\]@!$&'()*+,;=%]*$/;
 const STRAY_PERCENT = /%(?![0-9a-f]{2})/i;
 const MAX_SHOWN_CHARS = 200;
@@ -19,11 +19,13 @@ export function parseSourceUrl(text: string): URL {
   if (text.length > MAX_SOURCE_URL_CHARS) throw invalid(`It is longer than ${MAX_SOURCE_URL_CHARS} characters.`);
   if (!SOURCE_SCHEME.test(text)) throw invalid('It must begin with https://, http:// or file://.');
   if (!URI_CHARACTERS.test(text)) {
-    throw invalid('It has characters that no URL has (RFC 3986). Write them percent-encoded, and host names in ASCII.');
+    throw invalid(
+      'It has characters that a URL cannot have (RFC 3986). Percent-encode them, and write host names in ASCII.',
+    );
   }
   if (STRAY_PERCENT.test(text)) throw invalid('It has a % that is not followed by two hexadecimal digits.');
   const [authority = ''] = text.replace(SOURCE_SCHEME, '').split(/[/?#]/, 1);
-  // Parsers skip slashes until they find a host.
+  // A parser would skip slashes until it finds a host.
   if (authority === '' && !/^file:/i.test(text)) throw invalid('It has no host.');
   if (authority.includes('@')) {
     throw invalid('It has user information (user:password@). The operator of the service configures credentials.');
@@ -42,7 +44,7 @@ export function parseSourceUrl(text: string): URL {
 const invalid = (what: string): ImageError =>
   new ImageError('source-invalid', `The URL of the image cannot be used. ${what}`);
 
-/** Where a URL leads, for logs and messages: never its query, which may hold a secret. */
+/** The parts of a URL for logs and messages: never its query, which may hold a secret. */
 export interface SourcePlace {
   /** Scheme, host and port; `file://` for a file. */
   readonly origin: string;
@@ -54,7 +56,7 @@ export function placeOf({ protocol, host, pathname }: URL): SourcePlace {
   return { origin: `${protocol}//${host}`, path };
 }
 
-/** The segments of a path in one spelling: escapes of unreserved characters undone, those that are left in upper case. */
+/** The segments of a path in one spelling: unreserved characters unescaped, the remaining escapes in upper case. */
 export const segmentsOf = ({ pathname }: URL): readonly string[] =>
   pathname
     .slice(1)
@@ -66,19 +68,19 @@ export const segmentsOf = ({ pathname }: URL): readonly string[] =>
       }),
     );
 
-/** Escapes of escapes are undone so many times. */
+/** How often escapes of escapes are decoded. */
 const MAX_DECODINGS = 4;
-/** Separators and control characters; bytes that are in no UTF-8, with which old decoders spell a slash. */
+/** Separators, control characters, and bytes that UTF-8 never has, which old decoders can read as a slash. */
 function isNeverInSegment(character: string): boolean {
   const byte = character.charCodeAt(0);
   return byte < 0x20 || byte === 0x7f || '/\\\u00c0\u00c1'.includes(character) || byte >= 0xf5;
 }
-/** Parent and own directory, also with the path parameters that some servers cut off first. */
+/** The segments `.` and `..`, also with path parameters, which some servers remove first. */
 const DOTS = /^\.{1,2}(?:;|$)/;
 
 /**
- * Whether every server reads a segment of a path as one name. It must not turn into a separator or into dots, however often it
- * is decoded.
+ * Whether every server reads a path segment as one name: however often it is decoded, it never contains a separator and
+ * never becomes `.` or `..`.
  */
 export function isPlainSegment(segment: string): boolean {
   let text = segment;

@@ -1,9 +1,10 @@
-/** What tells whether the image behind a URL is still the same. */
+/** Detects whether the image at a URL has changed. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { ImageError } from '../../inspect/image-error.ts';
 
+/** What identifies a version of an image. */
 export interface Validator {
-  /** As the origin wrote it; null without one. */
+  /** The field as the origin wrote it; null without one. */
   readonly etag: string | null;
   readonly lastModified: string | null;
   /** Bytes of the file; null when the origin did not say. */
@@ -16,10 +17,10 @@ export const validatorOf = (headers: IncomingHttpHeaders, size: number | null): 
   size,
 });
 
-/** Whether two answers with this validator have the same bytes, octet by octet (RFC 9110, section 8.8.1). */
+/** Whether two answers with this validator have identical bytes (RFC 9110, section 8.8.1). */
 export const isStrong = ({ etag }: Validator): boolean => etag?.startsWith('"') === true;
 
-/** One text for each version of the image; null when the origin tells too little. */
+/** A text that differs between versions of the image; null when the origin does not distinguish versions. */
 export function versionOf({ etag, lastModified, size }: Validator): string | null {
   if (etag !== null) return JSON.stringify([etag, size]);
   return lastModified === null ? null : JSON.stringify([lastModified, size]);

@@ -1,6 +1,6 @@
 /**
- * The filters of xz that turn the absolute targets of branches back into relative ones, and delta. Filters work in place:
- * each says how many bytes it has finished, and the rest has to come again with what follows.
+ * The filters of xz: those that turn the absolute targets of branches back into relative ones, and delta. Filters work in
+ * place. Each returns how many bytes it has finished; the rest must be passed again together with the bytes that follow.
  */
 import { readU32, readU32BigEndian } from './decoder.ts';
 
@@ -29,7 +29,7 @@ const writeU32BigEndian = (bytes: Uint8Array, at: number, value: number): void =
   bytes[at + 3] = value;
 };
 
-/** A filter without memory, which looks at instructions of one size and alignment. */
+/** A filter without state, for instructions of one size and alignment. */
 const stateless = (
   instructionBytes: number,
   convert: (bytes: Uint8Array, at: number, position: number) => void,
@@ -44,7 +44,7 @@ const stateless = (
   return () => filter;
 };
 
-/** BL, whatever the condition of the others. */
+/** BL with the condition "always". */
 const arm = stateless(4, (bytes, at, position) => {
   if (bytes[at + 3] !== 0xeb) return;
   const target = (readU32(bytes, at) << 2) - (position + 8);
@@ -140,19 +140,74 @@ const armThumb = (): Filter => ({
   },
 });
 
+/** An instruction that this filter looks at, and the one after it. */
+const RISCV_PAIR_BYTES = 8;
+const RISCV_AUIPC = 0x17;
+
+/**
+ * JAL that links to x1 or x5, and AUIPC with the load, store, addition or jump after it that uses its result. A pair was
+ * turned into an AUIPC of x2, which no compiler makes, and a whole address, big-endian; an AUIPC that looked like that
+ * already was turned into something else, which is undone here, too.
+ */
+const riscv = (): Filter => ({
+  apply(bytes, position) {
+    let at = 0;
+    while (at + RISCV_PAIR_BYTES <= bytes.length) {
+      const opcode = bytes[at] as number;
+      if (opcode === 0xef) at += convertJal(bytes, at, position + at);
+      else if ((opcode & 0x7f) === RISCV_AUIPC) at += convertAuipc(bytes, at, position + at);
+      else at += 2;
+    }
+    return at;
+  },
+});
+
+/** @returns how far it is to the next place to be looked at */
+function convertJal(bytes: Uint8Array, at: number, position: number): number {
+  const low = bytes[at + 1] as number;
+  // x1 and x5 differ in one bit.
+  if ((low & 0x0d) !== 0) return 2;
+  const absolute = ((low & 0xf0) << 13) | ((bytes[at + 2] as number) << 9) | ((bytes[at + 3] as number) << 1);
+  const target = (absolute - position) | 0;
+  bytes[at + 1] = (low & 0x0f) | ((target >>> 8) & 0xf0);
+  bytes[at + 2] = ((target >>> 16) & 0x0f) | ((target >>> 7) & 0x10) | ((target << 4) & 0xe0);
+  bytes[at + 3] = ((target >>> 4) & 0x7f) | ((target >>> 13) & 0x80);
+  return 4;
+}
+
+/** @returns how far it is to the next place to be looked at */
+function convertAuipc(bytes: Uint8Array, at: number, position: number): number {
+  const first = readU32(bytes, at);
+  if ((first & 0xe80) !== 0) {
+    // Its register is neither x0 nor x2. With a user of its result after it, it stands for one that looked converted.
+    const user = readU32(bytes, at + 4);
+    if ((((first << 8) ^ (user - 3)) & 0xf_8003) !== 0) return 6;
+    writeU32(bytes, at, RISCV_AUIPC | (2 << 7) | (user << 12));
+    writeU32(bytes, at + 4, (first & 0xffff_f000) + (user >>> 20));
+    return RISCV_PAIR_BYTES;
+  }
+  // The register that the user reads; x0 and x2 were never converted, and the user has to be one.
+  const register = first >>> 27;
+  if (((first - 0x3117) << 18) >>> 0 >= (register & 0x1d)) return 4;
+  const target = (readU32BigEndian(bytes, at + 4) - position) | 0;
+  writeU32(bytes, at, RISCV_AUIPC | (register << 7) | ((target + 0x800) & 0xffff_f000));
+  writeU32(bytes, at + 4, (first >>> 12) | (target << 20));
+  return RISCV_PAIR_BYTES;
+}
+
 /** An opcode and its operand. */
 const X86_INSTRUCTION_BYTES = 5;
 
 const isSignByte = (byte: number): boolean => byte === 0 || byte === 0xff;
 
 /**
- * CALL and JMP. Opcodes that lie in the operand of an earlier one make a false positive likely, so which of the bytes
- * before look like opcodes decides whether one is converted, and how.
+ * CALL and JMP. An opcode that lies in the operand of an earlier one is probably a false positive. So the bytes before an
+ * opcode that look like opcodes themselves decide whether it is converted, and how.
  */
 class X86Filter implements Filter {
-  /** Bit n: the byte n + 1 before looked like an opcode. Bit 4: its last operand byte looked like a sign. */
+  /** Bit n: the byte n + 1 positions before looked like an opcode. Bit 4: the last byte of its operand looked like a sign. */
   #history = 0;
-  /** How far the last opcode lies before the next byte to be looked at. */
+  /** Distance from the last opcode to the next byte. */
   #since = 5;
 
   apply(bytes: Uint8Array, position: number): number {
@@ -164,7 +219,7 @@ class X86Filter implements Filter {
         this.#since += 1;
         continue;
       }
-      // What is more than 5 bytes back is forgotten.
+      // Opcodes more than 5 bytes back do not count.
       if (this.#since > 5) this.#history = 0;
       else for (let step = 0; step < this.#since; step++) this.#history = (this.#history & 0x77) << 1;
       this.#since = 0;
@@ -183,7 +238,7 @@ class X86Filter implements Filter {
     return at;
   }
 
-  /** None of the last opcodes, or only one whose operand leaves room for this one. */
+  /** Whether no earlier opcode is near, or only one whose operand leaves room for this one. */
   #mayConvert(): boolean {
     const before = this.#history >>> 1;
     return before < 0x10 && [0, 1, 2, 4].includes(before & 7);
@@ -233,7 +288,7 @@ export class DeltaFilter implements Filter {
 /** A filter for the code of a processor. */
 interface BranchFilter {
   readonly name: string;
-  /** What its start offset is a multiple of. */
+  /** Its start offset must be a multiple of this. */
   readonly alignment: number;
   readonly create: () => Filter;
 }
@@ -247,4 +302,5 @@ export const BRANCH_FILTERS: ReadonlyMap<number, BranchFilter> = new Map([
   [0x08, { name: 'armthumb', alignment: 2, create: armThumb }],
   [0x09, { name: 'sparc', alignment: 4, create: sparc }],
   [0x0a, { name: 'arm64', alignment: 4, create: arm64 }],
+  [0x0b, { name: 'riscv', alignment: 2, create: riscv }],
 ]);

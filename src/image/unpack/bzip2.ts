@@ -1,4 +1,5 @@
 /** Unpacks bzip2 files: streams of blocks that are independent of each other. */
+import { freeMemory } from '../free-memory.ts';
 import { bzip2Crc } from './checksums.ts';
 import {
   type DecoderEvent,
@@ -8,34 +9,34 @@ import {
   type Input,
   MEMBER,
   PIECE_BYTES,
-  release,
   trailingData,
   unsupported,
   wrongChecksum,
 } from './decoder.ts';
 
-/** Of a block, and of the end of a stream: digits of pi and of its square root. */
+/** The marks of a block and of the end of a stream: digits of pi and of its square root. */
 const BLOCK_MARK = 0x3141_5926_5359;
 const END_MARK = 0x1772_4538_5090;
 
-/** A block has so many bytes for each unit of the level. */
+/** Bytes of a block for each unit of the level. */
 const LEVEL_BYTES = 100_000;
 const MAX_TABLES = 6;
 const MAX_SELECTORS = 18_002;
-/** A selector is good for so many symbols. */
+/** Symbols that use one selector. */
 const GROUP_SYMBOLS = 50;
 const MAX_CODE_BITS = 20;
 const MAX_SYMBOLS = 258;
-/** Codes up to this length are looked up at once. */
+/** Codes up to this length are found with one lookup. */
 const FAST_BITS = 10;
-/** Runs of at least so many equal bytes are followed by a count. */
+/** After this many equal bytes a count follows. */
 const RUN_BYTES = 4;
-/** So much of the input a symbol takes at most, and the bits that are there already. */
+/** The most input bytes that one symbol takes, with the bits that are buffered. */
 const SYMBOL_BYTES = 8;
 
 /** Unpacks all streams of a file. */
 export function* decodeBzip2(input: Input, { ignoreTrailing }: DecoderOptions): Decoding {
   const bits = new Bits(input);
+  yield* input.need(1);
   for (let isFirst = true; yield* input.hasMore(); isFirst = false) {
     const start = yield* input.peek(4);
     const level = (start[3] ?? 0) - 0x30;
@@ -56,7 +57,7 @@ export function* decodeBzip2(input: Input, { ignoreTrailing }: DecoderOptions): 
 /** The input as bits, the highest of a byte first. */
 class Bits {
   readonly input: Input;
-  /** The lowest `count` bits of it come next. */
+  /** Its lowest `count` bits come next. */
   buffer = 0;
   count = 0;
 
@@ -82,7 +83,7 @@ class Bits {
 
 /** Memory that all blocks of a stream use. */
 class Block {
-  /** Each byte of the block, and above it the place of the byte that follows. */
+  /** By position: a byte of the block in the low 8 bits, above them the position of the byte that follows. */
   readonly entries: Uint32Array;
   readonly selectors = new Uint8Array(MAX_SELECTORS);
   readonly tables = Array.from({ length: MAX_TABLES }, () => new CodeTable());
@@ -123,11 +124,11 @@ function* decodeStream(input: Input, bits: Bits, blockBytes: number): Decoding {
       yield* unpackRuns(block.entries, count, origin, output, crc);
     }
   } finally {
-    release(block.entries, output);
+    freeMemory(block.entries, output);
   }
 }
 
-/** Reads what stands before the symbols of a block: which bytes occur, selectors, and codes. */
+/** Reads the tables before the symbols of a block: the bytes that occur, selectors, and codes. */
 function* readTables(bits: Bits, block: Block): Decoding {
   const ranges = yield* bits.read(16);
   let used = 0;
@@ -154,7 +155,7 @@ function* readTables(bits: Bits, block: Block): Decoding {
     }
     const table = order.splice(place, 1)[0] ?? 0;
     order.unshift(table);
-    // Some programs write more than a block can have; they are read and not needed.
+    // Some programs write more selectors than a block needs. Those are read and ignored.
     if (index < MAX_SELECTORS) block.selectors[index] = table;
   }
   block.selectors.fill(0xff, Math.min(selectors, MAX_SELECTORS));
@@ -174,9 +175,9 @@ function* readTables(bits: Bits, block: Block): Decoding {
   }
 }
 
-/** The prefix codes of one table. Lengths that make no complete code are taken; a code that is not there is an error. */
+/** The prefix codes of one table. The lengths need not make a complete code; using a missing code is an error. */
 class CodeTable {
-  /** By the next bits: the symbol, and below it the length of its code; 0 when that is longer. */
+  /** By the next `FAST_BITS`: the symbol, and in the low 5 bits the length of its code; 0 for a longer code. */
   readonly fast = new Uint16Array(1 << FAST_BITS);
   /** For each length: the first code that is longer, left-aligned to `MAX_CODE_BITS`. */
   readonly limits = new Int32Array(MAX_CODE_BITS + 2);
@@ -234,7 +235,7 @@ function* readSymbols(input: Input, bits: Bits, block: Block, limit: number): Ge
   }
 }
 
-/** Reads symbols as long as the input goes safely on. */
+/** Reads symbols as long as a whole symbol is sure to be in the input. */
 function readSomeSymbols(
   input: Input,
   bits: Bits,
@@ -256,7 +257,8 @@ function readSomeSymbols(
       table = tables[selectors[group++] as number] as CodeTable;
       left = GROUP_SYMBOLS;
     }
-    if (at > safeEnd) break;
+    // Bits that are there already may be all that is needed.
+    if (at - (bitCount >>> 3) > safeEnd) break;
     while (bitCount < MAX_CODE_BITS) {
       buffer = (buffer << 8) | (bytes[at++] as number);
       bitCount += 8;
@@ -303,7 +305,7 @@ function readSomeSymbols(
     counts[byte] = (counts[byte] as number) + 1;
     entries[count++] = byte;
   }
-  // Whole bytes that were not needed are given back.
+  // Whole bytes that were not used go back to the input.
   while (bitCount >= 8) {
     bitCount -= 8;
     at -= 1;
@@ -341,13 +343,13 @@ interface RunState {
   place: number;
   /** Bytes of the block that are left. */
   left: number;
-  /** The byte before, -1 at first; how often it came in a row; how often it is still to be written. */
+  /** The byte before, -1 at first; how often it came in a row; how often it must still be written. */
   byte: number;
   same: number;
   pending: number;
 }
 
-/** Gives the bytes of a block, and checks them. */
+/** Yields the bytes of a block, and checks them. */
 function* unpackRuns(entries: Uint32Array, count: number, origin: number, output: Uint8Array, crc: number): Decoding {
   const state: RunState = {
     place: (entries[origin] as number) >>> 8,

@@ -1,6 +1,6 @@
 /** The checksums of compressed files, each over bytes that come in pieces. */
 
-/** A checksum in the making. */
+/** A checksum over bytes that come in pieces. */
 export interface Checksum {
   update(bytes: Uint8Array): void;
   /** Little-endian, as many bytes as the checksum has. */
@@ -27,7 +27,7 @@ function makeCrc32Tables(): Uint32Array {
 
 const CRC32 = makeCrc32Tables();
 
-/** CRC-32 of IEEE 802.3, as gzip has it. @param crc that of the bytes before */
+/** CRC-32 of IEEE 802.3, as in gzip. @param crc the checksum of the bytes before */
 export function crc32(bytes: Uint8Array, crc = 0): number {
   const table = CRC32;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -51,13 +51,20 @@ export function crc32(bytes: Uint8Array, crc = 0): number {
   return ~value >>> 0;
 }
 
-/** The same polynomial from the other end, as bzip2 has it. @param crc that of the bytes before; -1 at first, ~ at the end */
 const BZIP2_CRC = new Int32Array(256);
 for (let byte = 0; byte < 256; byte++) {
   let crc = byte << 24;
   for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ 0x04c1_1db7 : crc << 1;
   BZIP2_CRC[byte] = crc;
 }
+
+/**
+ * The CRC-32 of bzip2: the same polynomial, with the highest bit first.
+ *
+ * @param end how many of the bytes count
+ * @param crc the result for the bytes before, -1 at first
+ * @returns the complement of the checksum
+ */
 export function bzip2Crc(bytes: Uint8Array, end: number, crc: number): number {
   let value = crc;
   for (let at = 0; at < end; at++) {
@@ -67,10 +74,10 @@ export function bzip2Crc(bytes: Uint8Array, end: number, crc: number): number {
 }
 
 const ADLER_BASE = 65_521;
-/** So many bytes can be added up before 32 bits overflow. */
+/** How many bytes can be added before 32 bits overflow. */
 const ADLER_RUN = 5552;
 
-/** Adler-32 (RFC 1950). @param adler that of the bytes before */
+/** Adler-32 (RFC 1950). @param adler the checksum of the bytes before */
 export function adler32(bytes: Uint8Array, adler = 1): number {
   let low = adler & 0xffff;
   let high = adler >>> 16;
@@ -86,6 +93,7 @@ export function adler32(bytes: Uint8Array, adler = 1): number {
   return ((high << 16) | low) >>> 0;
 }
 
+/** CRC-32 over bytes that come in pieces. */
 export class Crc32 implements Checksum {
   #crc = 0;
 
@@ -136,7 +144,7 @@ for (let index = 256; index < CRC64_LOW.length; index++) {
   CRC64_HIGH[index] = (high >>> 8) ^ (CRC64_HIGH[low & 0xff] as number);
 }
 
-/** CRC-64 of ECMA-182, as xz has it. */
+/** CRC-64 of ECMA-182, as in xz. */
 export class Crc64 implements Checksum {
   #low = -1;
   #high = -1;
@@ -178,6 +186,39 @@ export class Crc64 implements Checksum {
   }
 }
 
+/** Bytes that come in pieces, as blocks of one size. */
+export class BlockFeed {
+  /** What does not fill a block: the first `restBytes`. */
+  readonly rest: Uint8Array<ArrayBuffer>;
+  restBytes = 0;
+  /** All bytes that came. */
+  totalBytes = 0;
+  readonly #take: (bytes: Uint8Array, from: number, to: number) => void;
+
+  /** @param take gets one or more whole blocks, which lie between two places */
+  constructor(blockBytes: number, take: (bytes: Uint8Array, from: number, to: number) => void) {
+    this.rest = new Uint8Array(blockBytes);
+    this.#take = take;
+  }
+
+  update(bytes: Uint8Array): void {
+    const blockBytes = this.rest.length;
+    this.totalBytes += bytes.length;
+    let at = 0;
+    if (this.restBytes > 0) {
+      at = Math.min(blockBytes - this.restBytes, bytes.length);
+      this.rest.set(bytes.subarray(0, at), this.restBytes);
+      this.restBytes += at;
+      if (this.restBytes < blockBytes) return;
+      this.#take(this.rest, 0, blockBytes);
+    }
+    const end = bytes.length - ((bytes.length - at) % blockBytes);
+    if (end > at) this.#take(bytes, at, end);
+    this.rest.set(bytes.subarray(end));
+    this.restBytes = bytes.length - end;
+  }
+}
+
 const XXH_PRIME_1 = 0x9e37_79b1;
 const XXH_PRIME_2 = 0x85eb_ca77;
 const XXH_PRIME_3 = 0xc2b2_ae3d;
@@ -187,43 +228,25 @@ const XXH_STRIPE_BYTES = 16;
 
 const rotate = (value: number, bits: number): number => (value << bits) | (value >>> (32 - bits));
 
-/** xxHash32 with the seed 0, as lz4 has it. */
+/** xxHash32 with the seed 0, as in lz4. */
 export class XxHash32 {
   #a = (XXH_PRIME_1 + XXH_PRIME_2) | 0;
   #b = XXH_PRIME_2 | 0;
   #c = 0;
   #d = -XXH_PRIME_1 | 0;
-  /** Bytes that do not fill a stripe. */
-  readonly #rest = new Uint8Array(XXH_STRIPE_BYTES);
-  #restBytes = 0;
-  #bytes = 0;
+  readonly #feed = new BlockFeed(XXH_STRIPE_BYTES, (bytes, from, to) => this.#addStripes(bytes, from, to));
 
   update(bytes: Uint8Array): void {
-    this.#bytes += bytes.length;
-    let at = 0;
-    if (this.#restBytes > 0) {
-      at = Math.min(XXH_STRIPE_BYTES - this.#restBytes, bytes.length);
-      this.#rest.set(bytes.subarray(0, at), this.#restBytes);
-      this.#restBytes += at;
-      if (this.#restBytes < XXH_STRIPE_BYTES) return;
-      this.#restBytes = 0;
-      this.#addStripes(this.#rest, 0);
-    }
-    const end = this.#addStripes(bytes, at);
-    this.#rest.set(bytes.subarray(end));
-    this.#restBytes = bytes.length - end;
+    this.#feed.update(bytes);
   }
 
-  /** @returns where the bytes that fill no stripe begin */
-  #addStripes(bytes: Uint8Array, start: number): number {
+  #addStripes(bytes: Uint8Array, from: number, to: number): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const last = bytes.length - XXH_STRIPE_BYTES;
     let a = this.#a;
     let b = this.#b;
     let c = this.#c;
     let d = this.#d;
-    let at = start;
-    for (; at <= last; at += XXH_STRIPE_BYTES) {
+    for (let at = from; at < to; at += XXH_STRIPE_BYTES) {
       a = (a + Math.imul(view.getInt32(at, true), XXH_PRIME_2)) | 0;
       a = Math.imul((a << 13) | (a >>> 19), XXH_PRIME_1);
       b = (b + Math.imul(view.getInt32(at + 4, true), XXH_PRIME_2)) | 0;
@@ -237,22 +260,22 @@ export class XxHash32 {
     this.#b = b;
     this.#c = c;
     this.#d = d;
-    return at;
   }
 
   digest(): number {
+    const { rest: bytes, restBytes, totalBytes } = this.#feed;
     let hash =
-      this.#bytes >= XXH_STRIPE_BYTES
+      totalBytes >= XXH_STRIPE_BYTES
         ? rotate(this.#a, 1) + rotate(this.#b, 7) + rotate(this.#c, 12) + rotate(this.#d, 18)
         : XXH_PRIME_5;
-    hash = (hash + this.#bytes) | 0;
-    const rest = new DataView(this.#rest.buffer);
+    hash = (hash + totalBytes) | 0;
+    const rest = new DataView(bytes.buffer);
     let at = 0;
-    for (; at + 4 <= this.#restBytes; at += 4) {
+    for (; at + 4 <= restBytes; at += 4) {
       hash = (hash + Math.imul(rest.getInt32(at, true), XXH_PRIME_3)) | 0;
       hash = Math.imul(rotate(hash, 17), XXH_PRIME_4);
     }
-    for (; at < this.#restBytes; at++) {
+    for (; at < restBytes; at++) {
       hash = (hash + Math.imul(rest.getUint8(at), XXH_PRIME_5)) | 0;
       hash = Math.imul(rotate(hash, 11), XXH_PRIME_1);
     }

@@ -1,8 +1,8 @@
-/** Copying within what was unpacked, as all formats of the family of LZ77 do. */
+/** Copies within unpacked bytes, as all formats of the LZ77 family need. */
 
-/** Copies go on in steps of this size, so up to 3 bytes more than were asked for are written. */
+/** Room that a buffer must have after a copy: copies write eight bytes at a time, so up to 7 bytes too many. */
 export const COPY_SLACK_BYTES = 8;
-/** Longer copies are worth a call. */
+/** From this length on, the built-in copies are faster than a loop. */
 const MIN_CALLED_BYTES = 64;
 
 /** Copies bytes from another buffer. Both have `COPY_SLACK_BYTES` after the end of the range. */
@@ -20,8 +20,9 @@ export function copyLiterals(
     return;
   }
   const end = at + length;
-  for (let to = at, read = from; to < end; to += 4, read += 4) {
+  for (let to = at, read = from; to < end; to += 8, read += 8) {
     targetView.setInt32(to, sourceView.getInt32(read, true), true);
+    targetView.setInt32(to + 4, sourceView.getInt32(read + 4, true), true);
   }
 }
 
@@ -29,8 +30,9 @@ export function copyLiterals(
 export function copyMatch(bytes: Uint8Array, view: DataView, at: number, distance: number, length: number): void {
   const end = at + length;
   if (length < MIN_CALLED_BYTES && distance >= 4) {
-    for (let to = at, from = at - distance; to < end; to += 4, from += 4) {
+    for (let to = at, from = at - distance; to < end; to += 8, from += 8) {
       view.setInt32(to, view.getInt32(from, true), true);
+      view.setInt32(to + 4, view.getInt32(from + 4, true), true);
     }
     return;
   }
@@ -38,7 +40,7 @@ export function copyMatch(bytes: Uint8Array, view: DataView, at: number, distanc
     for (let to = at; to < end; to++) bytes[to] = bytes[to - distance] as number;
     return;
   }
-  // What repeats itself doubles with every copy.
+  // The repeated part doubles with every copy.
   const from = at - distance;
   for (let to = at; to < end; ) {
     const part = Math.min(to - from, end - to);

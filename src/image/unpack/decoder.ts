@@ -1,55 +1,60 @@
 /**
- * What the decoders of this folder have in common. Each is a generator: it reads from an `Input` and yields what it needs
- * or gives next, so that one decoder serves threads, browsers and tests. Nothing here knows Node.
+ * What the decoders of this folder share. Each is a generator that reads from an `Input`, and yields what it needs or what
+ * it has unpacked. So one decoder serves threads, browsers and tests. Nothing here depends on Node.
  */
 
 /** What a decoder yields. */
 export type DecoderEvent =
-  /** All input was read: `Input.feed` or `Input.end` has to follow. */
+  /** All input was read. Call `Input.feed` or `Input.finish` before the decoder continues. */
   | { readonly kind: 'input' }
-  /** From now on it takes so much memory in all; nothing of it has been allocated yet. */
+  /** From now on the decoder takes this much memory in all. It allocates the memory when it continues. */
   | { readonly kind: 'memory'; readonly bytes: number }
-  /** What was unpacked, good until the decoder goes on. */
+  /** Unpacked bytes, valid until the decoder continues. */
   | { readonly kind: 'piece'; readonly bytes: Uint8Array }
   /** A member (stream, frame) has ended, with its checksums. */
   | { readonly kind: 'member' }
   /** The file uses something that is unusual. */
   | { readonly kind: 'trait'; readonly trait: Trait };
 
-/** What some files have and other programs do not take. */
+/** Features of some files that other programs do not accept. */
 type Trait =
-  /** lzop: a block that did not get smaller. */
+  /** lzop: a block that compression did not make smaller. */
   | 'stored-block'
   /** lzop: blocks without a checksum, or with more than one. */
   | 'other-than-one-checksum'
-  /** lz4: the frame format, not the legacy one. */
-  | 'frame-format';
+  /** lz4: the frame format, not the legacy format. */
+  | 'frame-format'
+  /** A checksum does not fit, with `passChecksums`. */
+  | 'wrong-checksum';
 
-/** A decoder at work. Between two events it does a bounded amount of work. @throws DecodeError */
+/** A running decoder. It does a bounded amount of work between two events. @throws DecodeError */
 export type Decoding = Generator<DecoderEvent, void, void>;
 
 /** How a decoder is to treat what it reads. */
 export interface DecoderOptions {
   /** The largest dictionary or window, in bytes. */
   readonly maxWindowBytes: number;
-  /** Whether what follows the last member, and is none, is ignored. Zeros always are where the format's own tool ignores them. */
+  /** Whether bytes after the last member are ignored. Zeros always are, for formats whose own tool ignores them. */
   readonly ignoreTrailing: boolean;
+  /** Whether a wrong checksum of lzop is a trait instead of a fault. Default: false. */
+  readonly passChecksums?: boolean;
 }
 
-/** Why something is not unpacked. */
+/** Why a stream cannot be unpacked. */
 export type DecodeFault =
-  /** It is not what it should be. */
+  /** The data breaks a rule of its format. */
   | { readonly kind: 'damaged'; readonly what: string }
-  /** It ends too early. */
+  /** The data ends too early. */
   | { readonly kind: 'cut' }
-  /** A checksum does not fit. What was unpacked until then came out all the same. */
+  /** A checksum does not fit. The bytes that it covers were already yielded. */
   | { readonly kind: 'checksum'; readonly what: string }
-  /** Something else follows the end of the compressed data. */
+  /** Other bytes follow the compressed data. */
   | { readonly kind: 'trailing-data' }
-  /** A feature of the format that is not there. */
+  /** The data uses a feature of the format that is not implemented. */
   | { readonly kind: 'unsupported'; readonly what: string }
   | { readonly kind: 'window-too-large'; readonly windowBytes: number; readonly maxWindowBytes: number };
 
+/** A fault of the compressed data. */
 export class DecodeError extends Error {
   override readonly name = 'DecodeError';
   readonly fault: DecodeFault;
@@ -69,7 +74,7 @@ const cut = (): DecodeError => new DecodeError({ kind: 'cut' });
 const NEEDS_INPUT: DecoderEvent = { kind: 'input' };
 export const MEMBER: DecoderEvent = { kind: 'member' };
 
-/** What is unpacked at a time, at most, where a decoder is free to choose. */
+/** The most bytes that a decoder yields at once, where its format leaves the choice. */
 export const PIECE_BYTES = 256 * 1024;
 
 /** Zeros that follow the last byte of the input in memory, for loops that look ahead. */
@@ -77,12 +82,12 @@ export const LOOKAHEAD_BYTES = 32;
 
 const NOTHING = new Uint8Array(0);
 
-/** The compressed bytes, as they arrive. Decoders with a loop of their own read `bytes` from `at` to `end` themselves. */
+/** The compressed bytes as they arrive. Decoders with fast loops read `bytes` from `at` to `end` themselves. */
 export class Input {
   bytes: Uint8Array = NOTHING;
   /** The next byte to be read. */
   at = 0;
-  /** The end of the bytes that are there. */
+  /** The end of the bytes that have arrived. */
   end = 0;
   #ended = false;
   /** Offset of `bytes` in all of the input. */
@@ -93,7 +98,7 @@ export class Input {
     return this.#ended;
   }
 
-  /** How much of the input was read. */
+  /** How many bytes of the input were read. */
   get offset(): number {
     return this.#base + this.at;
   }
@@ -115,7 +120,7 @@ export class Input {
     this.end = joined.length;
   }
 
-  /** Nothing more comes. */
+  /** Ends the input. */
   finish(): void {
     const rest = this.bytes.subarray(this.at, this.end);
     this.#base += this.at;
@@ -126,7 +131,7 @@ export class Input {
     this.bytes.set(rest);
   }
 
-  /** Waits for more; what has not been read stays. @throws DecodeError cut, when everything has arrived */
+  /** Waits for more bytes; those that were not read stay. @throws DecodeError cut when the input has ended */
   *more(): Decoding {
     if (this.#ended) throw cut();
     yield NEEDS_INPUT;
@@ -138,18 +143,18 @@ export class Input {
     return this.at < this.end;
   }
 
-  /** Waits until so many bytes are there in one piece. For small structures. @throws DecodeError cut */
+  /** Waits until this many bytes are there in one piece. For small structures. @throws DecodeError cut */
   *need(bytes: number): Decoding {
     while (this.end - this.at < bytes) yield* this.more();
   }
 
-  /** As many of the wanted bytes as there are up to the end of the input, without reading them. */
+  /** The next bytes without reading them; fewer at the end of the input. */
   *peek(bytes: number): Generator<DecoderEvent, Uint8Array, void> {
     while (this.end - this.at < bytes && !this.#ended) yield NEEDS_INPUT;
     return this.bytes.subarray(this.at, Math.min(this.at + bytes, this.end));
   }
 
-  /** The next bytes, in one piece that is good until more is needed. @throws DecodeError cut */
+  /** The next bytes in one piece, valid until the decoder waits for more. @throws DecodeError cut */
   *take(bytes: number): Generator<DecoderEvent, Uint8Array, void> {
     yield* this.need(bytes);
     const start = this.at;
@@ -177,13 +182,13 @@ export class Input {
     }
   }
 
-  /** Reads the rest of the input and drops it. */
+  /** Reads and drops the rest of the input. */
   *drop(): Decoding {
     while (yield* this.hasMore()) this.at = this.end;
   }
 
   /**
-   * Reads zeros to the end of the input, as disks and tapes leave them.
+   * Reads zeros to the end of the input, as disks and tapes leave after a file.
    *
    * @throws DecodeError trailing-data when there is anything else
    */
@@ -201,11 +206,6 @@ export class Input {
 
 export const startsWith = (bytes: Uint8Array, mark: readonly number[]): boolean =>
   bytes.length >= mark.length && mark.every((byte, index) => bytes[index] === byte);
-
-/** Gives the memory of a large buffer back now instead of at some collection. */
-export function release(...arrays: readonly { readonly buffer: ArrayBufferLike }[]): void {
-  for (const { buffer } of arrays) if (buffer instanceof ArrayBuffer) buffer.transfer(0);
-}
 
 export const readU32 = (bytes: Uint8Array, at: number): number =>
   ((bytes[at] as number) |

@@ -35,7 +35,7 @@ export class GzipHeader {
    * Takes bytes of the header.
    *
    * @returns how many of them belong to it
-   * @throws Error when it is no header of a gzip member
+   * @throws Error when this is not the header of a gzip member
    */
   read(bytes: Uint8Array): number {
     let at = 0;
@@ -100,7 +100,7 @@ export class GzipHeader {
     if (this.#at === FIXED_BYTES) this.#enter('extra-length');
   }
 
-  /** Goes to a step, or past it when the header does not have it. */
+  /** Enters a step, or the one after it when the header lacks that field. */
   #enter(step: Step): void {
     this.#at = 0;
     if (step !== 'extra') this.#number = 0;

@@ -1,4 +1,5 @@
 /** Unpacks lz4 files: frames, skippable frames, and the legacy format, which the build of Linux uses. */
+import { freeMemory } from '../free-memory.ts';
 import { XxHash32, xxHash32 } from './checksums.ts';
 import { COPY_SLACK_BYTES, copyLiterals, copyMatch } from './copy-match.ts';
 import {
@@ -9,7 +10,6 @@ import {
   type Input,
   MEMBER,
   readU32,
-  release,
   trailingData,
   unsupported,
   wrongChecksum,
@@ -22,13 +22,13 @@ const SKIPPABLE_MAGIC = 0x184d_2a50;
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-/** What a block may refer to before its start. */
+/** How far a block may refer to bytes before its start. */
 const WINDOW_BYTES = 64 * KIB;
-/** What each block of the legacy format unpacks to, but the last one. */
+/** The unpacked size of each block of the legacy format, except the last one. */
 const LEGACY_BLOCK_BYTES = 8 * MIB;
-/** What incompressible bytes grow to. */
+/** The size that incompressible bytes grow to. */
 const maxPackedBytes = (bytes: number): number => bytes + Math.ceil(bytes / 255) + 16;
-/** What small blocks are gathered in, so that the window is moved rarely. */
+/** Small blocks share a buffer of this size, so that the window is moved rarely. */
 const MIN_BUFFER_BYTES = MIB;
 
 const isSkippable = (magic: number): boolean => (magic & ~0xf) >>> 0 === SKIPPABLE_MAGIC;
@@ -63,7 +63,7 @@ export function* decodeLz4(input: Input, options: DecoderOptions): Decoding {
   }
 }
 
-/** What unpacked blocks are written to, and the window before them. */
+/** A buffer for unpacked blocks, with the window before them, and one for a packed block. */
 class BlockBuffer {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -73,7 +73,7 @@ class BlockBuffer {
   readonly #blockBytes: number;
   readonly #capacity: number;
 
-  /** @param blockBytes what a block unpacks to at most */
+  /** @param blockBytes the largest unpacked size of a block */
   constructor(blockBytes: number) {
     this.#blockBytes = blockBytes;
     this.#capacity = capacityFor(blockBytes);
@@ -98,7 +98,7 @@ class BlockBuffer {
   /**
    * Unpacks a block.
    *
-   * @param packedBytes so many of `packed`
+   * @param packedBytes how many bytes of `packed` the block has
    * @param linked whether the block may refer to those before it
    */
   unpack(packedBytes: number, linked: boolean): Uint8Array {
@@ -106,6 +106,7 @@ class BlockBuffer {
     const lowest = linked ? Math.max(0, start - WINDOW_BYTES) : start;
     const { packed, packedView, bytes, view } = this;
     const end = unpackBlock(packed, packedView, packedBytes, bytes, view, start, start + this.#blockBytes, lowest);
+    if (end === NO_DISTANCE) throw damaged('a block has a match of the distance 0');
     if (end < 0) throw damaged('a block is damaged');
     this.at = end;
     return bytes.subarray(start, end);
@@ -120,7 +121,7 @@ class BlockBuffer {
   }
 
   release(): void {
-    release(this.bytes, this.packed);
+    freeMemory(this.bytes, this.packed);
   }
 }
 
@@ -178,7 +179,7 @@ function* decodeFrame(input: Input): Decoding {
   }
 }
 
-/** A legacy frame has no end of its own: it ends with the file, or in front of another frame. */
+/** A legacy frame has no end mark: it ends with the file, or before another frame. */
 function* decodeLegacy(input: Input): Decoding {
   yield { kind: 'memory', bytes: BlockBuffer.bytesFor(LEGACY_BLOCK_BYTES) };
   const buffer = new BlockBuffer(LEGACY_BLOCK_BYTES);
@@ -187,7 +188,7 @@ function* decodeLegacy(input: Input): Decoding {
       const start: Uint8Array = yield* input.peek(4);
       if (start.length < 4) throw damaged('the size of a block is cut short');
       const length = readU32(start, 0);
-      // Of another frame; the same mark again begins nothing new.
+      // Not a size, but the mark of the next frame.
       if (length > maxPackedBytes(LEGACY_BLOCK_BYTES)) return;
       input.at += 4;
       yield* input.fill(buffer.packed, length);
@@ -199,11 +200,14 @@ function* decodeLegacy(input: Input): Decoding {
   }
 }
 
+/** The format forbids it, and lz4(1) does not notice it. */
+const NO_DISTANCE = -2;
+
 /**
  * Unpacks one block.
  *
- * @param lowest nothing before this place may be referred to
- * @returns where the block ends in `target`; -1 when it is damaged
+ * @param lowest the first position that the block may refer to
+ * @returns where the block ends in `target`; -1 when it is damaged, `NO_DISTANCE` when that is how
  */
 function unpackBlock(
   source: Uint8Array,
@@ -248,7 +252,8 @@ function unpackBlock(
         length += byte;
       }
     }
-    if (distance === 0 || at - distance < lowest || length > limit - at) return -1;
+    if (distance === 0) return NO_DISTANCE;
+    if (at - distance < lowest || length > limit - at) return -1;
     copyMatch(target, targetView, at, distance, length);
     at += length;
   }

@@ -1,4 +1,5 @@
-/** LZMA: its model of probabilities, its dictionary, and files of the old kind (.lzma), which have no checksums. */
+/** LZMA: its probability model, its dictionary, and files of the old format (.lzma), which has no checksums. */
+import { freeMemory } from '../free-memory.ts';
 import {
   DecodeError,
   type DecoderOptions,
@@ -8,19 +9,18 @@ import {
   LOOKAHEAD_BYTES,
   MEMBER,
   PIECE_BYTES,
-  release,
   trailingData,
 } from './decoder.ts';
 
-/** The range coder: below this, the next byte is taken in. */
+/** The range coder reads the next byte when its range is below this. */
 const TOP = 2 ** 24;
-/** Probabilities have so many bits, and move by this part of what is missing. */
+/** Probabilities have `MODEL_BITS`, and move by 1 / 2^`MOVE_BITS` of the distance to 0 or 1. */
 const MODEL_BITS = 11;
 const MODEL_TOTAL = 1 << MODEL_BITS;
 const MOVE_BITS = 5;
-/** What initialises the range coder. */
+/** Bytes that initialise the range coder. */
 export const RANGE_CODER_BYTES = 5;
-/** Most of the input that one symbol takes. */
+/** The most input bytes that one symbol takes. */
 const SYMBOL_INPUT_BYTES = 21;
 
 const STATES = 12;
@@ -28,7 +28,7 @@ const MIN_MATCH_BYTES = 2;
 /** The distance that marks the end. */
 const END_DISTANCE = 0xffff_ffff;
 
-// Where the probabilities of each kind begin. Those of `is a match` are the first.
+// The start of each kind of probabilities. Those of "is a match" come first.
 const IS_REP = STATES << 4;
 const IS_REP_G0 = IS_REP + STATES;
 const IS_REP_G1 = IS_REP_G0 + STATES;
@@ -45,13 +45,13 @@ const REP_LENGTHS = LENGTHS + LENGTH_HIGH + 256;
 const LITERAL = REP_LENGTHS + LENGTH_HIGH + 256;
 const LITERAL_PROBS = 0x300;
 
-/** What a literal makes of each state. */
+/** The next state after a literal, by state. */
 const NEXT_AFTER_LITERAL = Uint8Array.of(0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 4, 5);
 
-/** lc and lp together: xz(1) and LZMA2 take no more. */
+/** The largest lc + lp that xz(1) and LZMA2 accept. */
 const MAX_LITERAL_BITS = 4;
 
-/** Bytes that were unpacked, as far back as matches may go: a ring. */
+/** The unpacked bytes that matches may refer to, in a ring. */
 export class Dictionary {
   readonly bytes: Uint8Array;
   readonly size: number;
@@ -59,7 +59,7 @@ export class Dictionary {
   at = 0;
   /** Bytes that matches may refer to. */
   full = 0;
-  /** What was given already ends here. */
+  /** The end of the bytes that were given out. */
   #given = 0;
 
   /** @param bytes the least size */
@@ -68,12 +68,12 @@ export class Dictionary {
     this.bytes = new Uint8Array(this.size);
   }
 
-  /** A multiple of 16, so that places in it show the position as far as the model looks at it. */
+  /** A multiple of 16, so that the low bits of a place in the ring are those of the position, which the model uses. */
   static sizeFor(bytes: number): number {
     return Math.ceil(Math.max(bytes, 4096) / 16) * 16;
   }
 
-  /** Forgets everything. What was written has been given. */
+  /** Empties the dictionary. All bytes must have been given out. */
   reset(): void {
     this.at = 0;
     this.full = 0;
@@ -82,7 +82,7 @@ export class Dictionary {
     this.bytes[this.size - 1] = 0;
   }
 
-  /** Where the next piece ends at the latest. @param bytes how much is wanted */
+  /** The latest end of the next piece. @param bytes how many bytes are wanted */
   limitFor(bytes: number): number {
     return Math.min(this.size, this.at + Math.min(bytes, PIECE_BYTES));
   }
@@ -92,7 +92,7 @@ export class Dictionary {
     this.at = at;
   }
 
-  /** What has not been given yet, good until more is written. */
+  /** The bytes that were not given out before, valid until more is written. */
   give(): Uint8Array {
     const piece = this.bytes.subarray(this.#given, this.at);
     if (this.at === this.size) this.at = 0;
@@ -114,16 +114,16 @@ export class LzmaModel {
   rep1 = 0;
   rep2 = 0;
   rep3 = 0;
-  /** Bytes of a match that did not fit. */
+  /** Bytes of the last match that did not fit before the limit. */
   pending = 0;
-  /** Whether the mark of the end was read. */
+  /** Whether the end mark was read. */
   ended = false;
 
-  /** What `setProperties` allocates at most. */
+  /** The most bytes that `setProperties` allocates. */
   static readonly MAX_BYTES = 2 * (LITERAL + (LITERAL_PROBS << MAX_LITERAL_BITS));
 
   /**
-   * Takes the byte that holds lc, lp and pb. `reset` has to follow.
+   * Sets lc, lp and pb from their byte. Call `reset` after it.
    *
    * @throws DecodeError
    */
@@ -150,14 +150,14 @@ export class LzmaModel {
     this.ended = false;
   }
 
-  /** Takes the first `RANGE_CODER_BYTES` of the coded data. @throws DecodeError */
+  /** Starts with the first `RANGE_CODER_BYTES` of the coded data. @throws DecodeError */
   startRangeCoder(bytes: Uint8Array, at: number): void {
     if (bytes[at] !== 0) throw damaged('the range coder does not begin with 0');
     this.range = 0xffff_ffff;
     this.code = new DataView(bytes.buffer, bytes.byteOffset).getUint32(at + 1);
   }
 
-  /** Takes in the byte that belongs to the last symbol. @returns where the coded data ends */
+  /** Reads the byte that still belongs to the last symbol. @returns where the coded data ends */
   normalize(bytes: Uint8Array, at: number): number {
     if (this.range >= TOP) return at;
     this.range = (this.range << 8) >>> 0;
@@ -166,7 +166,7 @@ export class LzmaModel {
   }
 }
 
-/** Goes on with a match that did not fit before. @returns the next place in the dictionary */
+/** Continues a match that did not fit before. @returns the next place in the dictionary */
 function copyPending(lzma: LzmaModel, { bytes, size, at }: Dictionary, limit: number): number {
   const end = Math.min(limit, at + lzma.pending);
   lzma.pending -= end - at;
@@ -179,12 +179,12 @@ function copyPending(lzma: LzmaModel, { bytes, size, at }: Dictionary, limit: nu
 }
 
 /**
- * Unpacks symbols, until the dictionary is filled up to `limit`, the end mark comes, or less of the source is left than a
- * symbol may take. The range coder is written out in every place: a call for each bit would cost most of the time.
+ * Unpacks symbols until the dictionary is filled up to `limit`, the end mark comes, or the source may not hold another
+ * whole symbol. The range coder is written out in every place, as a call for each bit would take most of the time.
  *
  * @param from the next byte of the source
- * @param safeEnd a symbol may begin up to here; `LOOKAHEAD_BYTES` more have to be there
- * @returns the next byte of the source after that
+ * @param safeEnd a symbol may begin up to here; `LOOKAHEAD_BYTES` more must be readable
+ * @returns where reading the source stopped
  * @throws DecodeError
  */
 export function decodeLzmaSymbols(
@@ -226,7 +226,7 @@ export function decodeLzmaSymbols(
         LITERAL_PROBS * (((at & literalMask) << lc) + ((dict[at === 0 ? size - 1 : at - 1] as number) >>> (8 - lc)));
       symbol = 1;
       if (state >= 7) {
-        // After a match: the byte that would go on with it tells much about this one.
+        // After a match, the byte that would continue it predicts this one.
         let byte = dict[at - rep0 - 1 + (at <= rep0 ? size : 0)] as number;
         let offset = 0x100;
         let matched = 0;
@@ -439,7 +439,7 @@ export function decodeLzmaSymbols(
     }
     length += symbol - treeSize;
     if (isNew) {
-      // A new distance: a slot, and bits that the slot is too coarse for.
+      // A new distance: a slot, and the low bits that the slot leaves open.
       const slots = POS_SLOT + (length < 6 ? length - 2 : 3) * 64;
       symbol = 1;
       while (symbol < 64) {
@@ -546,10 +546,10 @@ export function decodeLzmaSymbols(
 }
 
 const HEADER_BYTES = 13;
-/** All bits set; as a number it is rounded up. */
+/** 2^64-1, all bits set, stands for an unknown size; as a double it is rounded up. */
 const UNKNOWN_SIZE = 2 ** 64;
 
-/** Unpacks a file of the old kind. What follows it cannot be another one, as they have no mark. */
+/** Unpacks a file of the old format. No second file can follow, as such files have no mark to recognise them by. */
 export function* decodeLzma(input: Input, { maxWindowBytes, ignoreTrailing }: DecoderOptions): Decoding {
   const header = Uint8Array.from(yield* input.take(HEADER_BYTES));
   const fields = new DataView(header.buffer);
@@ -559,7 +559,7 @@ export function* decodeLzma(input: Input, { maxWindowBytes, ignoreTrailing }: De
   const windowBytes = fields.getUint32(1, true);
   const size = fields.getUint32(5, true) + fields.getUint32(9, true) * 2 ** 32;
   const isSizeKnown = size < UNKNOWN_SIZE;
-  // No match goes back farther than the first byte.
+  // No match reaches back beyond the first byte.
   const neededBytes = isSizeKnown ? Math.min(windowBytes, size) : windowBytes;
   if (neededBytes > maxWindowBytes) throw new DecodeError({ kind: 'window-too-large', windowBytes, maxWindowBytes });
   yield { kind: 'memory', bytes: Dictionary.sizeFor(neededBytes) + LzmaModel.MAX_BYTES };
@@ -568,7 +568,7 @@ export function* decodeLzma(input: Input, { maxWindowBytes, ignoreTrailing }: De
     model.startRangeCoder(yield* input.take(RANGE_CODER_BYTES), 0);
     yield* decodeToEnd(input, model, dictionary, isSizeKnown ? size : Number.POSITIVE_INFINITY);
   } finally {
-    release(dictionary.bytes);
+    freeMemory(dictionary.bytes);
   }
   yield MEMBER;
   if (!(yield* input.hasMore())) return;
@@ -594,7 +594,7 @@ function* decodeToEnd(input: Input, model: LzmaModel, dictionary: Dictionary, si
     throw damaged('it has not the size that its header names');
   yield* takeLastByte(input, model);
   if (model.code !== 0 && !model.ended) {
-    // A size in the header makes an end mark unnecessary, and allows it.
+    // With a size in the header an end mark is allowed, but not needed.
     yield* input.peek(SYMBOL_INPUT_BYTES);
     const end = new Uint8Array(SYMBOL_INPUT_BYTES + LOOKAHEAD_BYTES);
     end.set(input.bytes.subarray(input.at, Math.min(input.end, input.at + SYMBOL_INPUT_BYTES)));
@@ -612,7 +612,7 @@ function* takeLastByte(input: Input, model: LzmaModel): Decoding {
   input.at = model.normalize(input.bytes, input.at);
 }
 
-/** @throws DecodeError cut, when zeros beyond the end were read as if they were there */
+/** @throws DecodeError cut when zeros beyond the end of the input were read as data */
 function* checkEnd(input: Input): Decoding {
   if (input.at <= input.end) return;
   input.at = input.end;

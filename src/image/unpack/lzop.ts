@@ -1,4 +1,5 @@
 /** Unpacks lzop files: blocks of LZO1X, each with checksums of its own. */
+import { freeMemory } from '../free-memory.ts';
 import { adler32, crc32 } from './checksums.ts';
 import { COPY_SLACK_BYTES, copyLiterals, copyMatch } from './copy-match.ts';
 import {
@@ -9,7 +10,6 @@ import {
   type Input,
   MEMBER,
   readU32BigEndian,
-  release,
   startsWith,
   trailingData,
   unsupported,
@@ -26,15 +26,20 @@ const CRC32_PACKED = 0x200;
 const FILTERED = 0x800;
 const HEADER_CRC32 = 0x1000;
 
-/** The version since which headers have all their fields. */
+/** The first version whose headers have all fields. */
 const VERSION_ALL_FIELDS = 0x0940;
 /** LZO1X-1, LZO1X-1(15) and LZO1X-999, which one decoder unpacks. */
 const METHODS: ReadonlySet<number> = new Set([1, 2, 3]);
-/** lzop(1) takes no larger ones. */
+/** lzop(1) accepts no larger block. */
 const MAX_BLOCK_BYTES = 64 * 1024 * 1024;
 
 /** Unpacks all members of a file. */
-export function* decodeLzop(input: Input, { ignoreTrailing }: DecoderOptions): Decoding {
+export function* decodeLzop(input: Input, { ignoreTrailing, passChecksums = false }: DecoderOptions): Decoding {
+  const refuse = function* (what: string): Decoding {
+    if (!passChecksums) throw wrongChecksum(what);
+    yield { kind: 'trait', trait: 'wrong-checksum' };
+  };
+  yield* input.need(1);
   for (let isFirst = true; yield* input.hasMore(); isFirst = false) {
     const start = yield* input.peek(MAGIC.length);
     if (!startsWith(start, MAGIC)) {
@@ -45,13 +50,16 @@ export function* decodeLzop(input: Input, { ignoreTrailing }: DecoderOptions): D
       return;
     }
     input.at += MAGIC.length;
-    yield* decodeBlocks(input, yield* readHeader(input));
+    yield* decodeBlocks(input, yield* readHeader(input, refuse), refuse);
     yield MEMBER;
   }
 }
 
+/** Deals with a wrong checksum, of what is named. */
+type RefuseChecksum = (what: string) => Decoding;
+
 /** @returns the flags of a header */
-function* readHeader(input: Input): Generator<DecoderEvent, number, void> {
+function* readHeader(input: Input, refuse: RefuseChecksum): Generator<DecoderEvent, number, void> {
   let header = new Uint8Array(0);
   const read = function* (bytes: number): Generator<DecoderEvent, number, void> {
     const part = yield* input.take(bytes);
@@ -74,15 +82,27 @@ function* readHeader(input: Input): Generator<DecoderEvent, number, void> {
   // Mode and time of the file.
   yield* read(hasAll ? 12 : 8);
   yield* read(yield* read(1));
-  const checksum = readU32BigEndian(yield* input.take(4), 0);
-  if (((flags & HEADER_CRC32) !== 0 ? crc32(header) : adler32(header)) !== checksum) {
-    throw damaged('the checksum of its header does not fit');
-  }
-  if ((flags & EXTRA_FIELD) !== 0) {
-    yield* input.skip(readU32BigEndian(yield* input.take(4), 0));
-    yield* input.skip(4);
-  }
+  const update = (flags & HEADER_CRC32) !== 0 ? crc32 : adler32;
+  if (update(header) !== readU32BigEndian(yield* input.take(4), 0)) yield* refuse('of its header');
+  if ((flags & EXTRA_FIELD) !== 0) yield* skipExtraField(input, update, refuse);
   return flags;
+}
+
+/** Its checksum covers its length, too. */
+function* skipExtraField(
+  input: Input,
+  update: (bytes: Uint8Array, before?: number) => number,
+  refuse: RefuseChecksum,
+): Decoding {
+  const length = Uint8Array.from(yield* input.take(4));
+  let checksum = update(length);
+  for (let left = readU32BigEndian(length, 0); left > 0; ) {
+    yield* input.need(1);
+    const part = yield* input.take(Math.min(left, input.end - input.at));
+    checksum = update(part, checksum);
+    left -= part.length;
+  }
+  if (readU32BigEndian(yield* input.take(4), 0) !== checksum) yield* refuse('of its extra field');
 }
 
 /** A checksum that blocks have. */
@@ -99,12 +119,10 @@ const OF_PACKED: readonly BlockChecksum[] = [
   { flag: CRC32_PACKED, compute: (bytes) => crc32(bytes) },
 ];
 
-/** @throws DecodeError when one of the checksums that a block has does not fit */
-function check(checksums: readonly (readonly [BlockChecksum, number])[], bytes: Uint8Array): void {
-  for (const [{ compute }, value] of checksums) if (compute(bytes) !== value) throw wrongChecksum('of a block');
-}
+const fits = (checksums: readonly (readonly [BlockChecksum, number])[], bytes: Uint8Array): boolean =>
+  checksums.every(([{ compute }, value]) => compute(bytes) === value);
 
-function* decodeBlocks(input: Input, flags: number): Decoding {
+function* decodeBlocks(input: Input, flags: number, refuse: RefuseChecksum): Decoding {
   const readChecksums = function* (
     checksums: readonly BlockChecksum[],
   ): Generator<DecoderEvent, [BlockChecksum, number][], void> {
@@ -131,41 +149,41 @@ function* decodeBlocks(input: Input, flags: number): Decoding {
       const ofPacked = isStored ? [] : yield* readChecksums(OF_PACKED);
       if (unpackedBytes + COPY_SLACK_BYTES > unpacked.length) {
         yield { kind: 'memory', bytes: 2 * (unpackedBytes + COPY_SLACK_BYTES) };
-        release(packed, unpacked);
+        freeMemory(packed, unpacked);
         packed = new Uint8Array(unpackedBytes + COPY_SLACK_BYTES);
         unpacked = new Uint8Array(unpackedBytes + COPY_SLACK_BYTES);
       }
       const target = isStored ? unpacked : packed;
       yield* input.fill(target, packedBytes);
       if (!isStored) {
-        check(ofPacked, packed.subarray(0, packedBytes));
+        if (!fits(ofPacked, packed.subarray(0, packedBytes))) yield* refuse('of a block');
         if (unpackLzo1x(packed, packedBytes, unpacked, unpackedBytes) !== unpackedBytes) {
           throw damaged('a block is damaged');
         }
       }
       const piece = unpacked.subarray(0, unpackedBytes);
-      check(ofUnpacked, piece);
+      if (!fits(ofUnpacked, piece)) yield* refuse('of a block');
       yield { kind: 'piece', bytes: piece };
     }
   } finally {
-    release(packed, unpacked);
+    freeMemory(packed, unpacked);
   }
 }
 
 /**
  * Unpacks one block of LZO1X. Both buffers have `COPY_SLACK_BYTES` after their bytes.
  *
- * Every instruction copies a match and up to three literals, whose number stands in its last two bits; what an instruction
- * below 16 means depends on the number of literals before it.
+ * Every instruction copies a match and up to three literals, whose number is in its last two bits. The meaning of an
+ * instruction below 16 depends on the number of literals before it.
  *
- * @returns the bytes that were unpacked; -1 when the block is damaged, or is not exactly the source
+ * @returns how many bytes were unpacked; -1 when the block is damaged, or does not end with the source
  */
 function unpackLzo1x(source: Uint8Array, sourceEnd: number, target: Uint8Array, limit: number): number {
   const sourceView = new DataView(source.buffer, source.byteOffset, source.byteLength);
   const targetView = new DataView(target.buffer, target.byteOffset, target.byteLength);
   let read = 0;
   let at = 0;
-  /** Literals that the instruction before copied; 4 for a run of them. */
+  /** Literals that the previous instruction copied; 4 for a run of them. */
   let literals = 0;
   let first = sourceEnd > 0 ? (source[0] as number) : 0;
   if (first > 17) {

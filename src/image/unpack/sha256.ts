@@ -1,5 +1,5 @@
-/** SHA-256 (FIPS 180-4) over bytes that come in pieces, for the decoders, which know no Node. */
-import type { Checksum } from './checksums.ts';
+/** SHA-256 (FIPS 180-4) over bytes that come in pieces, for the decoders, which do not use Node. */
+import { BlockFeed, type Checksum } from './checksums.ts';
 
 const BLOCK_BYTES = 64;
 const ROUNDS = 64;
@@ -34,43 +34,34 @@ const INITIAL = Int32Array.from(roots(8, 2));
 export class Sha256 implements Checksum {
   readonly #state = Int32Array.from(INITIAL);
   readonly #words = new Int32Array(ROUNDS);
-  readonly #rest = new Uint8Array(BLOCK_BYTES);
-  #restBytes = 0;
-  #bytes = 0;
+  readonly #feed = new BlockFeed(BLOCK_BYTES, (bytes, from, to) => this.#addBlocks(bytes, from, to));
 
   update(bytes: Uint8Array): void {
-    this.#bytes += bytes.length;
-    let at = 0;
-    if (this.#restBytes > 0) {
-      at = Math.min(BLOCK_BYTES - this.#restBytes, bytes.length);
-      this.#rest.set(bytes.subarray(0, at), this.#restBytes);
-      this.#restBytes += at;
-      if (this.#restBytes < BLOCK_BYTES) return;
-      this.#restBytes = 0;
-      this.#addBlock(new DataView(this.#rest.buffer), 0);
-    }
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (; at + BLOCK_BYTES <= bytes.length; at += BLOCK_BYTES) this.#addBlock(view, at);
-    this.#rest.set(bytes.subarray(at));
-    this.#restBytes = bytes.length - at;
+    this.#feed.update(bytes);
   }
 
   digest(): Uint8Array {
-    const bits = this.#bytes * 8;
-    const used = this.#restBytes + 1 + 8;
-    const end = new Uint8Array(this.#restBytes + 1 + ((BLOCK_BYTES - (used % BLOCK_BYTES)) % BLOCK_BYTES) + 8);
-    end.set(this.#rest.subarray(0, this.#restBytes));
-    end[this.#restBytes] = 0x80;
+    const { rest, restBytes, totalBytes } = this.#feed;
+    const bits = totalBytes * 8;
+    const used = restBytes + 1 + 8;
+    const end = new Uint8Array(restBytes + 1 + ((BLOCK_BYTES - (used % BLOCK_BYTES)) % BLOCK_BYTES) + 8);
+    end.set(rest.subarray(0, restBytes));
+    end[restBytes] = 0x80;
     const view = new DataView(end.buffer);
     view.setUint32(end.length - 8, Math.floor(bits / 2 ** 32));
     view.setUint32(end.length - 4, bits % 2 ** 32);
-    for (let at = 0; at < end.length; at += BLOCK_BYTES) this.#addBlock(view, at);
+    this.#addBlocks(end, 0, end.length);
     const digest = new Uint8Array(32);
     const words = new DataView(digest.buffer);
     this.#state.forEach((word, index) => {
       words.setInt32(4 * index, word);
     });
     return digest;
+  }
+
+  #addBlocks(bytes: Uint8Array, from: number, to: number): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = from; at < to; at += BLOCK_BYTES) this.#addBlock(view, at);
   }
 
   #addBlock(view: DataView, at: number): void {

@@ -1,4 +1,4 @@
-/** Unpacks a compressed stream of bytes within a memory budget, holding what comes in and what goes out back for each other. */
+/** Unpacks a stream of gzip, deflate, brotli or zstd within a memory budget. Input waits until the output was taken. */
 import {
   type BrotliDecompress,
   constants,
@@ -18,15 +18,15 @@ import { consume } from '../consume.ts';
 import { GzipHeader, TRAILER_BYTES } from './gzip-header.ts';
 import { type FrameHeader, MAX_BLOCK_BYTES, ZstdFrames } from './zstd-frames.ts';
 
-/** What can be unpacked: the names are those of HTTP content codings. */
+/** The formats, by their names as HTTP content codings. */
 export type PackedFormat = 'gzip' | 'deflate' | 'br' | 'zstd';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** Large pieces, as every one of them is a round trip to the thread pool. */
+/** Pieces are large, as each takes a round trip to the thread pool. */
 const PIECE_BYTES = 256 * KIB;
-/** One piece is filled while the one before is taken. */
+/** One piece is filled while the piece before it is taken. */
 const PIECES_BYTES = 2 * PIECE_BYTES;
 /** State and window of zlib; its manual says 44 KiB. */
 const INFLATE_BYTES = 64 * KIB;
@@ -36,48 +36,49 @@ const BROTLI_BYTES = 17 * MIB;
 const ZSTD_CONTEXT_BYTES = 192 * KIB;
 
 /**
- * Up to this much memory zstd always gets, even when the budget is used up: it is enough for a window of 8 MiB, which
- * everybody should be able to unpack (RFC 8878, section 3.1.1.1.2). The other formats always get what they need, too.
+ * zstd always gets this much memory, even when the budget is used up: it is enough for a window of 8 MiB, which every
+ * decoder should support (RFC 8878, section 3.1.1.1.2). The other formats always get what they need.
  */
 const GRANTED_ZSTD_BYTES = 10 * MIB;
 
 const NOTHING = new Uint8Array(0);
 /** The first byte of a gzip member. */
 const GZIP_MARK = 0x1f;
-/** Where something else may follow, so many members are read: each takes a decompressor of its own. */
+/** The most members that are read where other bytes may follow: each takes a decompressor of its own. */
 const MAX_MEMBERS = 1000;
 
-/** A frame costs a round trip to the thread pool, some 40 µs, whatever its size; so many are free, */
+/** A frame of any size costs a round trip to the thread pool, some 40 µs. This many frames are always unpacked. */
 const FREE_FRAMES = 1000;
-/** and one more for so many bytes. */
+/** Beyond them, one more frame for this many bytes. */
 const BYTES_PER_FRAME = 512;
 
-/** Why something is not unpacked. */
+/** Why a stream cannot be unpacked. */
 export type UnpackFault =
-  /** It is not what it should be, or ends too early. */
+  /** The data breaks a rule of its format, or ends too early. */
   | { readonly kind: 'damaged'; readonly cause: Error }
-  /** Something else follows the end of the compressed data. */
+  /** Other bytes follow the compressed data. */
   | { readonly kind: 'trailing-data' }
   /** A zstd frame needs a larger window than is allowed. */
   | { readonly kind: 'window-too-large'; readonly windowBytes: number; readonly maxWindowBytes: number }
   /** A zstd frame needs a dictionary. */
   | { readonly kind: 'dictionary-needed' }
-  /** So many zstd frames in so few bytes. */
+  /** There are too many zstd frames for the bytes that were read. */
   | { readonly kind: 'frames-too-small'; readonly frames: number; readonly bytes: number }
   /** The budget has no room for the decompressor. */
   | { readonly kind: 'no-memory'; readonly neededBytes: number; readonly limitBytes: number };
 
+/** What to unpack, and where to. */
 export interface UnpackOptions {
   readonly format: PackedFormat;
-  /** What the decompressor takes is counted here, as long as it lives. */
+  /** Counts the memory of the decompressor while it lives. */
   readonly memory: Budget;
   /** The largest window of zstd; a power of two. The other formats have limits of their own. */
   readonly maxWindowBytes: number;
-  /** Whether zeros may follow gzip data, as disks and tapes leave them. What comes after them is ignored, as by gzip(1). */
+  /** Whether zeros may follow gzip data, as disks and tapes leave them. Bytes after the zeros are ignored, as by gzip(1). */
   readonly allowPadding: boolean;
-  /** Whether whatever follows gzip data is ignored. */
+  /** Whether any bytes after gzip data are ignored. */
   readonly ignoreTrailing?: boolean;
-  /** Takes what was unpacked. After it, or the promise it returns, the piece is not needed any more. */
+  /** Takes an unpacked piece, which is no longer needed once it returns, or its promise settles. */
   readonly take: (piece: Uint8Array) => void | Promise<void>;
   /** Whether the memory of pieces that were taken is freed at once. */
   readonly freePieces: boolean;
@@ -85,7 +86,7 @@ export interface UnpackOptions {
   readonly explain: (fault: UnpackFault) => Error;
 }
 
-/** One compressed stream, which is at most one decompressor. Exactly one of `finish` and `destroy` ends it. */
+/** One compressed stream, with one decompressor at a time. Exactly one of `finish` and `destroy` ends it. */
 export class Unpacker {
   readonly #options: UnpackOptions;
   readonly #frames: ZstdFrames | null;
@@ -94,7 +95,7 @@ export class Unpacker {
   /** Taken from the budget. */
   #heldBytes = 0;
   #frameCount = 0;
-  /** A member of gzip data that is read here, mostly the first one only; else null, as for all other formats. */
+  /** The gzip member whose header and trailer are read here, usually only the first; otherwise null. */
   #member: GzipMember | null;
   #firstMemberBytes: number | null = null;
   #padding = false;
@@ -106,15 +107,15 @@ export class Unpacker {
     this.#member = options.format === 'gzip' ? new GzipMember() : null;
   }
 
-  /** What the first member of gzip data unpacked to; null before it has ended, and for other formats. */
+  /** Unpacked bytes of the first gzip member; null before its end, and for other formats. */
   get firstMemberBytes(): number | null {
     return this.#firstMemberBytes;
   }
 
   /**
-   * Takes the next bytes. The promise must be awaited before more is appended; then the chunk is not needed any more.
+   * Takes the next bytes. Await the promise before appending more; the chunk is then no longer needed.
    *
-   * @throws what `explain` makes of a fault, and what `take` throws
+   * @throws what `explain` returns for a fault, and what `take` throws
    */
   append(chunk: Uint8Array): Promise<void> {
     if (this.#frames !== null) return this.#appendFrames(chunk, this.#frames);
@@ -130,16 +131,16 @@ export class Unpacker {
     this.#release();
   }
 
-  /** Gives up, and gives everything back. Idempotent, also after `finish`. */
+  /** Stops, and gives everything back. Idempotent, also after `finish`. */
   destroy(): void {
-    this.#failure ??= new Error('the unpacking was given up');
+    this.#failure ??= new Error('the stream was closed before its end');
     this.#stream?.destroy(this.#failure);
     this.#release();
   }
 
   /**
-   * Xen unpacks the first member and no other, so where it ends is to be known. zlib does not say that of gzip data: its
-   * header and trailer are read here.
+   * Xen unpacks the first member only, so its end must be known. zlib does not report it for gzip data. So the header and
+   * the trailer are read here, and zlib gets the data between them.
    */
   async #appendMember(chunk: Uint8Array, member: GzipMember): Promise<void> {
     this.#check();
@@ -168,7 +169,7 @@ export class Unpacker {
     if (at < chunk.length) await this.#appendRest(chunk.subarray(at));
   }
 
-  /** All of a format without members, or the members after the first one. */
+  /** Takes bytes of a format without members, or of the members after the first. */
   async #appendRest(chunk: Uint8Array): Promise<void> {
     this.#check();
     const { format, allowPadding, ignoreTrailing = false, explain } = this.#options;
@@ -178,7 +179,7 @@ export class Unpacker {
         this.#padding = true;
         return;
       }
-      // zlib would take what follows for another member. So each one is read as the first one is.
+      // zlib would read trailing bytes as another member. So every member is read as the first one is.
       this.#memberCount += 1;
       if (this.#memberCount > MAX_MEMBERS) throw explain({ kind: 'trailing-data' });
       this.#member = new GzipMember();
@@ -188,7 +189,7 @@ export class Unpacker {
       this.#padding = true;
       return;
     }
-    // zlib goes on with the next gzip member by itself. It ends in front of zeros, and the others end with their data.
+    // For gzip, zlib continues with the next member by itself, and stops before zeros. The other formats end with their data.
     const stream = this.#open(format === 'br' ? BROTLI_BYTES : INFLATE_BYTES);
     const used = await stream.write(chunk);
     if (used === chunk.length) return;
@@ -224,13 +225,13 @@ export class Unpacker {
     if (stored.length > 0) await this.#pass(stored);
   }
 
-  /** Hands over bytes that were stored in frames of their own, as one piece: there may be very many of them. */
+  /** Passes on the contents of stored frames as one piece, as there may be very many of them. */
   async #pass(stored: readonly Uint8Array[]): Promise<void> {
     await this.#options.take(stored.length === 1 ? (stored[0] ?? NOTHING) : Buffer.concat(stored));
     this.#check();
   }
 
-  /** Makes sure that there is a decompressor for a frame, and that it may have what the frame asks for. */
+  /** Checks what a frame asks for, takes the memory for it, and makes sure that there is a decompressor. */
   #admit({ windowBytes, contentBytes, needsDictionary }: FrameHeader, offset: number): void {
     const { maxWindowBytes, explain } = this.#options;
     if (windowBytes > maxWindowBytes) throw explain({ kind: 'window-too-large', windowBytes, maxWindowBytes });
@@ -240,15 +241,15 @@ export class Unpacker {
       throw explain({ kind: 'frames-too-small', frames: this.#frameCount, bytes: offset });
     }
     const blockBytes = Math.min(windowBytes, MAX_BLOCK_BYTES);
-    // zstd holds the window, or the content where that is less, two blocks beyond it, and one block that comes in.
+    // zstd holds the window and two more blocks, or the content where that is less, and one incoming block.
     const windowAndBlocks = Math.min(contentBytes ?? Number.POSITIVE_INFINITY, windowBytes + 2 * blockBytes);
     this.#open(ZSTD_CONTEXT_BYTES + windowAndBlocks + blockBytes);
   }
 
   /**
-   * The decompressor, made when it is needed first.
+   * The decompressor, which is made on the first call.
    *
-   * @param bytes what it takes beside the pieces; more than before or not
+   * @param bytes the memory that it takes besides the pieces
    * @param look sees every piece before it is taken
    */
   #open(bytes: number, look: (piece: Uint8Array) => void = () => {}): ZlibStream {
@@ -295,7 +296,7 @@ export class Unpacker {
   }
 }
 
-/** The first member of gzip data, while it arrives. */
+/** A gzip member while it arrives. */
 class GzipMember {
   readonly header = new GzipHeader();
   hasBegun = false;
@@ -306,7 +307,7 @@ class GzipMember {
   #crc = 0;
   #bytes = 0;
 
-  /** What it unpacked to so far. */
+  /** Unpacked bytes so far. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -315,7 +316,7 @@ class GzipMember {
     return this.#trailerBytes === TRAILER_BYTES;
   }
 
-  /** Whether the trailer names the checksum and the length of what was unpacked. */
+  /** Whether the trailer has the checksum and the length of the unpacked bytes. */
   get isIntact(): boolean {
     const trailer = new DataView(this.#trailer.buffer);
     return trailer.getUint32(0, true) === this.#crc && trailer.getUint32(4, true) === this.#bytes % 2 ** 32;
@@ -354,7 +355,7 @@ function createStream({ format, maxWindowBytes }: UnpackOptions): ZlibTransform 
   }
 }
 
-/** Feeds a decompressing stream, and its output to whoever takes it. */
+/** Feeds a decompressing stream, and passes its output on. */
 class ZlibStream {
   readonly #stream: ZlibTransform;
   readonly #ended = Promise.withResolvers<void>();
@@ -369,15 +370,15 @@ class ZlibStream {
     freePieces: boolean,
   ) {
     this.#stream = stream;
-    // Told by `write` or `end`, whichever is waited for.
+    // `write` and `end` report the failure.
     this.#ended.promise.catch(() => {});
     consume(stream, take, explain, freePieces).then(this.#ended.resolve, (error: Error) => this.destroy(error));
   }
 
   /**
-   * Waits until the thread that unpacks has let go of the chunk, unless the stream failed.
+   * Waits until the thread pool no longer uses the chunk, unless the stream failed.
    *
-   * @returns the bytes that were used; less than all when the compressed data ended within them
+   * @returns how many bytes were used; fewer than all when the compressed data ended within the chunk
    */
   async write(chunk: Uint8Array): Promise<number> {
     if (this.#failure !== null) throw this.#failure;
@@ -400,7 +401,7 @@ class ZlibStream {
   destroy(error: Error): void {
     this.#failure ??= error;
     this.#ended.reject(this.#failure);
-    // A stream that fails never calls back for the chunk that it was at.
+    // A stream that fails does not call back for the pending chunk.
     this.#abandon(this.#failure);
     this.#stream.destroy();
   }

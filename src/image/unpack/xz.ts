@@ -1,4 +1,5 @@
-/** Unpacks xz files: streams of blocks, each a chain of filters that ends with LZMA2, with checks of everything. */
+/** Unpacks xz files: streams of blocks, each a chain of filters that ends with LZMA2. Every check of the format is made. */
+import { freeMemory } from '../free-memory.ts';
 import { BRANCH_FILTERS, DeltaFilter, type Filter } from './bcj.ts';
 import { type Checksum, Crc32, Crc64, crc32 } from './checksums.ts';
 import {
@@ -12,7 +13,6 @@ import {
   MEMBER,
   PIECE_BYTES,
   readU32,
-  release,
   startsWith,
   trailingData,
   unsupported,
@@ -31,7 +31,7 @@ const FILTER_DELTA = 0x03;
 const FILTER_LZMA2 = 0x21;
 const MAX_FILTERS = 4;
 
-/** What a check does, and its size in bytes, by its ID. The others are reserved, and cannot be checked. */
+/** The checks by their ID, with the size of each in bytes. Other IDs are reserved, and such a check cannot be made. */
 const CHECKS: ReadonlyMap<number, { readonly bytes: number; readonly create: () => Checksum | null }> = new Map([
   [0x0, { bytes: 0, create: () => null }],
   [0x1, { bytes: 4, create: () => new Crc32() }],
@@ -43,6 +43,7 @@ const CHUNK_BYTES = 64 * 1024;
 
 /** Unpacks all streams of a file. */
 export function* decodeXz(input: Input, options: DecoderOptions): Decoding {
+  yield* input.need(1);
   for (let isFirst = true; yield* input.hasMore(); isFirst = false) {
     const start = yield* input.peek(ALIGNMENT_BYTES);
     if (!isFirst && start.length === ALIGNMENT_BYTES && start.every((byte) => byte === 0)) {
@@ -60,7 +61,7 @@ export function* decodeXz(input: Input, options: DecoderOptions): Decoding {
   }
 }
 
-/** What the index of a stream says about its blocks, in a form that two of them can be compared in. */
+/** The sizes of the blocks of a stream, or of its index, summed up so that the two can be compared. */
 class BlockSums {
   #count = 0;
   #unpadded = 0;
@@ -133,13 +134,13 @@ function* decodeStream(input: Input, options: DecoderOptions): Decoding {
   if (footer[8] !== header[6] || footer[9] !== header[7]) throw damaged('header and footer of a stream differ');
 }
 
-/** @param bytes what is padded, negative: as many zeros as make a multiple */
+/** Reads padding. @param bytes the negated size of what is padded: the padding makes it a multiple of 4 */
 function* takeZeros(input: Input, bytes: number): Decoding {
   const padding = yield* input.take(((bytes % ALIGNMENT_BYTES) + ALIGNMENT_BYTES) % ALIGNMENT_BYTES);
   if (padding.some((byte) => byte !== 0)) throw damaged('the padding is not zero');
 }
 
-/** Reads numbers of variable length out of a structure that is there whole. */
+/** Reads numbers of variable length from a structure that has arrived whole. */
 class FieldReader {
   readonly #bytes: Uint8Array;
   at = 0;
@@ -180,7 +181,7 @@ interface BlockHeader {
   readonly packedBytes: number;
   readonly uncompressedBytes: number;
   readonly windowBytes: number;
-  /** In the order in which they are undone, after LZMA2, each with the position that it starts from. */
+  /** In the order in which they are undone after LZMA2, each with the position at which it starts. */
   readonly filters: readonly { readonly filter: Filter; readonly start: number }[];
 }
 
@@ -214,7 +215,7 @@ function* readBlockHeader(
   }
   if (header.subarray(fields.at, end).some((byte) => byte !== 0))
     throw damaged('the padding of a block header is not zero');
-  // No match goes back farther than the first byte.
+  // No match reaches back beyond the first byte.
   const neededBytes = Math.min(windowBytes, uncompressedBytes);
   if (neededBytes > maxWindowBytes) throw new DecodeError({ kind: 'window-too-large', windowBytes, maxWindowBytes });
   return { packedBytes, uncompressedBytes, windowBytes: neededBytes, filters };
@@ -241,13 +242,13 @@ function readFilter(id: number, length: number, fields: FieldReader): { filter: 
   return { filter: branch.create(), start };
 }
 
-/** What the blocks of a stream take, one after the other. */
+/** Memory that the blocks of a stream use one after another. */
 class BlockMemory {
   dictionary: Dictionary | null = null;
   readonly model = new LzmaModel();
   readonly chunk = new Uint8Array(CHUNK_BYTES + LOOKAHEAD_BYTES);
 
-  /** A dictionary of at least this size that has forgotten everything. */
+  /** An empty dictionary of at least this size. */
   *open(windowBytes: number): Generator<DecoderEvent, Dictionary, void> {
     if (this.dictionary === null || this.dictionary.size < windowBytes) {
       yield {
@@ -262,7 +263,7 @@ class BlockMemory {
   }
 
   release(): void {
-    if (this.dictionary !== null) release(this.dictionary.bytes);
+    if (this.dictionary !== null) freeMemory(this.dictionary.bytes);
     this.dictionary = null;
   }
 }
@@ -277,7 +278,7 @@ function* decodeBlock(input: Input, block: BlockHeader, memory: BlockMemory): De
       if (bytes.length > 0) yield { kind: 'piece', bytes };
     }
   }
-  // What a filter still waits for more with is as it is.
+  // The bytes that a filter has not finished at the end stay as they are.
   for (let index = 0; index < chain.length; index++) {
     const rest = chain[index]?.finish() ?? new Uint8Array(0);
     const bytes = chain.slice(index + 1).reduce((piece, stage) => stage.apply(piece), rest);
@@ -383,7 +384,7 @@ function* decodeChunk(
   if (read !== packed || model.code !== 0 || model.pending > 0) throw damaged('a chunk of LZMA2 is damaged');
 }
 
-/** Reads the index behind the blocks of a stream. @returns its size */
+/** Reads the index after the blocks of a stream. @returns its size in bytes */
 function* readIndex(input: Input, sums: BlockSums): Generator<DecoderEvent, number, void> {
   const start = input.offset;
   let crc = 0;

@@ -1,10 +1,10 @@
 /**
- * The frames of zstd data (RFC 8878, section 3.1), as far as they must be known before a decompressor sees them: how much
- * memory each one asks for, and where it ends. zstd unpacks one frame at a call, and a frame costs its sender 9 bytes, so
- * skippable frames and those that only store a few bytes are taken apart here.
+ * Reads from the frames of zstd data (RFC 8878, section 3.1) what must be known before a decompressor gets them: how much
+ * memory each frame asks for, and where it ends. zstd unpacks one frame in a call, but a frame costs its sender only 9
+ * bytes. So skippable frames, and those that only store a few bytes, are handled here.
  */
 
-/** Section 3.1.1.2.3: no block unpacks to more. */
+/** The largest unpacked size of a block (section 3.1.1.2.3). */
 export const MAX_BLOCK_BYTES = 128 * 1024;
 
 const FRAME_MAGIC = [0x28, 0xb5, 0x2f, 0xfd] as const;
@@ -21,31 +21,31 @@ const RAW_BLOCK = 0;
 const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
 
-/** A frame of stored bytes that is longer, and does not lie in one chunk, is left to the decompressor. */
+/** A longer frame of stored bytes that does not lie in one chunk is left to the decompressor. */
 const MAX_HELD_BYTES = 1024;
 
-/** What a frame says of itself. */
+/** What the header of a frame says. */
 export interface FrameHeader {
-  /** How far back the decompressor must look: the window, or the content where that is one segment. */
+  /** How far back the frame may refer: the window, or for a single segment the content size. */
   readonly windowBytes: number;
-  /** What the frame unpacks to; null when it does not say. */
+  /** The unpacked size of the frame; null when the header lacks it. */
   readonly contentBytes: number | null;
-  /** Whether it was compressed with a dictionary, which is not in it. */
+  /** Whether the frame needs a dictionary that is not part of the data. */
   readonly needsDictionary: boolean;
 }
 
-/** What is to be done with the next bytes, in order. */
+/** How to handle the next bytes, in order. */
 export type FramePart =
-  /** A frame begins this many bytes after the start of the data. Its bytes follow as `packed`. */
+  /** A frame begins `offset` bytes after the start of the data. Its bytes follow as `packed`. */
   | { readonly kind: 'frame'; readonly header: FrameHeader; readonly offset: number }
-  /** Bytes of the frame, its header included. They never reach beyond its end. */
+  /** Bytes of one frame, its header included. */
   | { readonly kind: 'packed'; readonly bytes: Uint8Array }
-  /** Unpacked bytes, which needed no decompressor. */
+  /** Unpacked bytes that needed no decompressor. */
   | { readonly kind: 'stored'; readonly bytes: Uint8Array }
-  /** No frame begins here. Nothing comes after it. */
+  /** No frame begins here. This part is the last. */
   | { readonly kind: 'foreign'; readonly offset: number };
 
-/** What stands where a frame should begin. */
+/** The bytes where a frame should begin. */
 type Start =
   | { readonly kind: 'incomplete' }
   | { readonly kind: 'foreign' }
@@ -61,10 +61,11 @@ type Start =
 const INCOMPLETE: Start = { kind: 'incomplete' };
 const NOTHING = new Uint8Array(0);
 
+/** Follows the frames as their bytes arrive. */
 export class ZstdFrames {
-  /** The start of a frame, as long as it is too short to tell what it is. */
+  /** The start of a frame that is too short yet to show what it is. */
   #held: Uint8Array = NOTHING;
-  /** Where the bytes at hand begin. */
+  /** Offset of the current bytes in all of the data. */
   #offset = 0;
   /** Bytes of a skippable frame that are still to come. */
   #skipped = 0;
@@ -73,9 +74,9 @@ export class ZstdFrames {
   /** Whether a frame is under way. */
   #open = false;
   #hasChecksum = false;
-  /** Bytes of it up to the next block header. */
+  /** Bytes of that frame up to the next block header. */
   #ahead = 0;
-  /** Whether it ends with them. */
+  /** Whether the frame ends after them. */
   #last = false;
   #blockHeader = 0;
   #blockHeaderBytes = 0;
@@ -85,7 +86,7 @@ export class ZstdFrames {
     return !this.#open && this.#skipped === 0 && this.#held.length === 0;
   }
 
-  /** Takes the next bytes. The parts refer to them, and must be dealt with before the next call. */
+  /** Takes the next bytes. The parts refer to them, and must be handled before the next call. */
   *read(chunk: Uint8Array): Generator<FramePart, void> {
     const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     this.#held = NOTHING;
@@ -162,7 +163,7 @@ export class ZstdFrames {
     this.#blockHeaderBytes = 0;
     this.#last = last;
     this.#ahead = (type === RLE_BLOCK ? 1 : size) + (last && this.#hasChecksum ? CHECKSUM_BYTES : 0);
-    // The decompressor refuses it; nobody knows how long it is.
+    // The decompressor refuses such a block, whose length is unknown.
     if (type === RESERVED_BLOCK) this.#ahead = Number.POSITIVE_INFINITY;
   }
 }
@@ -207,7 +208,7 @@ function readFrame(bytes: Uint8Array, at: number): Start {
   const headerBytes = contentSizeAt + contentSizeBytes - at;
   if (available < headerBytes + BLOCK_HEADER_BYTES) return INCOMPLETE;
 
-  // Two bytes hold the sizes that one byte cannot.
+  // A size in two bytes is stored minus 256.
   const contentBytes =
     contentSizeBytes === 0
       ? null
@@ -220,7 +221,7 @@ function readFrame(bytes: Uint8Array, at: number): Start {
   const frame: Start = { kind: 'frame', header, headerBytes, hasChecksum };
 
   const { last, type, size } = readBlockHeader(readUint(bytes, at + headerBytes, BLOCK_HEADER_BYTES));
-  // Anything that is not plainly right is left to the decompressor, as is a checksum of more than nothing.
+  // Anything else is left to the decompressor, also content with a checksum.
   const isStored =
     last &&
     type === RAW_BLOCK &&
@@ -244,7 +245,7 @@ function readWindow(descriptor: number): number {
   return base + (base / 8) * (descriptor & 7);
 }
 
-/** A little-endian number. Of 8 bytes the lowest bits of a very large one are lost. */
+/** A little-endian number of up to 8 bytes. Above 2^53 the lowest bits are lost. */
 function readUint(bytes: Uint8Array, at: number, length: number): number {
   let value = 0;
   for (let index = length - 1; index >= 0; index--) value = value * 256 + (bytes[at + index] ?? 0);

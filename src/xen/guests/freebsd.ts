@@ -10,6 +10,7 @@ import { found, type GuestVerdict, none, unknown } from './verdict.ts';
 const { symbol } = ELF64;
 const HEADER = { format: ELF64, checksVersion: true, length: throughSectionCount(ELF64) } as const;
 
+/** What FreeBSD makes of a blob. */
 export function* judgeFreebsd(blob: Blob, placement: Placement): ByteWalk<GuestVerdict> {
   const refusal = checkHeader(blob, HEADER);
   if (refusal !== null || blob.search === null) return refusal ?? unknown('elf-header-outside');

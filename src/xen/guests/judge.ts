@@ -8,7 +8,7 @@ import type { GuestVerdicts } from './verdict.ts';
 import { judgeXtf } from './xtf.ts';
 
 /** What each guest makes of a blob. Never throws; takes about as long as reading the blob a few times. */
-export function* judge(blob: Blob, placement: Placement): ByteWalk<GuestVerdicts> {
+export function* judgeBlob(blob: Blob, placement: Placement): ByteWalk<GuestVerdicts> {
   return {
     freebsd: yield* judgeFreebsd(blob, placement),
     netbsd: yield* judgeNetbsd(blob, placement, { kdtrace: false }),

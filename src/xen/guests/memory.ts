@@ -24,6 +24,7 @@ const MAX_SCATTERED = 2 ** 17;
 const SCATTERED_PER_TURN = 16_384;
 /** Gaps between ranges that are shorter than this are read too: a separate read costs about as much. */
 const NEAR_BYTES = 32 * 1024;
+/** What is read for a range that is not near the one before it. */
 const JUMP_BYTES = 512;
 
 const NOTHING = new Uint8Array();
@@ -32,6 +33,7 @@ const NOTHING = new Uint8Array();
 export const positionOf = (offset: bigint): number =>
   Number(BigInt.asIntN(64, BigInt.asUintN(64, offset) + BigInt(SIZE_WORD_BYTES)));
 
+/** Reads the memory, for the judges of all guests. */
 export class GuestMemory {
   /** In bytes. */
   readonly size: number;

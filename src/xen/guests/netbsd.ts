@@ -9,6 +9,7 @@
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { readBigint, readNumber, writeBigint } from '../../elf/fields.ts';
 import { ELF64, type ElfFormat, type Field, SHT_PROGBITS, SHT_STRTAB } from '../../elf/format.ts';
+import { asciiBytes } from '../../elf/image-reader.ts';
 import { SHN_UNDEF, STT_FILE, STT_NOTYPE } from '../../elf/symbols.ts';
 import { type Blob, checkHeader, type GuestTables, SectionHeaders } from './blob.ts';
 import { type GuestMemory, positionOf } from './memory.ts';
@@ -23,10 +24,10 @@ const STT_TYPE_MASK = 0xf;
 const SYMBOLS_PER_TURN = 16_384;
 
 /** Names of symbols without a type that are dropped; `*ABS*` only with the value 0. */
-const DROPPED_NAME = cString('gcc2_compiled.');
-const DROPPED_ABSOLUTE_NAME = cString('*ABS*');
+const DROPPED_NAME = asciiBytes('gcc2_compiled.\0');
+const DROPPED_ABSOLUTE_NAME = asciiBytes('*ABS*\0');
 const LONGEST_DROPPED = DROPPED_NAME.length;
-const CTF_SECTION_NAME = cString('.SUNW_ctf');
+const CTF_SECTION_NAME = asciiBytes('.SUNW_ctf\0');
 
 /** How the kernel was built. */
 interface NetbsdOptions {
@@ -34,6 +35,7 @@ interface NetbsdOptions {
   readonly kdtrace: boolean;
 }
 
+/** What NetBSD makes of a blob, built as the options say. */
 export function* judgeNetbsd(blob: Blob, placement: Placement, options: NetbsdOptions): ByteWalk<GuestVerdict> {
   const { memory, header, sizeWord } = blob;
   if (sizeWord === null) return unknown('size-word-outside');
@@ -330,8 +332,4 @@ class PackedTable {
     const at = this.strings + name;
     return this.overlaps && at < this.#end && at + LONGEST_DROPPED > this.#start;
   }
-}
-
-function cString(text: string): Uint8Array {
-  return Uint8Array.from(`${text}\0`, (character) => character.charCodeAt(0));
 }

@@ -1,4 +1,4 @@
-/** The Xen Test Framework (`tests/xsa-194`), built for pv32pae: what the hypervisor leaves between the headers. */
+/** The Xen Test Framework (`tests/xsa-194`), built for pv32pae: it checks that the bytes between the headers are zero. */
 
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { ELF32 } from '../../elf/format.ts';
@@ -10,6 +10,7 @@ import { found, type GuestVerdict, none, unknown } from './verdict.ts';
 const HEADER = { format: ELF32, checksVersion: false, length: throughSectionCount(ELF32) } as const;
 const SECTION_COUNT = 3;
 
+/** What the Xen Test Framework makes of a blob. */
 export function* judgeXtf(blob: Blob, placement: Placement): ByteWalk<GuestVerdict> {
   const { memory, header } = blob;
   const refusal = checkHeader(blob, HEADER);

@@ -6,6 +6,7 @@ import { hex } from '../../elf/hex.ts';
 import type { Finding, Recorded, Stage } from '../../elf/recorder.ts';
 import { type Broken, type BrokenCode, broken } from '../broken.ts';
 
+/** A reason, before it is known in which stage and after which other reason it is reported. */
 export interface Failure {
   readonly code: BrokenCode;
   readonly finding: Finding;

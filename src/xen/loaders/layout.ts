@@ -77,6 +77,7 @@ export interface TableSize {
   readonly size: bigint;
 }
 
+/** What stage `load` writes. */
 export interface Written {
   /** The end of what load writes, rounded up. */
   readonly end: bigint;
@@ -91,6 +92,7 @@ export interface Written {
   placed(): Iterable<Placed>;
 }
 
+/** The copied tables at their places in the blob. */
 export function* placeTables(tables: readonly PlannedTable[]): Generator<Placed, void> {
   for (const { fileOffset, offset, size } of tables) {
     if (fileOffset !== null && size > 0) yield { at: offset, extent: copyExtent({ offset: fileOffset, length: size }) };

@@ -93,8 +93,8 @@ export type Draft = { -readonly [Key in keyof GuestParameters]: GuestParameters[
 const U32_MAX = 2n ** 32n - 1n;
 export const U64_MAX = 2n ** 64n - 1n;
 /** The reference marks "unset" with all ones. */
-export const address = (value: bigint): bigint | null => (value === U64_MAX ? null : value);
-const address32 = (value: bigint): bigint | null => ((value & U32_MAX) === U32_MAX ? null : value & U32_MAX);
+export const unlessUnset = (value: bigint): bigint | null => (value === U64_MAX ? null : value);
+const unlessUnset32 = (value: bigint): bigint | null => ((value & U32_MAX) === U32_MAX ? null : value & U32_MAX);
 export const wrap = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 export const blankDraft = (): Draft => ({
@@ -196,22 +196,22 @@ function applyNumber(
 ): void {
   switch (name) {
     case 'ENTRY':
-      draft.virtEntry = address(value);
+      draft.virtEntry = unlessUnset(value);
       break;
     case 'HYPERCALL_PAGE':
-      draft.virtHypercall = address(value);
+      draft.virtHypercall = unlessUnset(value);
       break;
     case 'VIRT_BASE':
-      draft.virtBase = address(value);
+      draft.virtBase = unlessUnset(value);
       break;
     case 'PADDR_OFFSET':
-      draft.elfPaddrOffset = address(value);
+      draft.elfPaddrOffset = unlessUnset(value);
       break;
     case 'HV_START_LOW':
-      draft.virtHvStartLow = address(value);
+      draft.virtHvStartLow = unlessUnset(value);
       break;
     case 'INIT_P2M':
-      draft.p2mBase = address(value);
+      draft.p2mBase = unlessUnset(value);
       break;
     case 'MOD_START_PFN':
       draft.unmappedInitrd = value !== 0n;
@@ -220,11 +220,11 @@ function applyNumber(
       draft.supportedFeatures |= first;
       break;
     case 'PHYS32_ENTRY':
-      draft.physEntry = address32(value);
+      draft.physEntry = unlessUnset32(value);
       break;
     case 'PHYS32_RELOC':
       draft.physReloc = true;
-      if (size >= 4) draft.physAlign = address32(first);
+      if (size >= 4) draft.physAlign = unlessUnset32(first);
       if (size >= 8) draft.physMin = second;
       if (size >= 12) draft.physMax = third;
       break;

@@ -3,7 +3,7 @@ import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { StagedImage } from '../../elf/headers.ts';
 import { asciiBytes, ImageReader } from '../../elf/image-reader.ts';
 import { isStepEnd } from '../../elf/steps.ts';
-import { address, applyFeatures, type Draft, parseFeatures, short, U64_MAX, wrap } from './guest-parameters.ts';
+import { applyFeatures, type Draft, parseFeatures, short, U64_MAX, unlessUnset, wrap } from './guest-parameters.ts';
 
 const NAME = '__xen_guest';
 const NAME_BYTES = asciiBytes(NAME);
@@ -89,7 +89,7 @@ class SectionParser {
     if (this.#begun) this.#apply();
     const draft = this.#draft;
     if (draft.virtHypercall !== null && draft.virtBase !== null) {
-      draft.virtHypercall = address(wrap(draft.virtHypercall + draft.virtBase));
+      draft.virtHypercall = unlessUnset(wrap(draft.virtHypercall + draft.virtBase));
     }
   }
 
@@ -151,17 +151,17 @@ function applyPair(draft: Draft, name: string, value: string): boolean {
       draft.bsdSymtab = true;
       break;
     case 'VIRT_BASE':
-      draft.virtBase = address(parseInteger(value));
+      draft.virtBase = unlessUnset(parseInteger(value));
       break;
     case 'VIRT_ENTRY':
-      draft.virtEntry = address(parseInteger(value));
+      draft.virtEntry = unlessUnset(parseInteger(value));
       break;
     case 'ELF_PADDR_OFFSET':
-      draft.elfPaddrOffset = address(parseInteger(value));
+      draft.elfPaddrOffset = unlessUnset(parseInteger(value));
       break;
     case 'HYPERCALL_PAGE':
       // A page of the kernel. The virtual base is added at the end of the section.
-      draft.virtHypercall = address(wrap(parseInteger(value) << PAGE_BITS));
+      draft.virtHypercall = unlessUnset(wrap(parseInteger(value) << PAGE_BITS));
       break;
     case 'FEATURES':
       return applyFeatures(draft, parseFeatures(value));

@@ -1,15 +1,15 @@
 /** Whether Xen's ELF library accepts a kernel, from what its notes say. Source: docs/loader.md. */
 import { EM_386, EM_ARM, EM_X86_64 } from '../../elf/format.ts';
-import type { StagedImage } from '../../elf/headers.ts';
+import { readMachine, type StagedImage } from '../../elf/headers.ts';
 import { reserveRegion } from '../loaders/bsdsyms.ts';
 import type { KernelRange } from '../segments.ts';
-import { address, type Draft, type GuestKind, U64_MAX, wrap } from './guest-parameters.ts';
+import { type Draft, type GuestKind, U64_MAX, unlessUnset, wrap } from './guest-parameters.ts';
 
 /** Where a kernel describes itself. A chain of notes counts whatever is in it. */
 type NoteSource = 'notes' | 'guest-section' | 'none';
 
-/** Completes the draft, up to the first error as in the reference. */
-export function judge(
+/** Judges a kernel and completes its draft; both stop at the first error, as in the reference. */
+export function judgeDraft(
   kind: GuestKind,
   draft: Draft,
   image: StagedImage,
@@ -21,8 +21,8 @@ export function judge(
   draft.ok = draft.error === null;
 }
 
-function checkNotes(kind: GuestKind, draft: Draft, { headers, view }: StagedImage, source: NoteSource): string | null {
-  const machine = view.number(headers.elfHeader, 0, headers.format.elfHeader.fields.e_machine);
+function checkNotes(kind: GuestKind, draft: Draft, { headers }: StagedImage, source: NoteSource): string | null {
+  const machine = readMachine(headers);
   if (source === 'none') {
     return machine === EM_386 || machine === EM_X86_64
       ? "ERROR: Not a Xen-ELF image: No ELF notes or '__xen_guest' section found"
@@ -64,7 +64,7 @@ function placeKernel(
   const virtOffset = base - paddrOffset;
   const kstart = (draft.virtKstart = wrap(kernel.pstart + virtOffset));
   draft.virtKend = wrap(kernel.pend + virtOffset);
-  draft.virtEntry ??= address(view.bigint(headers.elfHeader, 0, headers.format.elfHeader.fields.e_entry));
+  draft.virtEntry ??= unlessUnset(view.bigint(headers.elfHeader, 0, headers.format.elfHeader.fields.e_entry));
   // All ones mean "unset", but are compared as a number.
   const entry = draft.virtEntry ?? U64_MAX;
 

@@ -24,7 +24,7 @@ import {
   type XenNote,
 } from './guest-parameters.ts';
 import { readGuestSection } from './guest-section.ts';
-import { judge } from './judge.ts';
+import { judgeDraft } from './judge.ts';
 
 /** How many notes, of any name, are read in one image. */
 export const MAX_NOTES = 65_536;
@@ -55,8 +55,8 @@ export function* walkXenNotes(image: ElfImage, kernel: KernelRange): ByteWalk<Xe
   if (walk.valid) {
     const source = walk.hasChain ? 'notes' : 'none';
     hasGuestSection = walk.found === 0 && (yield* readGuestSection(pvImage, pv));
-    judge('pv', pv, pvImage, kernel, hasGuestSection ? 'guest-section' : source);
-    judge('hvm', hvm, hvmImage, kernel, source);
+    judgeDraft('pv', pv, pvImage, kernel, hasGuestSection ? 'guest-section' : source);
+    judgeDraft('hvm', hvm, hvmImage, kernel, source);
   }
   pv.broken ??= recorded;
   hvm.broken ??= recorded;
@@ -91,7 +91,7 @@ class Walk {
   readonly #reader: ImageReader;
   readonly #draft = blankDraft();
   readonly #notes: Partial<Record<NoteName, string | bigint>> = {};
-  /** By image offset, of those that begin there the last one. All chains together hold `MAX_NOTES` notes at most. */
+  /** By image offset; of several chains that begin there, the last. All together hold `MAX_NOTES` notes at most. */
   readonly #chains = new Map<number, Chain>();
   /** By image offset. */
   readonly #texts = new Map<number, string>();

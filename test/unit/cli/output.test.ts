@@ -99,7 +99,7 @@ describe('writeToFile', () => {
     expect([readFileSync(path, 'utf8'), statSync(path).mode & 0o777]).toEqual([writable ? 'new' : 'as it was', mode]);
   });
 
-  test('shows nobody the bytes of a private file while they are written', async () => {
+  test('keeps the bytes of a private file private while they are written', async () => {
     writeFileSync(path, 'as it was', { mode: 0o600 });
     const gate = new Gate();
     async function* slowly(): AsyncGenerator<Piece> {
@@ -164,7 +164,7 @@ describe('writeToFile', () => {
     ['that is a directory', '.', 'EISDIR'],
     ['whose name is that of a directory', 'nothing/', 'EISDIR'],
     ['with a name that is too long', 'x'.repeat(1000), 'ENAMETOOLONG'],
-  ])('tells of a file %s', async (_, name, code) => {
+  ])('reports a file %s', async (_, name, code) => {
     const error = await writeToFile(directory.file(name), ['x']).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(OutputError);
     expect(error).toMatchObject({ target: directory.file(name), cause: { code } });
@@ -172,14 +172,14 @@ describe('writeToFile', () => {
   });
 });
 
-test('a link to itself is no place for a file', async () => {
+test('refuses a link to itself', async () => {
   symlinkSync('output', path);
   const error = await writeToFile(path, ['x']).catch((reason: unknown) => reason);
   expect(error).toMatchObject({ name: 'OutputError', cause: { code: 'ELOOP' } });
 });
 
 describe('writeToStream', () => {
-  test('writes one piece after the other, each when the one before is taken', async () => {
+  test('writes one piece after another, each when the one before was written', async () => {
     const taken: string[] = [];
     const stream = new Writable({
       highWaterMark: 1,
@@ -195,7 +195,7 @@ describe('writeToStream', () => {
     expect(taken).toEqual(['begin a', 'end a', 'begin b', 'end b']);
   });
 
-  test('tells what the stream fails with', async () => {
+  test('reports the error of the stream', async () => {
     const stream = new Writable({ write: (_chunk, _encoding, done) => done(systemError('EPIPE')) });
     stream.on('error', () => {});
     const error = await writeToStream(stream, ['a', 'b']).catch((reason: unknown) => reason);

@@ -65,7 +65,7 @@ describe('the build ID', () => {
     ['of another owner', { ...BUILD_ID, name: 'GMU' }],
     ['of another type', { ...BUILD_ID, type: 4 }],
     ['of more than 64 bytes', { ...BUILD_ID, desc: Array.from({ length: 65 }, () => 1) }],
-  ])('is no note %s', async (_what, note) => {
+  ])('is not a note %s', async (_what, note) => {
     expect(await buildIdOf(inSection(4, notes(4, note)))).toBeNull();
   });
 

@@ -15,6 +15,10 @@ const offsetsOf = ({ fields }: Struct): [string, number][] =>
     .map(({ name, offset }): [string, number] => [name, offset])
     .toSorted(([, a], [, b]) => a - b);
 
+/** What `offsetsOf` gives for these fields at these offsets. */
+const fieldsAt = (names: string, offsets: readonly number[]): [string, number | undefined][] =>
+  names.split(' ').map((name, index) => [name, offsets[index]]);
+
 // Figures 4-3, 4-8, 4-15 and 5-1 of the System V gABI.
 describe('the structures are those of the gABI', () => {
   test('ELF header', () => {
@@ -22,8 +26,8 @@ describe('the structures are those of the gABI', () => {
       'e_ident e_type e_machine e_version e_entry e_phoff e_shoff e_flags e_ehsize e_phentsize e_phnum e_shentsize e_shnum e_shstrndx';
     const at32 = [0, 16, 18, 20, 24, 28, 32, 36, 40, 42, 44, 46, 48, 50];
     const at64 = [0, 16, 18, 20, 24, 32, 40, 48, 52, 54, 56, 58, 60, 62];
-    expect(offsetsOf(ELF32.elfHeader)).toEqual(names.split(' ').map((name, index) => [name, at32[index]]));
-    expect(offsetsOf(ELF64.elfHeader)).toEqual(names.split(' ').map((name, index) => [name, at64[index]]));
+    expect(offsetsOf(ELF32.elfHeader)).toEqual(fieldsAt(names, at32));
+    expect(offsetsOf(ELF64.elfHeader)).toEqual(fieldsAt(names, at64));
     expect([ELF32.elfHeader.size, ELF64.elfHeader.size]).toEqual([52, 64]);
   });
 
@@ -53,10 +57,8 @@ describe('the structures are those of the gABI', () => {
 
   test('section header', () => {
     const names = 'sh_name sh_type sh_flags sh_addr sh_offset sh_size sh_link sh_info sh_addralign sh_entsize';
-    const at32 = [0, 4, 8, 12, 16, 20, 24, 28, 32, 36];
-    const at64 = [0, 4, 8, 16, 24, 32, 40, 44, 48, 56];
-    expect(offsetsOf(ELF32.sectionHeader)).toEqual(names.split(' ').map((name, index) => [name, at32[index]]));
-    expect(offsetsOf(ELF64.sectionHeader)).toEqual(names.split(' ').map((name, index) => [name, at64[index]]));
+    expect(offsetsOf(ELF32.sectionHeader)).toEqual(fieldsAt(names, [0, 4, 8, 12, 16, 20, 24, 28, 32, 36]));
+    expect(offsetsOf(ELF64.sectionHeader)).toEqual(fieldsAt(names, [0, 4, 8, 16, 24, 32, 40, 44, 48, 56]));
     expect([ELF32.sectionHeader.size, ELF64.sectionHeader.size]).toEqual([40, 64]);
   });
 

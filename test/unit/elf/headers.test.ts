@@ -25,7 +25,7 @@ describe('an ELF image', () => {
     [2, 'ELF64'],
     [3, 'ELF32'],
     [255, 'ELF32'],
-  ])('with EI_CLASS %i is taken for %s', (byte, expected) => {
+  ])('with EI_CLASS %i is read as %s', (byte, expected) => {
     const { bytes } = buildImage({ ident: { 4: byte } });
     expect(locateHeaders(bytes, bytes.length)?.format.class).toBe(expected);
   });
@@ -66,7 +66,7 @@ describe('the identity', () => {
     });
   });
 
-  test('leaves no reason behind when the header is cut', async () => {
+  test('records no reason when the header is cut', async () => {
     const headers = await mustReadHeaders(buildImage({ header: { e_shoff: 0, e_shnum: 0 } }).bytes.subarray(0, 60));
     identify(headers);
     const started = init(headers);
@@ -210,7 +210,7 @@ describe('the symbol table', () => {
     ['is 0', 0],
     ['is the count', 5],
     ['is huge', 0xffff_ffff],
-  ])('is given up, later ones included, when the first link %s', async (_what, link) => {
+  ])('is not found, even in later sections, when the first link %s', async (_what, link) => {
     const search = await find(symtab('.bad', link), symtab('.good', '.strtab'), strtab);
     expect(search).toEqual({ found: false, why: 'bad-link', index: 1, link });
   });
@@ -230,7 +230,7 @@ describe('the symbol table', () => {
     expect(await find(dynsym, strtab)).toEqual({ found: false, why: 'none', hasDynamicSymbols: true });
   });
 
-  test('is not looked for behind a header that begins outside the image', async () => {
+  test('is not sought after a header that begins outside the image', async () => {
     const { bytes } = kernel({ header: { e_shoff: endOf(kernel()), e_shentsize: 0, e_shstrndx: 0xffff } });
     const image = await mustInit(bytes);
     expect(image.symbolTable).toEqual({ found: false, why: 'headers-cut', index: 1 });

@@ -115,7 +115,7 @@ describe('the places that are kept', () => {
     expect([made.found.size, made.overflowed]).toEqual([10, false]);
   });
 
-  test('are no more than the limit, which is told', () => {
+  test('are no more than the limit, and an overflow is reported', () => {
     const made = search(table, ['a'], 4, 9);
     expect([made.found.size, made.overflowed]).toEqual([9, true]);
   });

@@ -60,7 +60,7 @@ describe('a field', () => {
     expect(recorder.recorded).toBeNull();
   });
 
-  test('reads as 0 and is recorded when it ends one byte behind it', () => {
+  test('reads as 0 and is recorded when it ends one byte after it', () => {
     const { view, recorder } = recording();
     const table = sectionHeaders(BigInt(IMAGE_BYTES - 63));
     expect(view.bigint(table, 0, sh_entsize)).toBe(0n);

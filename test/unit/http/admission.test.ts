@@ -46,7 +46,7 @@ const limits = (maxUploads: number, maxQueuedUploads: number, maxUploadsPerClien
 });
 
 describe('admission', () => {
-  test('takes as many as there are places, lets some wait and refuses the rest at once', async () => {
+  test('admits as many as there are slots, lets some wait and refuses the rest at once', async () => {
     const admission = new Admission(limits(2, 1));
     expect(await statesOf(enter(admission, 5))).toEqual(['entered', 'entered', 'waiting', 'refused', 'refused']);
     expect([admission.running, admission.queued]).toEqual([2, 1]);
@@ -86,7 +86,7 @@ describe('admission', () => {
     expect(await stateOf(admission.enter('other'))).toBe('waiting');
   });
 
-  test('hands a place to whoever has waited longest', async () => {
+  test('hands a slot to the upload that has waited longest', async () => {
     const admission = new Admission(limits(1, 3));
     const places = enter(admission, 4);
     places[0]?.leave();
@@ -99,7 +99,7 @@ describe('admission', () => {
     expect([admission.running, admission.queued]).toEqual([0, 0]);
   });
 
-  test('forgets an upload that stops waiting, and tells it so', async () => {
+  test('forgets an upload that stops waiting, and rejects it', async () => {
     const admission = new Admission(limits(1, 2));
     const places = enter(admission, 3);
     places[1]?.leave();
@@ -110,7 +110,7 @@ describe('admission', () => {
     expect([admission.running, admission.queued, vi.getTimerCount()]).toEqual([1, 0, 0]);
   });
 
-  test('takes a place back once, however often it is left', async () => {
+  test('takes a slot back once, however often it is left', async () => {
     const admission = new Admission(limits(2, 1));
     const [first, second, third] = enter(admission, 3);
     for (let turn = 0; turn < 3; turn++) first?.leave();
@@ -121,7 +121,7 @@ describe('admission', () => {
     expect(admission.running).toBe(0);
   });
 
-  test('refuses who has waited for too long, and does not mind that he then leaves', async () => {
+  test('refuses an upload that has waited for too long, which may still leave after that', async () => {
     const admission = new Admission(limits(1, 1));
     const [first, second] = enter(admission, 2);
     await vi.advanceTimersByTimeAsync(TIMEOUT_MS - 1);
@@ -134,7 +134,7 @@ describe('admission', () => {
     expect(admission.running).toBe(0);
   });
 
-  test('does not refuse later who was admitted in time', async () => {
+  test('does not refuse later an upload that was admitted in time', async () => {
     const admission = new Admission(limits(1, 1));
     const [first, second] = enter(admission, 2);
     first?.leave();
@@ -150,7 +150,7 @@ describe('admission', () => {
     expect(admission.running).toBe(1);
   });
 
-  test('never has more under way or waiting than it may, and loses no place', async () => {
+  test('never has more under way or waiting than it may, and loses no slot', async () => {
     const steps = fc.array(fc.oneof(fc.constant(-1), fc.nat({ max: 30 })), { maxLength: 80 });
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 4 }), fc.nat({ max: 4 }), steps, async (uploads, queue, walk) => {

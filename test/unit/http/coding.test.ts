@@ -86,7 +86,7 @@ describe('content codings', () => {
     ['x'.repeat(1000), `"${'x'.repeat(40)}"`],
     ['gzip, gzip, gzip', '3 content codings'],
     [Array.from({ length: 500 }, () => 'br').join(), '500 content codings'],
-  ])('%.30j is refused, and those that are known are told', (coding, named) => {
+  ])('%.30j is refused, and the answer lists the known ones', (coding, named) => {
     expect(() => contentCodings(coding)).toThrow(
       expect.objectContaining({
         code: 'coding-unsupported',

@@ -45,7 +45,7 @@ describe('a request is over', () => {
     expect(over).toHaveBeenCalledTimes(1);
   });
 
-  test('and leaves nothing behind on a connection that lives on', () => {
+  test('and leaves no listener on a connection that continues', () => {
     for (let turn = 0; turn < 50; turn++) {
       const next = new ServerResponse(request);
       whenOver(request, next, over);

@@ -126,7 +126,7 @@ describe('gauges', () => {
     expect(await gauges(metrics)).toEqual([0, 0, 0, 0]);
   });
 
-  test('have the limits beside them', async () => {
+  test('have their limits next to them', async () => {
     const text = await read(new Metrics(upload));
     expect(text.sum('bsdsyms_memory_budget_limit_bytes')).toBe(500);
     expect(text.sum('bsdsyms_spool_budget_limit_bytes')).toBe(700);

@@ -40,7 +40,7 @@ describe('ParameterCollector', () => {
     }
   });
 
-  test('tells the names that it knows', () => {
+  test('lists the names that it knows', () => {
     expect(problemOf(() => collector().addQuery({ nonsense: '1' })).detail).toBe(
       '"nonsense" is not a parameter of this route. Known names: loadAddress, loader, onBroken.',
     );

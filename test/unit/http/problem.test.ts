@@ -104,7 +104,7 @@ describe('toProblem', () => {
     undefined,
     null,
     { message: 'secret', statusCode: 404 },
-  ])('tells nothing of what it does not know: %s', (error) => {
+  ])('reveals nothing about an unknown error: %s', (error) => {
     const problem = toProblem(error);
     expect([problem.code, problem.status, problem.cause]).toEqual(['internal-error', 500, error]);
     expect(JSON.stringify(problemDocument(problem, 'id'))).not.toContain('secret');
@@ -126,7 +126,7 @@ describe('problemDocument', () => {
   const reason = broken('no-symbol-table', 'parse', { what: 'x', offset: null, length: null, detail: 'None.' });
   const identity = { class: 'ELF32', byteOrder: 'big-endian', type: 'EXEC', machine: 'MIPS', entry: 0n } as const;
 
-  test('tells of the image what is known', () => {
+  test('has what is known about the image', () => {
     const subject = { broken: reason, image: { size: 9, identity, buildId: 'secret', container: null } };
     expect(problemDocument(new Problem('no-symbol-table', 'None.', { subject }), 'req-1')).toEqual({
       type: '/problems/no-symbol-table',
@@ -141,7 +141,7 @@ describe('problemDocument', () => {
     });
   });
 
-  test('tells the size of an image without a header', () => {
+  test('has the size of an image without a header', () => {
     const subject = { broken: reason, image: { size: 9, identity: null, buildId: null, container: null } };
     expect(problemDocument(new Problem('not-elf', 'None.', { subject }), 'req-1').image).toEqual({ size: 9 });
   });

@@ -44,7 +44,7 @@ describe('a scope', () => {
     expect(released).toEqual(['late', 'later']);
   });
 
-  test('goes on after one that fails, and tells of it', async () => {
+  test('continues after a release that fails, and reports it', async () => {
     const { scope, failures, released, own } = makeScope();
     const thrown = new Error('thrown');
     const rejected = new Error('rejected');

@@ -42,7 +42,7 @@ test.each(['/openapi.yaml', '/openapi.json'])('%s', async (url) => {
 });
 
 describe('/metrics', () => {
-  test('is collected once for all who ask meanwhile, and anew for those who ask later', async () => {
+  test('is collected once for requests that overlap, and again for later ones', async () => {
     const gates = [new Gate(), new Gate()];
     let collections = 0;
     const collect = async (): Promise<string> => {
@@ -63,7 +63,7 @@ describe('/metrics', () => {
     expect(await get('/metrics')).toBe('collection 1');
   });
 
-  test('is collected anew after a failure', async () => {
+  test('is collected again after a failure', async () => {
     const collect = vi
       .fn<() => Promise<string>>(() => Promise.resolve('metrics'))
       .mockRejectedValueOnce(new Error('not now'));

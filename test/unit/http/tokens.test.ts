@@ -21,7 +21,8 @@ const open = (content: string): Tokens => Tokens.open(directory.write(content), 
 /** What `require` does with an Authorization header: nothing, or the problem that it throws. */
 function verdictOn(tokens: Tokens, authorization?: string): Problem | 'let in' {
   try {
-    tokens.require({ headers: { authorization } } as FastifyRequest);
+    const headersDistinct = authorization === undefined ? {} : { authorization: [authorization] };
+    tokens.require({ raw: { headersDistinct } } as FastifyRequest);
     return 'let in';
   } catch (error) {
     if (error instanceof Problem) return error;
@@ -34,7 +35,9 @@ const refusal = (detail: RegExp): object =>
     code: 'unauthorized',
     status: 401,
     message: expect.stringMatching(detail) as string,
-    headers: { 'WWW-Authenticate': expect.stringMatching(/^Bearer realm="[^"]+"$/) as string },
+    headers: {
+      'WWW-Authenticate': expect.stringMatching(/^Bearer realm="[^"]+"(?:, error="invalid_token")?$/) as string,
+    },
   }) as object;
 
 describe('the file', () => {
@@ -48,6 +51,9 @@ describe('the file', () => {
     ['comments', '# of the farm\nabc\n  # of nobody\n'],
     ['several', 'one\ntwo\nabc\nthree\n'],
     ['the same one twice', 'abc\nabc\n'],
+    ['a name', 'farm-1:abc\n'],
+    ['names and none', 'farm-1:xyz\nabc\nFarm_2.x:def\n'],
+    ['a name for several', 'farm-1:old\nfarm-1:abc\n'],
   ])('may have %s', (_name, content) => {
     const tokens = open(content);
     expect(verdictOn(tokens, 'Bearer abc')).toBe('let in');
@@ -57,6 +63,14 @@ describe('the file', () => {
   test('lets every token in', () => {
     const tokens = open('one\ntwo\nthree\n');
     for (const token of ['one', 'two', 'three']) expect(verdictOn(tokens, `Bearer ${token}`)).toBe('let in');
+  });
+
+  test('names who is let in', () => {
+    const tokens = open('farm-1:one\ntwo\nfarm-1:three\n');
+    const names = ['one', 'two', 'three'].map((token) => tokens.find(token)?.name);
+    expect(names).toEqual(['farm-1', null, 'farm-1']);
+    expect(verdictOn(tokens, 'Bearer farm-1:one')).toEqual(refusal(/no bearer token/));
+    expect(verdictOn(tokens, 'Bearer farm-1')).toEqual(refusal(/not known/));
   });
 
   test('may have every character of RFC 6750', () => {
@@ -75,6 +89,14 @@ describe('the file', () => {
     ['a letter beyond ASCII', 'sécret\n', /token 1 /],
     ['= in the middle', 'se=cret\n', /token 1 /],
     ['no text', '\u0000\u0001secret', /token 1 /],
+    ['a name with a blank', 'farm 1:secret', /name of its token 1 /],
+    ['an empty name', ':secret', /name of its token 1 /],
+    ['a name that is too long', `${'x'.repeat(65)}:secret`, /name of its token 1 /],
+    ['a blank after the name', 'farm: secret', /token 1 /],
+    ['a name without a token', 'farm:', /token 1 /],
+    ['two names', 'a:b:secret', /token 1 /],
+    ['one token of two', 'a:secret\nb:secret', /token 2 has two names/],
+    ['a token with a name and without', 'secret\nb:secret', /token 2 has two names/],
   ])('cannot have %s', (_name, content, words) => {
     expect(() => open(content)).toThrow(words);
     // A secret with a typing error is still nearly the secret.

@@ -26,7 +26,7 @@ async function start(handler: RequestListener, options: Partial<TurnOptions> = {
 
 const open = (): Promise<RawConnection> => RawConnection.open((server.address() as AddressInfo).port);
 
-/** Keeps what it is called for, until it is told to answer. */
+/** Keeps the requests that it gets until `answer`. */
 class Handler {
   readonly begun: { readonly request: IncomingMessage; readonly response: ServerResponse }[] = [];
 
@@ -45,6 +45,18 @@ class Handler {
   begins(count: number): Promise<void> {
     return eventually(`${count} have begun`, () => this.begun.length === count);
   }
+}
+
+/** Waits until the handler was called for this request, and answers it. @param at its index in the order of the calls */
+async function answerNext(handler: Handler, at: number): Promise<void> {
+  await handler.begins(at + 1);
+  handler.answer(at);
+}
+
+/** Expects this many answers, and closes the connection. */
+async function expectAnswers(connection: RawConnection, count: number): Promise<void> {
+  for (let round = 0; round < count; round++) expect((await connection.answer()).text).toBe('answered');
+  connection.destroy();
 }
 
 /** Time for what must not happen, in turns of the event loop. */
@@ -66,14 +78,9 @@ test('the next one begins when the answer before it is finished', async () => {
   await handler.begins(1);
   await manyTurns();
   expect(handler.begun).toHaveLength(1);
-  handler.answer(0);
-  await handler.begins(2);
-  handler.answer(1);
-  await handler.begins(3);
-  handler.answer(2);
-  for (let round = 0; round < 3; round++) expect((await connection.answer()).text).toBe('answered');
+  for (let at = 0; at < 3; at++) await answerNext(handler, at);
+  await expectAnswers(connection, 3);
   expect(handler.paths).toEqual(['/0', '/1', '/2']);
-  connection.destroy();
 });
 
 test('what one request carries along is not carried on by the next', async () => {
@@ -133,19 +140,19 @@ test('the body of one that waits is there when it begins', async () => {
   connection.destroy();
 });
 
-describe('a turn of the event loop', () => {
-  /** Opens as many connections, all of them accepted. */
-  async function openAll(count: number, handler: RequestListener): Promise<RawConnection[]> {
-    const first = await start(handler, { maxWaiting: Number.POSITIVE_INFINITY });
-    let accepted = 1;
-    server.on('connection', () => {
-      accepted += 1;
-    });
-    const others = await Promise.all(Array.from({ length: count - 1 }, open));
-    await eventually('all are accepted', () => accepted === count);
-    return [first, ...others];
-  }
+/** Opens as many connections, all of them accepted. */
+async function openAll(count: number, handler: RequestListener): Promise<RawConnection[]> {
+  const first = await start(handler, { maxWaiting: Number.POSITIVE_INFINITY });
+  let accepted = 1;
+  server.on('connection', () => {
+    accepted += 1;
+  });
+  const others = await Promise.all(Array.from({ length: count - 1 }, open));
+  await eventually('all are accepted', () => accepted === count);
+  return [first, ...others];
+}
 
+describe('a turn of the event loop', () => {
   /** Counts events by turn. */
   class Turns {
     readonly #counts = [0];
@@ -207,12 +214,8 @@ describe('when too many wait', () => {
     expect(await greedy.ended()).toBe('');
     handler.answer(0);
     // The second one that began was the other connection's.
-    for (let at = 2; at < 5; at++) {
-      await handler.begins(at + 1);
-      handler.answer(at);
-    }
-    for (let round = 0; round < 4; round++) expect((await modest.answer()).text).toBe('answered');
-    modest.destroy();
+    for (let at = 2; at < 5; at++) await answerNext(handler, at);
+    await expectAnswers(modest, 4);
   });
 
   test('it is so even if the one that comes last is not the greedy one', async () => {
@@ -223,12 +226,8 @@ describe('when too many wait', () => {
     const modest = await open();
     await modest.send(gets(2));
     expect(await greedy.ended()).toBe('');
-    await handler.begins(2);
-    handler.answer(1);
-    await handler.begins(3);
-    handler.answer(2);
-    for (let round = 0; round < 2; round++) expect((await modest.answer()).text).toBe('answered');
-    modest.destroy();
+    for (let at = 1; at < 3; at++) await answerNext(handler, at);
+    await expectAnswers(modest, 2);
   });
 
   test('there is room again for as many', async () => {

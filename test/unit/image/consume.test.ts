@@ -44,7 +44,7 @@ describe('the memory of a chunk that was taken', () => {
     expect([seen, lengths]).toEqual([[64 * KIB], [0]]);
   });
 
-  test('is there for others who get the same chunk', async () => {
+  test('stays for other readers of the same chunk', async () => {
     const stream = Readable.from([large()], { objectMode: true });
     const seen: number[] = [];
     const consumed = consume(stream, () => {}, explain, true);
@@ -80,7 +80,7 @@ async function takenLengths(chunks: readonly Uint8Array[]): Promise<number[]> {
 }
 
 describe('chunks that come while one is taken', () => {
-  test('are taken as one when they are small', async () => {
+  test('are taken together when they are small', async () => {
     const tiny = Array.from({ length: 10_000 }, (_, index) => Uint8Array.of(index));
     const lengths = await takenLengths(tiny);
     expect(lengths.length).toBeLessThan(10);

@@ -1,5 +1,6 @@
 /** The decoders of xz, lzma, bzip2, lz4 and lzop, on files that the tools themselves made. */
 import { createHash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { DecodeError, type DecoderOptions, Input } from '../../../src/image/unpack/decoder.ts';
 import { DECODERS, type DecodedFormat } from '../../../src/image/unpack/formats.ts';
@@ -126,11 +127,90 @@ describe('what follows a member', () => {
     expect(faultOf(() => decode(format, more, 1000))).toBe('trailing-data');
   });
 
-  test('xz: zeros that are no multiple of four', () => {
+  test('xz: zeros whose number is not a multiple of four', () => {
     const packed = Buffer.concat([oneOf('xz'), Buffer.alloc(6)]);
     expect(faultOf(() => decode('xz', packed))).toBe('trailing-data');
   });
 });
+
+test.each([
+  ['xz', 'cut'],
+  ['lzma', 'cut'],
+  ['bzip2', 'cut'],
+  ['lzo', 'cut'],
+  ['lz4', 'none'],
+] as const)('nothing at all is, as for its tool, for %s: %s', (format, fault) => {
+  expect(faultOf(() => decode(format, new Uint8Array(0)))).toBe(fault);
+});
+
+test('lz4: a match of the distance 0, which the format forbids', () => {
+  const block = [0x15, 0x78, 0, 0, 0x50, 0x61, 0x61, 0x61, 0x61, 0x61];
+  const packed = Uint8Array.from([0x02, 0x21, 0x4c, 0x18, block.length, 0, 0, 0, ...block]);
+  expect(() => decode('lz4', packed)).toThrow('a block has a match of the distance 0');
+  packed[10] = 1;
+  expect(decode('lz4', packed).bytes.toString()).toBe('xxxxxxxxxxaaaaa');
+});
+
+function checksum(bytes: Buffer): Buffer {
+  const word = Buffer.alloc(4);
+  word.writeUInt32BE(crc32(bytes));
+  return word;
+}
+
+describe('lzop: an extra field in the header', () => {
+  const FLAGS_AT = 17;
+  const EXTRA_FIELD = 0x40;
+  const HEADER_CRC32 = 0x1000;
+  const plain = oneOf('lzo');
+  const headerEnd = 34 + (plain[33] ?? 0);
+
+  /** @param covers what the checksum of the extra field is made of */
+  function withExtraField(covers: (length: Buffer, field: Buffer) => Buffer): Buffer {
+    const header = Buffer.from(plain.subarray(0, headerEnd));
+    header.writeUInt32BE((header.readUInt32BE(FLAGS_AT) | EXTRA_FIELD | HEADER_CRC32) >>> 0, FLAGS_AT);
+    const field = Buffer.from('extra');
+    const length = Buffer.from([0, 0, 0, field.length]);
+    const rest = plain.subarray(headerEnd + 4);
+    return Buffer.concat([header, checksum(header.subarray(9)), length, field, checksum(covers(length, field)), rest]);
+  }
+
+  test('has a checksum of its length and its bytes', () => {
+    const packed = withExtraField((length, field) => Buffer.concat([length, field]));
+    for (const pieceBytes of [packed.length, 3, 1]) {
+      expect(decode('lzo', packed, pieceBytes).bytes.equals(decode('lzo', plain).bytes)).toBe(true);
+    }
+  });
+
+  test('is refused with another checksum', () => {
+    expect(
+      faultOf(() =>
+        decode(
+          'lzo',
+          withExtraField((_length, field) => field),
+        ),
+      ),
+    ).toBe('checksum');
+  });
+});
+
+test('lzop: wrong checksums are a trait when they are to be passed', () => {
+  const packed = Buffer.from(oneOf('lzo'));
+  const at = 34 + (packed[33] ?? 0);
+  packed.writeUInt32BE(1, at);
+  expect(faultOf(() => decode('lzo', packed))).toBe('checksum');
+  const traits = [...DECODERS.lzo(fed(packed), { ...OPTIONS, passChecksums: true })].filter(
+    ({ kind }) => kind === 'trait',
+  );
+  expect(traits).toContainEqual({ kind: 'trait', trait: 'wrong-checksum' });
+});
+
+/** An input that has everything. */
+function fed(packed: Uint8Array): Input {
+  const input = new Input();
+  input.feed(packed);
+  input.finish();
+  return input;
+}
 
 describe('memory', () => {
   test.each(FORMATS)('%s asks before it takes it', (format) => {
@@ -145,7 +225,7 @@ describe('memory', () => {
     expect(faultOf(() => decode('lzma', old, 100, { ...OPTIONS, maxWindowBytes: 4 * MIB }))).toBe('window-too-large');
   });
 
-  test('of a generator that is given up is let go', () => {
+  test('of a generator that is closed early is freed', () => {
     const decoding = DECODERS.lz4(new Input(), OPTIONS);
     expect(decoding.next().value).toEqual({ kind: 'input' });
     expect(decoding.return()).toEqual({ done: true, value: undefined });

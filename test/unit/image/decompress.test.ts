@@ -74,7 +74,7 @@ describe.each(PACKED)('%s', (_name, compression, packed) => {
     expect([unpacked.compression, Buffer.compare(unpacked.bytes, image)]).toEqual([compression, 0]);
   });
 
-  test('is left alone when told so', async () => {
+  test('passes unchanged with unpack false', async () => {
     const unpacked = await unpack(packed, 1000, false);
     expect([unpacked.compression, Buffer.compare(unpacked.bytes, packed)]).toEqual([null, 0]);
   });
@@ -118,7 +118,7 @@ describe('a chunk that is being unpacked', () => {
     ['gzip with zeros behind it', padded],
     ['gzip, zeros and more gzip', Buffer.concat([padded, second])],
     ['zstd of two frames', Buffer.concat([zstdCompressSync(image), zstdCompressSync(kernelOfSize(4 * MIB))])],
-  ])('is not needed any more once it was taken: %s', async (_name, packed) => {
+  ])('is no longer needed after it was taken: %s', async (_name, packed) => {
     const busy = new Set<ArrayBufferLike>();
     const write = Reflect.get(Duplex.prototype, 'write') as (chunk: Uint8Array, done: Done) => boolean;
     const written = vi.spyOn(Duplex.prototype, 'write').mockImplementation(function (
@@ -288,7 +288,7 @@ describe('the limit holds for what is unpacked', () => {
     ['gzip', gzipSync(Buffer.alloc(LIMIT))],
     ['zstd', zstdCompressSync(Buffer.alloc(LIMIT))],
     ['lz4', lz4Zeros(LIMIT)],
-  ])('%s of just as much is taken', async (_name, packed) => {
+  ])('%s of exactly the limit is accepted', async (_name, packed) => {
     expect((await unpack(packed)).bytes.length).toBe(LIMIT);
   });
 
@@ -331,7 +331,7 @@ describe.each([
   ['gzip', gzipSync(Buffer.alloc(64 * MIB))],
   ['zstd', zstdCompressSync(Buffer.alloc(64 * MIB))],
   ['lz4', lz4Zeros(64 * MIB)],
-])('a slow sink behind %s', (_name, packed) => {
+])('a slow sink after %s', (_name, packed) => {
   test('holds the stream back', async () => {
     const gate = new Gate();
     let taken = 0;

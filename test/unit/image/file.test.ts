@@ -75,7 +75,7 @@ describe('a file', () => {
     await source.close();
   });
 
-  test('is found behind a link', async () => {
+  test('is found through a link', async () => {
     symlinkSync(directory.write('text'), directory.file('link'));
     const source = await FileSource.open(directory.file('link'));
     expect(Buffer.from(await source.read(0, source.size)).toString()).toBe('text');
@@ -88,7 +88,7 @@ describe('a file', () => {
     await source.close();
   });
 
-  test('that is cut short while it is read is told from one that cannot be read', async () => {
+  test('that is cut short while it is read is distinguished from one that cannot be read', async () => {
     const path = directory.write(content);
     const source = await FileSource.open(path);
     truncateSync(path, 1000);
@@ -114,7 +114,7 @@ const refusal = async (path: string): Promise<unknown> => {
 };
 const refused = (kind: string): unknown => ['not-a-file', expect.stringContaining(`It is ${kind},`)];
 
-describe('what is no regular file', () => {
+describe('a path that is not a regular file', () => {
   test('a directory is refused', async () => {
     mkdirSync(directory.file('folder'));
     expect(await refusal(directory.file('folder'))).toEqual(refused('a directory'));

@@ -26,7 +26,7 @@ describe('what was read', () => {
     expect(behind.bytesRead).toBe(100 * KIB);
   });
 
-  test('is held where the source behind holds it', async () => {
+  test('is held if its source holds it', async () => {
     expect(await setUp().source.hold(0, 10)).toBeNull();
     const inMemory = new KeptSource(new MemorySource([content]));
     expect(await inMemory.hold(5, 10)).toEqual([content.subarray(5, 15)]);

@@ -83,7 +83,7 @@ test('a file of which nothing can be read is closed', async () => {
   expect(await failure(openImageFile(directory.write(kernel().bytes)))).toMatchObject({ code: 'EIO' });
 });
 
-test('a stream that breaks off is no image', async () => {
+test('a stream that breaks off is not an image', async () => {
   const broken = new Readable({
     read() {
       this.push(image.subarray(0, 1000));
@@ -158,6 +158,6 @@ test.each<[string, () => Readable | Promise<Readable>, string]>([
     },
     'ERR_STREAM_PREMATURE_CLOSE',
   ],
-])('a stream that %s is no image, and is not waited for', async (_name, make, code) => {
+])('a stream that %s is not an image, and is not awaited', async (_name, make, code) => {
   expect(await failure(openImageStream(await make(), {}))).toMatchObject({ code });
 });

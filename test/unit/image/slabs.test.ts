@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { freeMemory } from '../../../src/image/free-memory.ts';
 import { SlabList } from '../../../src/image/slab-list.ts';
-import { freeMemory, SLAB_BYTES, SlabPool } from '../../../src/image/slabs.ts';
+import { SLAB_BYTES, SlabPool } from '../../../src/image/slabs.ts';
 import { noise } from '../../support/uploads.ts';
 
 const ARENA_BYTES = 64 * 1024 * 1024;
@@ -27,7 +28,7 @@ describe('a pool of slabs', () => {
     expect(new SlabPool().mappedBytes).toBe(0);
   });
 
-  test('hands out memory that nobody else has, arena by arena', () => {
+  test('hands out memory that is not in use, arena by arena', () => {
     const pool = new SlabPool();
     const slabs = takeMany(pool, SLABS_PER_ARENA);
     expect([pool.used, pool.mappedBytes]).toEqual([SLABS_PER_ARENA, ARENA_BYTES]);
@@ -125,7 +126,7 @@ describe('a list of slabs', () => {
     expect([list.bytes, pool.used]).toEqual([0, 0]);
   });
 
-  test('starts anew when its bytes are taken', () => {
+  test('is empty after its bytes were taken', () => {
     const list = new SlabList(new SlabPool());
     list.push(Uint8Array.of(1, 2));
     const first = list.take();

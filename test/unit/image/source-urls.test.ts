@@ -268,7 +268,7 @@ describe('credentials', () => {
     ['{"https://a/": []}', 'not an object'],
     ['{"https://a/": {"Host": "b"}}', 'set by the service'],
     ['{"https://a/": {"rAnGe": "b"}}', 'set by the service'],
-    ['{"https://a/": {"a b": "b"}}', 'a name that is none'],
+    ['{"https://a/": {"a b": "b"}}', 'is not a valid field name'],
     ['{"https://a/": {"A": "secret\\r\\nB: c"}}', 'no usable value'],
     ['{"https://a/": {"A": 1}}', 'no usable value'],
     ['{"file:///a/": {"A": "1"}}', 'no header fields'],

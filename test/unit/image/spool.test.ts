@@ -204,7 +204,7 @@ describe('the budget', () => {
     expect(spool.budget.used).toBe(0);
   });
 
-  test('is given back once, whoever does it', async () => {
+  test('is given back once, by finish or by discard', async () => {
     const spool = await Spool.open(directory.path, 100);
     const others = await spool.createWriter();
     await others.append(noise(5));
@@ -292,7 +292,7 @@ describe('writing', () => {
     expect(spool.budget.used).toBe(0);
   });
 
-  test('does not end the process when it fails and nobody is waiting for it', async () => {
+  test('does not end the process when it fails and is not awaited', async () => {
     const unhandled = vi.fn<() => void>();
     process.on('unhandledRejection', unhandled);
     try {

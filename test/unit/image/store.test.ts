@@ -137,7 +137,7 @@ describe('an image that the memory has no room for', () => {
     await source.close();
   });
 
-  test('never sees the memory that others have taken', async () => {
+  test('never shows memory that other images have used', async () => {
     const store = await makeStore({ memory: 10 });
     store.memory.take(8);
     const sink = new StoredSink(store);
@@ -430,7 +430,7 @@ describe('trouble with the spool', () => {
     expect(used(store)).toEqual([0, 0]);
   });
 
-  test('that fails in a write in between is told by what comes next', async () => {
+  test('that fails in a write in between is reported by the next call', async () => {
     await interceptWrites(() => Promise.reject(systemError('ENOSPC')));
     const store = await makeStore({ memory: 0 });
     const sink = new StoredSink(store);

@@ -63,7 +63,7 @@ describe('memory', () => {
     await eventually('it is given back', () => memory.used === 0);
   });
 
-  test('that is not there is said to be missing, but for what everybody needs', async () => {
+  test('that the budget lacks is reported as missing, except for what every stream needs', async () => {
     const vector = readCompressedVectors().find(({ name }) => name === 'xz -6 -T1');
     const bytes = Buffer.from(vector?.file ?? '', 'base64');
     const memory = new Budget(MIB);
@@ -83,19 +83,21 @@ describe('memory', () => {
     await eventually('it is given back', () => memory.used === 0);
   });
 
-  test('is given back when a stream is given up', async () => {
+  test('is given back when a stream is closed early', async () => {
     const memory = new Budget(64 * MIB);
     const unpacker = open('lz4', () => new Promise(() => {}), memory);
     const work = failureOf(run(unpacker));
     await eventually('it is at work', () => memory.used > 16 * MIB);
     unpacker.destroy();
     unpacker.destroy();
-    expect(await work).toMatchObject({ message: 'the unpacking was given up' });
+    expect(await work).toMatchObject({ message: 'the stream was closed before its end' });
     await eventually('it is given back', () => memory.used === 0);
   });
 });
 
 describe('a stream fails', () => {
+  const damage = { kind: 'damaged', what: 'a block is damaged' };
+
   test('with its fault', async () => {
     const failure = await failureOf(
       run(
@@ -104,6 +106,19 @@ describe('a stream fails', () => {
       ),
     );
     expect(failure).toMatchObject({ fault: { kind: 'cut' } });
+  });
+
+  test('after everything that came out before the fault was taken', async () => {
+    let taken = 0;
+    const take = async (piece: Uint8Array): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      taken += piece.length;
+    };
+    // Two blocks of the legacy format, and one that is nothing.
+    const bytes = Buffer.concat([lz4Zeros(16 * MIB), Buffer.from([1, 0, 0, 0, 0xff])]);
+    const unpacker = open('lz4', take);
+    const failure = await failureOf(unpacker.append(bytes));
+    expect([failure, taken]).toEqual([expect.objectContaining({ fault: damage }), 16 * MIB]);
   });
 
   test.each(['at once', 'later'])('when what it unpacks cannot be taken, which comes out %s', async (when) => {

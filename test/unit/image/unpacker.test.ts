@@ -183,7 +183,7 @@ describe('the memory of a decompressor is taken from the budget', () => {
     expect(memory.used).toBe(0);
   });
 
-  test('of a frame that says how little it is no more than that', async () => {
+  test('of a frame that states a small size is no more than that', async () => {
     const frame = zstdCompressSync(Buffer.alloc(2 * MIB), {
       pledgedSrcSize: 2 * MIB,
       params: { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_enableLongDistanceMatching]: 1 },
@@ -251,7 +251,7 @@ describe('what zstd asks for', () => {
     expect(await faultOf(larger)).toMatchObject({ kind: 'window-too-large', maxWindowBytes });
   });
 
-  test('is no dictionary', async () => {
+  test('is not a dictionary', async () => {
     const named = Buffer.concat([frameHead(20).subarray(0, 4), Buffer.from([1, 0x50, 7]), rawBlock(noise(9), true)]);
     expect(await faultOf(unpack('zstd', named))).toEqual({ kind: 'dictionary-needed' });
   });
@@ -304,7 +304,7 @@ describe('many small pieces cost little', () => {
     expect(count()).toBeLessThan(1200);
   });
 
-  test('and many frames that are not small are no trouble', async () => {
+  test('and many frames that are not small are accepted', async () => {
     const pieceBytes = 1000;
     const large = noise(2500 * pieceBytes);
     // Compressed, not stored: a little of each is the same.
@@ -342,8 +342,8 @@ describe('giving up', () => {
     let taken = 0;
     const { unpacker, memory } = start(format, { take: () => void (taken += 1) });
     unpacker.destroy();
-    await expect(unpacker.append(packed)).rejects.toThrow('given up');
-    await expect(unpacker.finish()).rejects.toThrow('given up');
+    await expect(unpacker.append(packed)).rejects.toThrow('closed before its end');
+    await expect(unpacker.finish()).rejects.toThrow('closed before its end');
     expect([taken, memory.used]).toEqual([0, 0]);
   });
 });

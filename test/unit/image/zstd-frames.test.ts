@@ -92,7 +92,7 @@ describe.each([1, 7, 1000, MIB])('in chunks of %i bytes', (chunkBytes) => {
     ['gzip', Buffer.from([0x1f, 0x8b, 8, 0])],
     ['an old format of zstd', Buffer.from([0x27, 0xb5, 0x2f, 0xfd])],
     ['what is almost a frame', Buffer.from([0x28, 0xb5, 0x2f, 0xfe])],
-  ])('what is no frame ends the data: %s', (_name, foreign) => {
+  ])('bytes that are not a frame end the data: %s', (_name, foreign) => {
     const frame = compress(text);
     const { content, foreign: at, frames } = take(join([frame, foreign, frame]), chunkBytes);
     expect([frames.length, at, Buffer.compare(join(content), frame)]).toEqual([1, frame.length, 0]);

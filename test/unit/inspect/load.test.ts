@@ -20,7 +20,7 @@ const buildIdNote = { name: 'GNU', type: 3, desc: Uint8Array.of(0xde, 0xad, 0xbe
 const image = kernel({ symbols: 4, notes: [buildIdNote] });
 
 describe('a good image', () => {
-  test('is loaded behind its kernel, with what is known of it', async () => {
+  test('is loaded after its kernel, with what is known about it', async () => {
     const result = await run(image.bytes);
     expect(result).toMatchObject({
       ok: true,
@@ -36,7 +36,7 @@ describe('a good image', () => {
     });
   });
 
-  test('is loaded where it is told to', async () => {
+  test('is loaded at the requested address', async () => {
     const result = await run(image.bytes, { loadAddress: 0x5001n });
     expect(result).toMatchObject({ ok: true, plan: { loadAddress: 0x5001n, pstart: 0x5008n }, broken: null });
     expect(result.ok && result.warnings.map(({ code }) => code)).toEqual(['load-address-unaligned', 'no-xen-notes']);
@@ -155,7 +155,7 @@ describe('an image with a reason against it', () => {
     expect(await run(lying.bytes)).toMatchObject({ ok: false, broken: { code: 'out-of-range-access' } });
   });
 
-  test('at an address that is no place is refused', async () => {
+  test('at an unusable address is refused', async () => {
     for (const loadAddress of [0n, 2n ** 64n - 1n]) {
       const result = await run(image.bytes, { loadAddress });
       expect(result).toMatchObject({ ok: false, loadAddress, broken: { code: 'load-address-unusable' } });
@@ -192,7 +192,7 @@ describe('an image that fails at once', () => {
     }
   });
 
-  test('tells of the reason that was recorded before', async () => {
+  test('has the reason that was recorded before', async () => {
     const { bytes } = kernel({ header: { e_shnum: 0xffff } });
     const result = await run(bytes);
     expect(result.broken?.code).toBe('shdr-overflow');
@@ -205,7 +205,7 @@ describe('an image that fails at once', () => {
     ['half a header', image.bytes.subarray(0, 51), 'only 51 bytes'],
     ['an archive', Buffer.from('!<arch>\n'), 'ar archive'],
     ['bytes', Uint8Array.of(1, 2, 3), '`file`'],
-  ])('is no ELF image, and what it may be: %s', async (_name, bytes, advice) => {
+  ])('is not an ELF image, and what it may be: %s', async (_name, bytes, advice) => {
     const result = await run(bytes);
     expect(result).toMatchObject({
       ok: false,
@@ -217,7 +217,7 @@ describe('an image that fails at once', () => {
   });
 });
 
-test('a source that cannot be read is nobody else’s fault', async () => {
+test('a source that cannot be read throws its own error', async () => {
   const failure = new Error('the disk is gone');
   const source = new MemorySource([image.bytes]);
   source.read = () => Promise.reject(failure);

@@ -8,7 +8,7 @@ import { buildImage, kernel, type Placement, writeField } from '../../support/el
 import { mustReadHeaders } from '../../support/load.ts';
 import { CountingSource } from '../../support/sources.ts';
 
-describe('what is no ELF image', () => {
+describe('a file that is not an ELF image', () => {
   test.each([
     ['nothing', ''],
     ['a short text', 'hello'],

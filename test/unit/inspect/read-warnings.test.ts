@@ -150,7 +150,7 @@ describe('the tables', () => {
     }
   });
 
-  test('have their first bad name told, and end symbols after it', async () => {
+  test('have a warning for their first bad name, and end symbols after it are found', async () => {
     const symbols = [...makeSymbols(30_000), end(PEND - 0x100n)];
     symbols[11_000] = { name: 'x', nameOffset: 0xffff_ffff };
     symbols[12_000] = { name: 'x', nameOffset: 0xffff_ffff };

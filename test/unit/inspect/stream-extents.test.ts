@@ -107,7 +107,7 @@ describe('many short extents', () => {
   });
 });
 
-test('whoever takes the bytes at once lets others have their turn after every megabyte', async () => {
+test('a reader that takes the bytes at once lets other work run after every megabyte', async () => {
   const extents = [fillExtent(20 * MIB), copyExtent({ offset: 0, length: 20 * MIB })];
   let bytes = 0;
   const take = async (): Promise<void> => {

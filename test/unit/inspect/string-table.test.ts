@@ -146,7 +146,7 @@ describe('a table in which names jump about', () => {
     expect(source.reads.length).toBeGreaterThan(1000);
   });
 
-  test('is not held where names lie one behind the other', async () => {
+  test('is not held if names follow each other', async () => {
     const source = new HoldingSource(strings, KIB);
     const table = new StringTable(source, { offset: 0, length: strings.length });
     for (let at = 0; at < 1_500_000; at += 5) await table.read(at);

@@ -133,7 +133,7 @@ describe('a turn', () => {
     expect(order).toEqual(['other', 'work']);
   });
 
-  test('is taken by messages where there is nothing better, as in a browser', async () => {
+  test('is made of messages in a browser, which has no setImmediate', async () => {
     vi.resetModules();
     vi.stubGlobal('setImmediate', undefined);
     const turn = await import('../../../src/inspect/turn.ts');

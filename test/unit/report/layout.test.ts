@@ -45,7 +45,7 @@ describe('toLayout', () => {
     expect(toLayout(await loaded({}), compression).image.compression).toBe(compression);
   });
 
-  test('tells a reason by its code, words, stage and detail, and no more', async () => {
+  test('has code, words, stage and detail of a reason, and no more', async () => {
     const { broken } = toLayout(await loaded({ symtab: { header: { sh_size: 0x1_0000 } } }), null);
     expect(Object.keys(broken ?? {}).sort()).toEqual(['code', 'detail', 'reason', 'stage']);
     expect(toLayout(await loaded({}), null).broken).toBeNull();
@@ -57,7 +57,7 @@ describe('toLayout', () => {
     expect(layout.warnings.length).toBeGreaterThan(0);
   });
 
-  test('has nothing to say of an image without a header', async () => {
+  test('throws for an image without a header', async () => {
     const image = await loaded({});
     expect(() =>
       toLayout({ ...image, image: { size: 3, identity: null, buildId: null, container: null } }, null),

@@ -18,7 +18,7 @@ const symbol = (fields: Partial<TableSymbol> = {}): TableSymbol => ({
 });
 
 describe('describeSymbol', () => {
-  test('tells every field', () => {
+  test('has every field', () => {
     expect(describeSymbol(symbol())).toEqual({
       index: 3,
       name: 'main',
@@ -108,7 +108,7 @@ describe('the document', () => {
     expect(await reportLines(empty, { addresses: [1n] })).toEqual(['{"address":"0x1","symbol":null,"offset":null}']);
   });
 
-  test('tells the tables, and a reason recorded elsewhere', async () => {
+  test('has the tables, and a reason recorded elsewhere', async () => {
     const odd = kernel({ symbols: 2, symtab: { info: 2 }, header: { e_phoff: 2n ** 64n - 56n } });
     const [symtab, strtab] = [odd.section('.symtab'), odd.section('.strtab')];
     expect(await report(odd.bytes, { names: ['x'] })).toMatchObject({

@@ -12,7 +12,7 @@ describe('the pause before a worker is replaced', () => {
     expect(pauses(...soon)).toEqual([100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
   });
 
-  test('starts anew when a worker lived for ten seconds', () => {
+  test('starts from the shortest again when a worker lived for ten seconds', () => {
     expect(pauses(0, 0, 10_000, 0)).toEqual([100, 200, 100, 200]);
   });
 

@@ -53,7 +53,7 @@ describe('ClusterMetrics', () => {
     expect(await collect()).toMatchObject({ c_total: 16 });
   });
 
-  test('asks each worker once for all who ask at the same time', async () => {
+  test('asks each worker once for calls that overlap', async () => {
     const [one, ...others] = await Promise.all(Array.from({ length: 30 }, () => metrics.collect()));
     expect(new Set(others)).toEqual(new Set([one]));
     expect([first.asked, second.asked]).toEqual([1, 1]);
@@ -61,7 +61,7 @@ describe('ClusterMetrics', () => {
     expect(first.asked).toBe(2);
   });
 
-  test('goes without a worker that never answered, and says so', async () => {
+  test('leaves out a worker that never answered, and counts it', async () => {
     second.silent = true;
     expect(await collect()).toEqual({ c_total: 10, g: 10, workers: 2, workers_unanswered: 1 });
   });

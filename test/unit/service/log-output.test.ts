@@ -63,7 +63,7 @@ describe('LogOutput', () => {
     expect([pipe.written, pipe.attempts]).toEqual(['a\nb\n', 1]);
   });
 
-  test('writes at once what waits when it is told to', () => {
+  test('writes the waiting lines at once when it is flushed', () => {
     output.write('a\n');
     output.flushSync();
     expect(pipe.written).toBe('a\n');
@@ -108,7 +108,7 @@ describe('LogOutput', () => {
     expect(pipe.lines.filter((text) => text.startsWith('{"level":60')).length).toBe(100);
   });
 
-  test('says how many lines are missing once it is read again, also when nothing more is logged', async () => {
+  test('reports how many lines are missing once it is read again, even if nothing more is logged', async () => {
     pipe.room = 0;
     writeMany(10_000);
     const { dropped } = output;

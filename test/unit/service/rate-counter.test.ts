@@ -15,7 +15,7 @@ describe('RateCounter', () => {
     expect(['a', 'a', 'b', 'a'].map((key) => counter.count(key).current)).toEqual([1, 2, 1, 3]);
   });
 
-  test('begins anew when the window of a client is over, which its later uploads do not move', () => {
+  test('starts a new window when the window of a client is over, which later uploads do not move', () => {
     expect(counter.count('a')).toEqual({ current: 1, ttlMs: WINDOW_MS });
     now += WINDOW_MS - 1;
     expect(counter.count('a')).toEqual({ current: 2, ttlMs: 1 });
@@ -23,7 +23,7 @@ describe('RateCounter', () => {
     expect(counter.count('a')).toEqual({ current: 1, ttlMs: WINDOW_MS });
   });
 
-  test('forgets who was counted least recently, so that its memory is bounded', () => {
+  test('forgets the client that was counted least recently, so that its memory is bounded', () => {
     for (const key of ['a', 'b', 'c', 'a', 'd']) counter.count(key);
     expect(counter.size).toBe(3);
     expect(['a', 'c', 'd'].map((key) => counter.count(key).current)).toEqual([3, 2, 2]);

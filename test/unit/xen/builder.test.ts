@@ -43,7 +43,7 @@ describe('a PV guest', () => {
     expect([pv.ok, pv.why?.code ?? null, pv.guestType]).toEqual([code === null, code, guestType]);
   });
 
-  test('says in the words of the builder what was found', async () => {
+  test('has the finding in the words of the builder', async () => {
     const alpha = await inspect({ machine: 0x9026, notes: ASKING_NOTES });
     expect(alpha.builder.pv.why?.reason).toBe('unknown image type 36902');
     const unaligned = await inspect({ ...UNALIGNED, notes: ASKING_NOTES });

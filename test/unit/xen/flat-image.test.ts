@@ -49,7 +49,7 @@ function segments(...specs: (SegmentSpec & { readonly data?: readonly number[] }
 }
 
 describe('segments', () => {
-  test('lie at p_paddr, with zeros behind them and between them', async () => {
+  test('lie at p_paddr, with zeros after them and between them', async () => {
     const flat = await flatten(
       segments({ data: [1, 2], paddr: 0x1000, memsz: 4 }, { data: [3], paddr: 0x1006, memsz: 1 }),
     );
@@ -130,7 +130,7 @@ describe('segments', () => {
 });
 
 describe('symbols', () => {
-  test('lie behind the kernel at their region', async () => {
+  test('lie after the kernel, in their region', async () => {
     const built = kernel({ memsz: 100 });
     const flat = await flatten(built, { symbolsAt: 0x10_0000n + 100n });
     expect(flat.bytes.subarray(0, 32)).toEqual(built.section('.text').data);

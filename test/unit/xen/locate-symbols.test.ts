@@ -34,7 +34,7 @@ describe('the tables', () => {
     expect(result.ok && result.table.entries).toBe(4);
   });
 
-  test('can be read whatever was recorded elsewhere, which is told', async () => {
+  test('can be read whatever was recorded elsewhere, which is reported', async () => {
     const result = await open({ header: WRAPPING });
     expect(result).toMatchObject({ ok: true, table: { entries: 4 } });
     expect(result.ok && result.elf.recorded).toMatchObject({ code: 'out-of-range-access', stage: 'segments' });
@@ -73,7 +73,7 @@ describe('an image is refused', () => {
     expect(!result.ok && result.broken.detail).toContain('no-symbol-table');
   });
 
-  test('that is no ELF image', async () => {
+  test('that is not an ELF image', async () => {
     expect(await openSymbols(new MemorySource([Buffer.from('hello')]))).toMatchObject({
       ok: false,
       broken: { code: 'not-elf' },

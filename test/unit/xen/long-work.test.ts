@@ -10,6 +10,7 @@ import { comparePlans } from '../../../src/xen/compare.ts';
 import { planFlatImageInSteps } from '../../../src/xen/flat-image.ts';
 import { type Loader, loadSymbolsInSteps, type SymbolPlan } from '../../../src/xen/loaders/bsdsyms.ts';
 import { copyExtent, overlay, type Placed } from '../../../src/xen/plan.ts';
+import { groupSegmentsInSteps } from '../../../src/xen/segment-groups.ts';
 import { findKernelRangeInSteps, listSegmentsInSteps } from '../../../src/xen/segments.ts';
 import { kernel, writeField } from '../../support/elf-builder.ts';
 import { mustReadHeaders } from '../../support/load.ts';
@@ -147,6 +148,11 @@ describe('65,535 headers', () => {
     expect(runAll(findKernelRangeInSteps(image))).toMatchObject({ kernel: { pstart: 0x10_0000n } });
     const { segments, unlisted } = runAll(listSegmentsInSteps(image, 1000));
     expect([segments.length, unlisted, segments.at(-1)?.index]).toEqual([1000, HEADERS - 1000, 999]);
+  });
+
+  test('are segments that are grouped in short steps', () => {
+    const { groups, count } = runAll(groupSegmentsInSteps(mustInit(), 16));
+    expect([groups.length, count]).toEqual([1, HEADERS]);
   });
 
   test.each(['xen-4.6', 'libxc-4.6'] as const)('are tables that %s plans in short steps', (loader) => {

@@ -11,7 +11,7 @@ describe('an extent', () => {
     expect(copy).toEqual({ kind: 'copy', length: 10, offset: 100 });
   });
 
-  test('is filled with zeros unless told otherwise', () => {
+  test('is filled with zeros by default', () => {
     expect(fillExtent(5)).toEqual({ kind: 'fill', length: 5 });
   });
 });

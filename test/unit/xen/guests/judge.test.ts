@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ElfClass } from '../../../../src/elf/format.ts';
 import { readBlob } from '../../../../src/xen/guests/blob.ts';
-import { judge } from '../../../../src/xen/guests/judge.ts';
+import { judgeBlob } from '../../../../src/xen/guests/judge.ts';
 import { GuestMemory } from '../../../../src/xen/guests/memory.ts';
 import type { Placement } from '../../../../src/xen/guests/misreadings.ts';
 import { GUESTS, type GuestVerdict, type GuestVerdicts } from '../../../../src/xen/guests/verdict.ts';
@@ -15,7 +15,7 @@ const NOWHERE: Placement = { address: null, elsewhere: new Set() };
 
 function walk(bytes: Uint8Array, placement = NOWHERE): Walked<GuestVerdicts> {
   function* whole() {
-    return yield* judge(yield* readBlob(new GuestMemory(bytes.length)), placement);
+    return yield* judgeBlob(yield* readBlob(new GuestMemory(bytes.length)), placement);
   }
   return runWalk(whole(), bytes);
 }
@@ -50,7 +50,7 @@ describe('a blob without a fault', () => {
     });
   });
 
-  test('is found whatever EI_DATA says, and all who read it are told', () => {
+  test('is found whatever EI_DATA says, with a warning', () => {
     const { bytes } = buildBlob();
     bytes[4 + 5] = 2;
     const { result } = walk(bytes);

@@ -33,23 +33,16 @@ test('that there is no symbol table is recorded with what was found', async () =
 });
 
 describe('the region', () => {
-  test('of ELF64 is 264 bytes and both tables, each rounded up to 8', async () => {
-    const { plan } = await mustLoad(kernel(SMALL).bytes, AT);
+  test.each([
+    ['of ELF64 is 264 bytes and both tables, each rounded up to 8', 'ELF64', 296, 296],
+    ['of ELF32 is reserved for 192 bytes and the tables, but written to after that', 'ELF32', 224, 292],
+  ] as const)('%s', async (_rule, elfClass, reserved, size) => {
+    const { plan } = await mustLoad(kernel({ ...SMALL, class: elfClass }).bytes, AT);
     expect(plan).toMatchObject({
       pstart: 0x10_0000n,
-      xenReservedEnd: 0x10_0000n + 296n,
-      size: 296,
-      pend: 0x10_0000n + 296n,
-    });
-  });
-
-  test('of ELF32 is reserved for 192 bytes and the tables, but written to behind that', async () => {
-    const { plan } = await mustLoad(kernel({ ...SMALL, class: 'ELF32' }).bytes, AT);
-    expect(plan).toMatchObject({
-      pstart: 0x10_0000n,
-      xenReservedEnd: 0x10_0000n + 224n,
-      size: 292,
-      pend: 0x10_0000n + 292n,
+      xenReservedEnd: 0x10_0000n + BigInt(reserved),
+      size,
+      pend: 0x10_0000n + BigInt(size),
     });
   });
 
@@ -256,7 +249,7 @@ describe('a section header that is cut', () => {
   const symtab = { name: '.symtab', type: SHT_SYMTAB, link: '.strtab', data: new Uint8Array(24).fill(0x51) };
   const strtab = { name: '.strtab', type: SHT_STRTAB, data: ascii('\0abc\0') };
 
-  test('of the strtab ends loading behind the symtab', async () => {
+  test('of the strtab ends loading after the symtab', async () => {
     const { blob, plan, recorded } = await mustLoad(cutHeaders(names, symtab, strtab), AT);
     expect(recorded).toMatchObject({ code: 'out-of-range-access', stage: 'load', what: 'section header 3' });
     expect(plan).toMatchObject({
@@ -300,7 +293,7 @@ describe('no-symbol-table', () => {
       'Section 2 (SYMTAB) links to section 5, but its string table must be one of the sections 1 to 4. ' +
         'The loader looks no further than the first symbol table.',
     ],
-  ])('tells of %s', async (_what, image, detail) => {
+  ])('names %s', async (_what, image, detail) => {
     expect((await mustRefuse(image, AT)).broken).toEqual({
       code: 'no-symbol-table',
       reason: 'invalid ELF handle for symtab section',
@@ -317,7 +310,7 @@ describe('no-symbol-table', () => {
     expect(recorded).toMatchObject({ code: 'no-symbol-table', stage: 'parse' });
   });
 
-  test('gives way to what was recorded before, and is told besides', async () => {
+  test('yields to the reason that was recorded before, whose detail then names it', async () => {
     const { bytes } = kernel();
     const image = kernel({ header: { e_shoff: bytes.length, e_shentsize: 0, e_shstrndx: 0xffff } }).bytes;
     const { broken } = await mustRefuse(image, AT);
@@ -331,7 +324,7 @@ describe('no-symbol-table', () => {
 });
 
 describe('strtab-link-invalid', () => {
-  test('tells the type of a section that is no string table, and records nothing', async () => {
+  test('names the type of a section that is not a string table, and records nothing', async () => {
     const { broken, recorded } = await mustRefuse(kernel({ symtab: { link: 1 } }).bytes, AT);
     expect(recorded).toBeNull();
     expect(broken).toEqual({
@@ -407,7 +400,7 @@ describe('load-address-unusable', () => {
 });
 
 describe('region-too-large', () => {
-  test('tells the sizes and the limit', async () => {
+  test('names the sizes and the limit', async () => {
     const { broken } = await mustRefuse(kernel(SMALL).bytes, { ...AT, maxBlobBytes: 295 });
     expect(broken).toEqual({
       code: 'region-too-large',

@@ -44,7 +44,7 @@ describe('what no loader before 4.8 can load', () => {
     expect((await mustLoad(kernel({ class: 'ELF32' }).bytes, { loader })).plan.loader).toBe(loader);
   });
 
-  test('is told before anything that is wrong with the image', async () => {
+  test('is reported before anything that is wrong with the image', async () => {
     const { bytes } = buildImage({ byteOrder: 'big', header: { e_shnum: 0xffff, e_shentsize: 0 } });
     const { broken, recorded } = await mustRefuse(bytes, { loader: 'xen-4.6' });
     expect(recorded?.code).toBe('too-many-section-headers');
@@ -228,7 +228,7 @@ describe('xen-4.6', () => {
 });
 
 describe('libxc-4.6', () => {
-  test('leaves out names and the string tables that nobody links to', async () => {
+  test('leaves out names, and string tables without a link to them', async () => {
     const { blob, plan } = await mustLoad(IMAGE.bytes, { loader: 'libxc-4.6', loadAddress });
     const whole = await mustLoad(IMAGE.bytes, { loader: 'xen-4.6', loadAddress });
     expect(plan.tables.map(({ index, type }) => `${index} ${type}`)).toEqual(['3 SYMTAB', '4 STRTAB']);

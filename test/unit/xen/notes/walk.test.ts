@@ -175,7 +175,7 @@ describe('notes', () => {
     expect(pv).toMatchObject({ ok: true, virtBase: 0n, elfPaddrOffset: 0n, notes: { VIRT_BASE: U64_MAX } });
   });
 
-  test('said twice count the second time', async () => {
+  test('that are given twice count the second time', async () => {
     expect((await readNotes(...LINUX, text('GUEST_OS', 'NetBSD'))).pv.guestOs).toBe('NetBSD');
   });
 
@@ -388,7 +388,7 @@ describe('__xen_guest', () => {
     expect((await readKernel(guestSection(base))).pv.virtHypercall).toBeNull();
   });
 
-  test('counts beside notes of others, and gives the physical offset then too', async () => {
+  test('counts besides notes of other owners, and gives the physical offset then too', async () => {
     const gnu: NoteSpec = { name: 'GNU', type: 3, desc: ascii('\u0001\u0002\u0003\u0004') };
     const { pv, source } = await readKernel({ ...guestSection(`${BASED},BSD_SYMTAB`), notes: [gnu] });
     expect(source).toBe('guest-section');
