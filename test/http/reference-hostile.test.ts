@@ -1,5 +1,7 @@
 /** Origins that misbehave: each costs its own request, with a code that says what it did, and nothing stays behind. */
+import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { kernel } from '../support/elf-builder.ts';
 import { problem, send, verdict } from '../support/http.ts';
@@ -269,6 +271,50 @@ describe('time', () => {
     } finally {
       await own.close();
     }
+  });
+
+  test('an origin that accepts connections and never speaks TLS ends with BSDSYMS_SOURCE_CONNECT_TIMEOUT_MS', async () => {
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket.on('error', () => {}).resume())).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const url = `https://127.0.0.1:${(silent.address() as AddressInfo).port}/k`;
+    const own = await startService({
+      BSDSYMS_IMAGE_SOURCES: new URL('/', url).href,
+      BSDSYMS_SOURCE_CONNECT_TIMEOUT_MS: '100',
+    });
+    try {
+      const answer = await send(own, named('/layout', url));
+      expect(verdict(answer, 'BSDSYMS_SOURCE_CONNECT_TIMEOUT_MS')).toEqual(problem(504, 'source-timeout'));
+      expect(await settled(own)).toEqual(NOTHING_OCCUPIED);
+      expect(await until(() => sockets.length > 0 && sockets.every(({ destroyed }) => destroyed))).toBe(true);
+    } finally {
+      await own.close();
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    }
+  });
+
+  test('an origin that answers slowly costs only its own request', async () => {
+    const waiting: (() => void)[] = [];
+    origin.misbehaviour = (request) =>
+      request.url === '/slow' ? new Promise((resolve) => waiting.push(() => resolve(false))) : false;
+    origin.serve('/slow', image);
+    const slow = send(service, named('/bsdsyms', `${origin.url}/slow`));
+    let answered = 0;
+    void slow.then(() => {
+      answered += 1;
+    });
+    for (let request = 1; request <= 3; request++) {
+      // All the others go on while it waits for this answer of the origin.
+      expect(await until(() => waiting.length > 0)).toBe(true);
+      expect((await ask()).status).toBe(200);
+      expect((await send(service, '/healthz')).status).toBe(200);
+      expect(answered).toBe(0);
+      if (request < 3) waiting.shift()?.();
+      else origin.misbehaviour = () => false;
+    }
+    waiting.shift()?.();
+    expect((await slow).status).toBe(200);
   });
 
   test('a client that leaves takes its request to the origin along', async () => {

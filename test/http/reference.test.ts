@@ -1,8 +1,10 @@
 /** Images by reference: the same answers as for uploads, from as few bytes as they need. */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, renameSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { entityTag } from '../../src/http/reference.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { imagePart, multipart } from '../support/forms.ts';
 import { json, post, postForm, problem, send, verdict } from '../support/http.ts';
@@ -174,6 +176,12 @@ describe('conditional requests', () => {
     expect((await layout(`${url}?${SECRET}`)).headers.etag).toBe(tags[0]);
   });
 
+  test('the tag depends on the version of the service', () => {
+    const answer = { route: '/layout', mediaType: 'application/json', parameters: {} };
+    const tags = ['1.0.0', '1.0.1'].map((version) => entityTag('https://a/k', '"1"', { ...answer, version }));
+    expect(new Set(tags).size).toBe(2);
+  });
+
   test('without a validator there is none, and a problem has none', async () => {
     expect((await layout(origin.serve('/k', image, {}))).headers.etag).toBeUndefined();
     const refused = await layout(origin.serve('/bad', Buffer.from('no image')));
@@ -236,6 +244,38 @@ describe('wrong requests', () => {
       await plain.close();
     }
     expect(origin.requests).toEqual([]);
+  });
+});
+
+describe('what holds for uploads', () => {
+  test.each(IMAGE_ROUTES)('tokens and the rate limit: GET %s', async (route) => {
+    const path = named(route, origin.serve('/k', image));
+    const own = await startService({
+      BSDSYMS_IMAGE_SOURCES: `${origin.url}/`,
+      BSDSYMS_TOKENS_FILE: directory.write('right\n'),
+      BSDSYMS_RATE_LIMIT_PER_MINUTE: '2',
+    });
+    try {
+      const headers = { authorization: 'Bearer right' };
+      expect(verdict(await send(own, path))).toEqual(problem(401, 'unauthorized'));
+      expect(origin.requests).toEqual([]);
+      expect((await send(own, path, { headers })).status).not.toBe(429);
+      const asked = origin.requests.length;
+      expect(asked).toBeGreaterThan(0);
+      const codes: unknown[] = [];
+      for (let again = 0; again < 2; again++) codes.push((await send(own, path, { headers })).status);
+      expect(codes).toContain(429);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('presigned URLs: every request is a GET', async () => {
+    const url = `${origin.serve('/k', large)}?${SECRET}`;
+    expect((await send(service, named('/bsdsyms', url))).status).toBe(200);
+    expect((await send(service, named('/bsdsyms', url), { method: 'POST' })).status).toBe(200);
+    const sent = new Set(origin.requests.map((request) => `${request.method} ${request.url}`));
+    expect([...sent]).toEqual([`GET /k?${SECRET}`]);
   });
 });
 
@@ -349,6 +389,7 @@ describe('files', () => {
     symlinkSync(directory.path, join(shared, 'directory-out'));
     symlinkSync('/dev/zero', join(shared, 'device'));
     symlinkSync('loop', join(shared, 'loop'));
+    execFileSync('mkfifo', [join(shared, 'pipe')]);
     writeFileSync(join(shared, 'inside'), image);
     symlinkSync('inside', join(shared, 'link-in'));
     const codes: [string, unknown][] = [];
@@ -360,12 +401,13 @@ describe('files', () => {
       '%2e%2e/file-1',
       'deep/..%2f..%2ffile-1',
     ];
-    for (const name of [...names, 'deep', 'deep/', 'loop', 'nowhere', 'inside/x', 'link-in']) {
+    for (const name of [...names, 'pipe', 'deep', 'deep/', 'loop', 'nowhere', 'inside/x', 'link-in']) {
       const answer = await layout(at(name));
       codes.push([name, answer.status === 200 ? 200 : json(answer)['code']]);
     }
     expect(codes).toEqual([
       ...names.map((name) => [name, 'source-not-allowed']),
+      ['pipe', 'source-refused'],
       ['deep', 'source-refused'],
       ['deep/', 'source-refused'],
       ['loop', 'source-refused'],
