@@ -84,18 +84,18 @@ export function openRequested(
 }
 
 function observe(request: FastifyRequest, onResult: (result: RequestResult, bytes: number) => void): OriginObserver {
+  const record = records.get(request);
   return {
     begin(url) {
+      if (record !== undefined) record.requests += 1;
       const span = startSpan(request, url);
       return ({ result, status, bytes }) => {
         onResult(result, bytes);
-        const record = records.get(request);
-        if (record !== undefined) {
-          record.requests += 1;
-          record.bytes += bytes;
-        }
         endSpan(span, result, status, bytes);
       };
+    },
+    received(bytes) {
+      if (record !== undefined) record.bytes += bytes;
     },
   };
 }

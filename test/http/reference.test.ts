@@ -453,6 +453,17 @@ describe('what is logged', () => {
     expect(line?.['source']).toMatchObject({ requests: origin.requests.length - 1 });
   });
 
+  test('the line of a request has what was read of a file, and of an origin, by then', async () => {
+    writeFileSync(join(shared, 'logged'), image);
+    await layout(at('logged'));
+    await layout(origin.serve('/logged', image));
+    await expect.poll(() => service.logs('request').length, SOON).toBe(2);
+    const [file, url] = service.logs('request').map((line) => line['source'] as Readonly<Record<string, unknown>>);
+    expect(file).toMatchObject({ origin: 'file://', path: join(shared, 'logged'), requests: 1 });
+    expect(file?.['bytes']).toBeGreaterThanOrEqual(image.length);
+    expect(url).toEqual({ origin: origin.url, path: '/logged', requests: 1, bytes: image.length });
+  });
+
   test('requests and bytes are counted by result, from 0 on', async () => {
     const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/` });
     try {

@@ -45,6 +45,8 @@ export interface OriginObserver {
   begin(
     url: URL,
   ): (end: { readonly result: RequestResult; readonly status: number | null; readonly bytes: number }) => void;
+  /** Bytes have arrived, of any request. A file stays open until its answer has been sent, so its end comes too late for the log. */
+  received(bytes: number): void;
 }
 
 /** What requests to an origin depend on. */
@@ -68,6 +70,7 @@ export class OriginAnswer {
   readonly headers: IncomingHttpHeaders;
   readonly #response: IncomingMessage;
   readonly #wait: <T>(work: Promise<T>) => Promise<T>;
+  readonly #onBytes: (bytes: number) => void;
   readonly #end: (result: RequestResult, bytes: number) => void;
   #bytes = 0;
 
@@ -75,6 +78,7 @@ export class OriginAnswer {
     url: URL,
     response: IncomingMessage,
     wait: <T>(work: Promise<T>) => Promise<T>,
+    onBytes: (bytes: number) => void,
     end: (result: RequestResult, bytes: number) => void,
   ) {
     this.url = url;
@@ -82,6 +86,7 @@ export class OriginAnswer {
     this.headers = response.headers;
     this.#response = response;
     this.#wait = wait;
+    this.#onBytes = onBytes;
     this.#end = end;
   }
 
@@ -99,6 +104,7 @@ export class OriginAnswer {
         const { done, value } = await this.#wait(iterator.next());
         if (done === true) break;
         this.#bytes += value.length;
+        this.#onBytes(value.length);
         if (expectedBytes !== null && this.#bytes > expectedBytes) {
           throw new ImageError('source-unusable', `The origin sent more than the ${expectedBytes} bytes of the range.`);
         }
@@ -206,7 +212,7 @@ export class Origin {
       const response = await this.#send(url, fields, addresses);
       status = response.statusCode ?? 0;
       const wait = <T>(work: Promise<T>): Promise<T> => this.#wait(work, 'stall');
-      return new OriginAnswer(url, response, wait, finish);
+      return new OriginAnswer(url, response, wait, (bytes) => observer?.received(bytes), finish);
     } catch (error) {
       const failure = explainFailure(error);
       finish(this.#closing.signal.aborted ? 'aborted' : resultOf(failure.code), 0);

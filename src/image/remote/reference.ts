@@ -57,6 +57,7 @@ async function openFile(url: URL, options: ReferenceOptions): Promise<Reference>
   };
   const count = (read: number): void => {
     bytes += read;
+    observer?.received(read);
   };
   try {
     const file = await SharedFile.open(url, directory, store.memory, count);
