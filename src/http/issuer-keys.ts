@@ -139,7 +139,7 @@ async function discover(issuer: string, signal: AbortSignal): Promise<URL> {
 
 const LOOPBACK = new Set(['127.0.0.1', '[::1]', 'localhost']);
 
-/** Whoever could change the keys on their way could make tokens. */
+/** Somebody who changes the keys on their way could make tokens. */
 export const isSafeUrl = ({ protocol, hostname, username }: URL): boolean =>
   (protocol === 'https:' || (protocol === 'http:' && LOOPBACK.has(hostname))) && username === '';
 

@@ -26,7 +26,7 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
   const { width, height } = svg.viewBox.baseVal;
   svg.setAttribute('width', String(width));
   svg.setAttribute('height', String(height));
-  const hint = el('p', {}, 'Choose a part of the picture to see its fields, its bytes, and the rule behind it.');
+  const hint = el('p', {}, 'Choose a part of the picture to see its fields, its bytes, and the rule that places it.');
   const panel = el('div', { class: 'panel', 'aria-live': 'polite' }, hint);
   const regions = [...svg.querySelectorAll<SVGGElement>('[data-region]')];
   let picked = 0;

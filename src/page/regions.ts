@@ -1,4 +1,4 @@
-/** What a region of the picture is: the rule behind it, and its fields. */
+/** What a region of the picture is: the rule that places it, and its fields. */
 import { readBigint } from '../elf/fields.ts';
 import { ELF32, ELF64, type Struct } from '../elf/format.ts';
 import { hex } from '../elf/hex.ts';

@@ -15,7 +15,7 @@ const session = new Session();
 
 class Cancelled extends Error {}
 
-/** Progress is told so often at most. */
+/** At most so often the worker reports its progress. */
 const PROGRESS_MS = 100;
 /** The order that is at work on the file; a later one ends it. */
 let current = 0;

@@ -85,8 +85,8 @@ async function stopServing(
     return closed;
   };
   const finish = async (): Promise<void> => {
-    // When no worker listens, the supervisor keeps new connections, and their clients wait as long as any worker lives. So a
-    // worker listens until its requests are finished.
+    // A worker listens until its requests are finished: when none listens, the supervisor keeps new connections, and their
+    // clients wait as long as any worker lives.
     if (supervised) await lifecycle.finished();
     void closeOnce();
     do {
