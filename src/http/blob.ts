@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ImageSource } from '../inspect/image-source.ts';
-import { streamExtents } from '../inspect/stream-extents.ts';
+import { gatherExtents, MAX_GATHERED_EXTENTS, streamExtents } from '../inspect/stream-extents.ts';
 import type { Extent } from '../xen/plan.ts';
 import { wantsSha256 } from './negotiation.ts';
 
@@ -33,13 +33,11 @@ export async function sendExtents(
   if (wantsSha256(request) && size <= MAX_HASHED_BYTES + 2 * source.size) {
     reply.header('Repr-Digest', `sha-256=:${await hashExtents(source, extents)}:`);
   }
-  const pieces = streamExtents(source, extents);
-  if (size > MAX_GATHERED_BYTES) return reply.send(Readable.from(pieces, { objectMode: false }));
-  const gathered: Uint8Array[] = [];
-  for await (const piece of pieces) gathered.push(piece);
-  const [only] = gathered;
-  if (only === undefined || gathered.length > 1) return reply.send(Buffer.concat(gathered));
-  return reply.send(Buffer.from(only.buffer, only.byteOffset, only.byteLength));
+  if (size > MAX_GATHERED_BYTES || extents.length > MAX_GATHERED_EXTENTS) {
+    return reply.send(Readable.from(streamExtents(source, extents), { objectMode: false }));
+  }
+  const { buffer, byteOffset, byteLength } = await gatherExtents(source, extents);
+  return reply.send(Buffer.from(buffer, byteOffset, byteLength));
 }
 
 /** @returns the SHA-256 of the bytes in base64 */

@@ -29,7 +29,8 @@ const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
  * @throws Problem coding-unsupported
  */
 export function contentCodings(contentEncoding: string | undefined): readonly PackedFormat[] {
-  const names = (contentEncoding ?? '')
+  if (contentEncoding === undefined) return [];
+  const names = contentEncoding
     .split(',')
     .map((name) => name.trim().toLowerCase())
     .filter((name) => name !== '' && name !== 'identity');

@@ -15,7 +15,7 @@ const ZEROS = new Uint8Array(FILL_PIECE_BYTES);
 const MAX_SHORT_BYTES = 32 * 1024;
 /** The most that is gathered at once, in bytes and in extents. */
 const MAX_GATHERED_BYTES = 64 * 1024;
-const MAX_GATHERED_EXTENTS = 1024;
+export const MAX_GATHERED_EXTENTS = 1024;
 /** Copies are read together while the gaps between them, and the whole read, are no longer than this. */
 const MAX_READ_GAP_BYTES = 4 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
@@ -40,7 +40,7 @@ async function* streamPieces(source: ImageSource, extents: readonly Extent[]): A
   for (let first = 0; first < extents.length; ) {
     const run = findShortRun(extents, first);
     if (run.length > 1) {
-      yield await gather(source, run);
+      yield await gatherExtents(source, run);
       if (run.length === MAX_GATHERED_EXTENTS) await nextTurn();
       first += run.length;
       continue;
@@ -85,7 +85,8 @@ interface Copy {
   readonly to: number;
 }
 
-async function gather(source: ImageSource, extents: readonly Extent[]): Promise<Uint8Array> {
+/** The bytes of the extents in one piece. For short plans: `MAX_GATHERED_EXTENTS` at most. */
+export async function gatherExtents(source: ImageSource, extents: readonly Extent[]): Promise<Uint8Array> {
   const bytes = new Uint8Array(extents.reduce((sum, { length }) => sum + length, 0));
   const copies: Copy[] = [];
   let to = 0;

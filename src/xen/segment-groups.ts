@@ -43,7 +43,7 @@ export const groupSegments = (image: ElfImage, maxGroups: number): SegmentMap =>
 /** As `groupSegments`, in steps. Takes n log m for n segments and m groups, and the memory of the groups. */
 export function* groupSegmentsInSteps({ headers }: ElfImage, maxGroups: number): Steps<SegmentMap> {
   const reads = { headers, view: new View(headers) };
-  const groups: SegmentGroup[] = [];
+  const groups: GroupDraft[] = [];
   let count = 0;
   let empty = 0;
   for (let index = 0; hasSegment(reads, index); index++) {
@@ -55,34 +55,41 @@ export function* groupSegmentsInSteps({ headers }: ElfImage, maxGroups: number):
       empty += 1;
       continue;
     }
-    insert(groups, groupOf(segment));
+    insert(groups, segment);
     if (groups.length > maxGroups) joinClosest(groups);
   }
   return { groups, count, empty };
 }
 
-function groupOf(segment: Segment): SegmentGroup {
+type GroupDraft = { -readonly [Key in keyof SegmentGroup]: SegmentGroup[Key] };
+
+/** Adds a segment. The groups that it overlaps become one. */
+function insert(groups: GroupDraft[], segment: Segment): void {
   const { index, paddr: start, memsz, flags } = segment;
   // A segment that wraps continues at 0, where nothing can be drawn of it in order.
   const end = start + memsz > U64_END ? U64_END : start + memsz;
-  return { start, end, count: 1, first: segment, lastIndex: index, flags, overlaps: false, hasGaps: false };
-}
-
-/** Adds a group; those that it overlaps become part of it. */
-function insert(groups: SegmentGroup[], added: SegmentGroup): void {
-  const from = lowerBound(groups.length, (at) => (groups[at]?.end ?? added.start) <= added.start);
-  let joined = added;
-  let to = from;
-  for (let next = groups[to]; next !== undefined && next.start < added.end; next = groups[to]) {
-    joined = join(next, joined);
-    if (!joined.hasGaps) joined = { ...joined, overlaps: true };
-    to += 1;
+  const from = lowerBound(groups.length, (at) => (groups[at]?.end ?? start) <= start);
+  const group = groups[from];
+  if (group === undefined || group.start >= end) {
+    const alone = { start, end, count: 1, first: segment, lastIndex: index, flags, overlaps: false, hasGaps: false };
+    groups.splice(from, 0, alone);
+    return;
   }
-  groups.splice(from, to - from, joined);
+  if (start < group.start) group.start = start;
+  if (end > group.end) group.end = end;
+  group.count += 1;
+  group.lastIndex = index;
+  group.flags |= flags;
+  if (!group.hasGaps) group.overlaps = true;
+  for (let next = groups[from + 1]; next !== undefined && next.start < group.end; next = groups[from + 1]) {
+    join(group, next);
+    if (!group.hasGaps) group.overlaps = true;
+    groups.splice(from + 1, 1);
+  }
 }
 
 /** Joins the two neighbours with the least memory between them. */
-function joinClosest(groups: SegmentGroup[]): void {
+function joinClosest(groups: GroupDraft[]): void {
   let closest = 0;
   let least = U64_END;
   for (let at = 0; at + 1 < groups.length; at++) {
@@ -91,17 +98,18 @@ function joinClosest(groups: SegmentGroup[]): void {
   }
   const [lower, upper] = [groups[closest], groups[closest + 1]];
   if (lower === undefined || upper === undefined) return;
-  const hasGaps = lower.hasGaps || upper.hasGaps || least > 0n;
-  groups.splice(closest, 2, { ...join(lower, upper), hasGaps });
+  join(lower, upper);
+  if (least > 0n) lower.hasGaps = true;
+  groups.splice(closest + 1, 1);
 }
 
-const join = (one: SegmentGroup, other: SegmentGroup): SegmentGroup => ({
-  start: one.start < other.start ? one.start : other.start,
-  end: one.end > other.end ? one.end : other.end,
-  count: one.count + other.count,
-  first: one.first.index < other.first.index ? one.first : other.first,
-  lastIndex: Math.max(one.lastIndex, other.lastIndex),
-  flags: one.flags | other.flags,
-  overlaps: one.overlaps || other.overlaps,
-  hasGaps: one.hasGaps || other.hasGaps,
-});
+/** Makes the other group, which has the higher addresses, a part of the group. */
+function join(group: GroupDraft, other: SegmentGroup): void {
+  if (other.end > group.end) group.end = other.end;
+  group.count += other.count;
+  if (other.first.index < group.first.index) group.first = other.first;
+  group.lastIndex = Math.max(group.lastIndex, other.lastIndex);
+  group.flags |= other.flags;
+  group.overlaps ||= other.overlaps;
+  group.hasGaps ||= other.hasGaps;
+}
