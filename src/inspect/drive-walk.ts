@@ -1,7 +1,7 @@
 /** Runs work that asks for bytes. */
 import type { ByteWalk } from '../elf/byte-walk.ts';
 import type { ImageSource } from './image-source.ts';
-import { nextTurn } from './turn.ts';
+import { isTurnOver, nextTurn } from './turn.ts';
 
 /** Reads, and bytes, after which other work gets its turn. */
 const READS_PER_TURN = 16;
@@ -23,7 +23,7 @@ export async function driveWalk<Result>(source: Pick<ImageSource, 'read'>, walk:
       reads += 1;
       bytes += range.length;
     }
-    if (range === null || reads >= READS_PER_TURN || bytes >= BYTES_PER_TURN) {
+    if (range === null ? isTurnOver() : reads >= READS_PER_TURN || bytes >= BYTES_PER_TURN) {
       await nextTurn();
       reads = 0;
       bytes = 0;
