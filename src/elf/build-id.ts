@@ -5,7 +5,7 @@ import { hexBytes } from './hex.ts';
 import { asciiBytes, ImageReader, isSame } from './image-reader.ts';
 import { type NoteAlignment, readNote } from './notes.ts';
 import { isStepEnd, type Steps } from './steps.ts';
-import { type Headers, type TableBytes, View } from './view.ts';
+import { countSame, type Headers, type TableBytes, View } from './view.ts';
 
 const NT_GNU_BUILD_ID = 3;
 const GNU_NAME = asciiBytes('GNU\0');
@@ -57,7 +57,7 @@ function* addNoteRanges(
   { noteType, type, offset, length, align }: NoteFields,
 ): Steps<void> {
   const view = new View(headers);
-  for (let index = 0; index < table.count && ranges.length < MAX_NOTE_RANGES; index++) {
+  for (let index = 0; index < table.count && ranges.length < MAX_NOTE_RANGES; index += countSame(table, index)) {
     if (isStepEnd(index)) yield null;
     if (view.number(table, index, type) !== noteType) continue;
     const range = view.range('notes', view.bigint(table, index, offset), view.bigint(table, index, length));

@@ -134,6 +134,10 @@ export class View {
   }
 }
 
+/** How many entries the entry at `index` stands for. With a stride of 0, the second one stands for all that are left. */
+export const countSame = ({ stride, count }: Table, index: number): number =>
+  stride === 0 && index > 0 ? count - index : 1;
+
 /** The exact offset of entry `index`, modulo 2^64. */
 export function entryOffset(table: Table, index: number): bigint {
   return BigInt.asUintN(64, table.offset + BigInt(table.stride * index));

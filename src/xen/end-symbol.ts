@@ -6,7 +6,7 @@
  */
 
 import { ELF64, ET_REL } from '../elf/format.ts';
-import type { ElfImage, StagedImage } from '../elf/headers.ts';
+import type { ElfImage } from '../elf/headers.ts';
 import { hex } from '../elf/hex.ts';
 import { isStepEnd, type Steps } from '../elf/steps.ts';
 import {
@@ -24,24 +24,28 @@ import { View } from '../elf/view.ts';
 import { alignedWords } from '../elf/words.ts';
 import type { SymbolPlan } from './loaders/bsdsyms.ts';
 import { roundUp } from './loaders/layout.ts';
-import { hasSegment, isLoadable } from './segments.ts';
+import { segmentsOf } from './segments.ts';
 import type { Warning } from './warnings.ts';
 
 /** FreeBSD and NetBSD look at `end`, the Xen Test Framework at `_end`. */
 export type EndSymbol = 'end' | '_end';
 
 /** The end symbols that a guest may look for; none where symbols have no addresses, as in object files. */
-export function endSymbolsOf({ headers }: ElfImage): readonly EndSymbol[] {
+export function endSymbolsOf(image: ElfImage): readonly EndSymbol[] {
+  const { headers } = image;
   const { format, elfHeader } = headers;
   const view = new View(headers);
   if (view.number(elfHeader, 0, format.elfHeader.fields.e_type) === ET_REL) return [];
-  if (!hasLoadableSegment({ headers, view })) return [];
+  if (!hasLoadableSegment(image)) return [];
   // The Xen Test Framework is ELF32 only.
   return format === ELF64 ? ['end'] : ['end', '_end'];
 }
 
-function hasLoadableSegment(image: Pick<StagedImage, 'headers' | 'view'>): boolean {
-  for (let index = 0; hasSegment(image, index); index++) if (isLoadable(image, index)) return true;
+function hasLoadableSegment(image: ElfImage): boolean {
+  const segments = segmentsOf(image);
+  for (let index = 0; segments.has(index); index += segments.countSame(index)) {
+    if (segments.isLoadable(index)) return true;
+  }
   return false;
 }
 
@@ -188,24 +192,23 @@ interface Misplaced {
  * @param values of the symbols, by name
  */
 export function* findMisplaced(
-  { headers }: ElfImage,
+  image: ElfImage,
   { pstart }: SymbolPlan,
   values: ReadonlyMap<EndSymbol, bigint>,
 ): Steps<Misplaced[]> {
-  const view = new View(headers);
-  const reads = { headers, view };
-  const table = headers.programHeaders;
-  const { p_vaddr, p_paddr, p_memsz } = headers.format.programHeader.fields;
+  const segments = segmentsOf(image);
   const places = [...values].map(([name, value]) => ({ name, value, nearest: new NearestSegment(value) }));
-  for (let index = 0; places.length > 0 && hasSegment(reads, index); index++) {
+  for (let index = 0; places.length > 0 && segments.has(index); index += segments.countSame(index)) {
     if (isStepEnd(index)) yield null;
-    if (!isLoadable(reads, index)) continue;
-    const vaddr = view.bigint(table, index, p_vaddr);
-    const end = vaddr + view.bigint(table, index, p_memsz);
-    for (const { nearest } of places) nearest.offer(vaddr, end, () => view.bigint(table, index, p_paddr));
+    if (!segments.isLoadable(index)) continue;
+    const vaddr = segments.vaddr(index);
+    const end = vaddr + segments.memsz(index);
+    for (const { nearest } of places) nearest.offer(vaddr, end, () => segments.paddr(index));
   }
   return places.flatMap(({ name, value, nearest: { paddr } }) =>
-    paddr === null || BigInt.asUintN(64, roundUp(paddr, headers.format)) === pstart ? [] : [{ name, value, paddr }],
+    paddr === null || BigInt.asUintN(64, roundUp(paddr, image.headers.format)) === pstart
+      ? []
+      : [{ name, value, paddr }],
   );
 }
 

@@ -8,7 +8,7 @@ import type { Broken } from './broken.ts';
 import type { SymbolLoad, SymbolPlan } from './loaders/bsdsyms.ts';
 import { noSegments, regionTooLow, reported } from './loaders/failures.ts';
 import { copyExtent, type Extent, fillExtent, fillGaps, overlay, type Placed } from './plan.ts';
-import { hasSegment, hasSegments, isLoadable, type KernelRange } from './segments.ts';
+import { hasSegments, type KernelRange, SegmentReader } from './segments.ts';
 
 /** What `planFlatImage` needs besides the image. */
 export interface FlatImageOptions {
@@ -83,8 +83,7 @@ export function* planFlatImageInSteps(
 
 function* writeSegments(image: StagedImage, pstart: bigint, size: bigint): Steps<Placed[]> {
   const { headers, view, recorder } = image;
-  const table = headers.programHeaders;
-  const { p_offset, p_paddr, p_filesz, p_memsz } = headers.format.programHeader.fields;
+  const segments = new SegmentReader(image);
   const written: Placed[] = [];
   /** A write that is not wholly inside the destination is skipped entirely. */
   const write = (index: number, at: bigint, length: bigint, extent: () => Extent | null): void => {
@@ -97,20 +96,20 @@ function* writeSegments(image: StagedImage, pstart: bigint, size: bigint): Steps
   };
 
   let allowed = size * MAX_SEGMENT_FACTOR;
-  for (let index = 0; hasSegment(image, index); index++) {
+  for (let index = 0; segments.has(index); index++) {
     if (isStepEnd(index)) yield null;
-    if (!isLoadable(image, index)) continue;
-    const memsz = view.bigint(table, index, p_memsz);
+    if (!segments.isLoadable(index)) continue;
+    const memsz = segments.memsz(index);
     if (memsz > allowed) {
       recorder.record('segments-too-large', () => tooMuch(index, size));
       break;
     }
     allowed -= memsz;
     // With a stride of 0 all entries are one header, which has been written already.
-    if (table.stride === 0 && index > 0) continue;
-    const at = BigInt.asUintN(64, view.bigint(table, index, p_paddr) - pstart);
-    const filesz = view.bigint(table, index, p_filesz);
-    const offset = view.bigint(table, index, p_offset);
+    if (headers.programHeaders.stride === 0 && index > 0) continue;
+    const at = BigInt.asUintN(64, segments.paddr(index) - pstart);
+    const filesz = segments.filesz(index);
+    const offset = segments.offset(index);
     write(index, at, filesz, () => {
       const source = view.range(() => `segment ${index}`, offset, filesz);
       return source === null ? null : copyExtent(source);

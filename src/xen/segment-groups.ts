@@ -2,8 +2,7 @@
 import type { ElfImage } from '../elf/headers.ts';
 import { lowerBound } from '../elf/lower-bound.ts';
 import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
-import { View } from '../elf/view.ts';
-import { hasSegment, isLoadable, readSegment, type Segment } from './segments.ts';
+import { type Segment, segmentsOf } from './segments.ts';
 
 /** A range of guest-physical memory that one segment takes, or several that overlap or lie close to each other. */
 export interface SegmentGroup {
@@ -41,21 +40,22 @@ export const groupSegments = (image: ElfImage, maxGroups: number): SegmentMap =>
   runToEnd(groupSegmentsInSteps(image, maxGroups));
 
 /** As `groupSegments`, in steps. Takes n log m for n segments and m groups, and the memory of the groups. */
-export function* groupSegmentsInSteps({ headers }: ElfImage, maxGroups: number): Steps<SegmentMap> {
-  const reads = { headers, view: new View(headers) };
+export function* groupSegmentsInSteps(image: ElfImage, maxGroups: number): Steps<SegmentMap> {
+  const segments = segmentsOf(image);
   const groups: GroupDraft[] = [];
   let count = 0;
   let empty = 0;
-  for (let index = 0; hasSegment(reads, index); index++) {
+  for (let index = 0, same = 1; segments.has(index); index += same) {
     if (isStepEnd(index)) yield null;
-    if (!isLoadable(reads, index)) continue;
-    const segment = readSegment(reads, index);
-    count += 1;
+    same = segments.countSame(index);
+    if (!segments.isLoadable(index)) continue;
+    const segment = segments.segment(index);
+    count += same;
     if (segment.memsz === 0n) {
-      empty += 1;
+      empty += same;
       continue;
     }
-    insert(groups, segment);
+    insert(groups, segment, same);
     if (groups.length > maxGroups) joinClosest(groups);
   }
   return { groups, count, empty };
@@ -63,22 +63,23 @@ export function* groupSegmentsInSteps({ headers }: ElfImage, maxGroups: number):
 
 type GroupDraft = { -readonly [Key in keyof SegmentGroup]: SegmentGroup[Key] };
 
-/** Adds a segment. The groups that it overlaps become one. */
-function insert(groups: GroupDraft[], segment: Segment): void {
+/** Adds as many segments, each the same as the first. The groups that they overlap become one. */
+function insert(groups: GroupDraft[], segment: Segment, count: number): void {
   const { index, paddr: start, memsz, flags } = segment;
   // A segment that wraps continues at 0, where nothing can be drawn of it in order.
   const end = start + memsz > U64_END ? U64_END : start + memsz;
   const from = lowerBound(groups.length, (at) => (groups[at]?.end ?? start) <= start);
   const group = groups[from];
   if (group === undefined || group.start >= end) {
-    const alone = { start, end, count: 1, first: segment, lastIndex: index, flags, overlaps: false, hasGaps: false };
+    const lastIndex = index + count - 1;
+    const alone = { start, end, count, first: segment, lastIndex, flags, overlaps: count > 1, hasGaps: false };
     groups.splice(from, 0, alone);
     return;
   }
   if (start < group.start) group.start = start;
   if (end > group.end) group.end = end;
-  group.count += 1;
-  group.lastIndex = index;
+  group.count += count;
+  group.lastIndex = index + count - 1;
   group.flags |= flags;
   if (!group.hasGaps) group.overlaps = true;
   for (let next = groups[from + 1]; next !== undefined && next.start < group.end; next = groups[from + 1]) {

@@ -1,8 +1,8 @@
 /** Stage `segments`: where the kernel lies in guest-physical memory. */
-import { PF_ANY, PT_LOAD } from '../elf/format.ts';
+import { type ElfFormat, PF_ANY, PT_LOAD } from '../elf/format.ts';
 import { type ElfImage, enterStage, type StagedImage } from '../elf/headers.ts';
 import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
-import { View } from '../elf/view.ts';
+import { countSame, type TableBytes, View } from '../elf/view.ts';
 
 /** Guest-physical addresses. Without a loadable segment `pstart` is 2^64-1 and `pend` 0, as in the reference. */
 export interface KernelRange {
@@ -29,46 +29,29 @@ export const findKernelRange = (image: ElfImage): LocatedKernel => runToEnd(find
 /** As `findKernelRange`, in steps. */
 export function* findKernelRangeInSteps(image: ElfImage): Steps<LocatedKernel> {
   const staged = enterStage(image, 'segments');
-  const { headers, view, recorder } = staged;
-  const table = headers.programHeaders;
-  const { p_paddr, p_memsz, p_align, p_filesz } = headers.format.programHeader.fields;
+  const segments = new SegmentReader(staged);
   let pstart = MAX_U64;
   let pend = 0n;
   let align = 0n;
   let hasFileBytes = false;
-  for (let index = 0; hasSegment(staged, index); index++) {
+  for (let index = 0; segments.has(index); index += segments.countSame(index)) {
     if (isStepEnd(index)) yield null;
-    if (!isLoadable(staged, index)) continue;
-    const start = view.bigint(table, index, p_paddr);
-    const end = BigInt.asUintN(64, start + view.bigint(table, index, p_memsz));
-    const segmentAlign = view.bigint(table, index, p_align);
+    if (!segments.isLoadable(index)) continue;
+    const start = segments.paddr(index);
+    const end = BigInt.asUintN(64, start + segments.memsz(index));
+    const segmentAlign = segments.align(index);
     if (start < pstart) pstart = start;
     if (end > pend) pend = end;
     if (segmentAlign > align) align = segmentAlign;
     // Read after all that the reference reads, so it is never the first that is recorded.
-    if (view.bigint(table, index, p_filesz) > 0n) hasFileBytes = true;
+    if (segments.filesz(index) > 0n) hasFileBytes = true;
   }
-  return { image: { ...image, recorded: recorder.recorded }, kernel: { pstart, pend, align, hasFileBytes } };
+  const { recorded } = staged.recorder;
+  return { image: { ...image, recorded }, kernel: { pstart, pend, align, hasFileBytes } };
 }
 
 /** Whether the image has a loadable segment. */
 export const hasSegments = ({ pstart, pend }: KernelRange): boolean => pend !== 0n || pstart !== MAX_U64;
-
-type HeadersInView = Pick<StagedImage, 'headers' | 'view'>;
-
-/** Whether there is a program header of this index. The first one outside the image ends the table. */
-export const hasSegment = ({ headers, view }: HeadersInView, index: number): boolean =>
-  index < headers.programHeaders.count && view.hasEntry(headers.programHeaders, index);
-
-/** Whether the segment is part of the kernel. */
-export function isLoadable({ headers, view }: HeadersInView, index: number): boolean {
-  const table = headers.programHeaders;
-  const { p_type, p_flags } = headers.format.programHeader.fields;
-  // Both are read for every header, as either read may be the one that is recorded.
-  const type = view.number(table, index, p_type);
-  const flags = view.number(table, index, p_flags);
-  return type === PT_LOAD && (flags & PF_ANY) !== 0;
-}
 
 /** A loadable segment, with the fields of its program header. */
 export interface Segment {
@@ -83,6 +66,83 @@ export interface Segment {
   readonly align: bigint;
 }
 
+/** Reads program headers as segments. A class, as loops over 65,535 of them need objects of one shape to be fast. */
+export class SegmentReader {
+  readonly #table: TableBytes;
+  readonly #view: View;
+  readonly #fields: ElfFormat['programHeader']['fields'];
+
+  constructor({ headers, view }: Pick<StagedImage, 'headers' | 'view'>) {
+    this.#table = headers.programHeaders;
+    this.#view = view;
+    this.#fields = headers.format.programHeader.fields;
+  }
+
+  /** Whether there is a program header of this index. The first one outside the image ends the table. */
+  has(index: number): boolean {
+    return index < this.#table.count && this.#view.hasEntry(this.#table, index);
+  }
+
+  /** See `countSame` of `elf/view.ts`. */
+  countSame(index: number): number {
+    return countSame(this.#table, index);
+  }
+
+  /** Whether the segment is part of the kernel. */
+  isLoadable(index: number): boolean {
+    // Both are read for every header, as either read may be the one that is recorded.
+    const type = this.#view.number(this.#table, index, this.#fields.p_type);
+    const flags = this.flags(index);
+    return type === PT_LOAD && (flags & PF_ANY) !== 0;
+  }
+
+  offset(index: number): bigint {
+    return this.#view.bigint(this.#table, index, this.#fields.p_offset);
+  }
+
+  vaddr(index: number): bigint {
+    return this.#view.bigint(this.#table, index, this.#fields.p_vaddr);
+  }
+
+  paddr(index: number): bigint {
+    return this.#view.bigint(this.#table, index, this.#fields.p_paddr);
+  }
+
+  filesz(index: number): bigint {
+    return this.#view.bigint(this.#table, index, this.#fields.p_filesz);
+  }
+
+  memsz(index: number): bigint {
+    return this.#view.bigint(this.#table, index, this.#fields.p_memsz);
+  }
+
+  flags(index: number): number {
+    return this.#view.number(this.#table, index, this.#fields.p_flags);
+  }
+
+  align(index: number): bigint {
+    return this.#view.bigint(this.#table, index, this.#fields.p_align);
+  }
+
+  /** All fields. */
+  segment(index: number): Segment {
+    return {
+      index,
+      offset: this.offset(index),
+      vaddr: this.vaddr(index),
+      paddr: this.paddr(index),
+      filesz: this.filesz(index),
+      memsz: this.memsz(index),
+      flags: this.flags(index),
+      align: this.align(index),
+    };
+  }
+}
+
+/** Reads the segments of an image. What is outside the image is not recorded. */
+export const segmentsOf = ({ headers }: Pick<ElfImage, 'headers'>): SegmentReader =>
+  new SegmentReader({ headers, view: new View(headers) });
+
 /** The first segments of a list, and how many more there are. */
 interface ListedSegments {
   readonly segments: Segment[];
@@ -94,32 +154,16 @@ export const listSegments = (image: ElfImage): Segment[] =>
   runToEnd(listSegmentsInSteps(image, Number.POSITIVE_INFINITY)).segments;
 
 /** As `listSegments`, in steps, and at most `maxListed` of them: a list of 65,535 takes 20 MB. */
-export function* listSegmentsInSteps({ headers }: ElfImage, maxListed: number): Steps<ListedSegments> {
-  const view = new View(headers);
-  const reads = { headers, view };
+export function* listSegmentsInSteps(image: ElfImage, maxListed: number): Steps<ListedSegments> {
+  const reader = segmentsOf(image);
   const segments: Segment[] = [];
   let unlisted = 0;
-  for (let index = 0; hasSegment(reads, index); index++) {
+  for (let index = 0, step = 1; reader.has(index); index += step) {
     if (isStepEnd(index)) yield null;
-    if (!isLoadable(reads, index)) continue;
-    if (segments.length < maxListed) segments.push(readSegment(reads, index));
-    else unlisted += 1;
+    step = segments.length < maxListed ? 1 : reader.countSame(index);
+    if (!reader.isLoadable(index)) continue;
+    if (segments.length < maxListed) segments.push(reader.segment(index));
+    else unlisted += step;
   }
   return { segments, unlisted };
-}
-
-/** The fields of a program header. */
-export function readSegment({ headers, view }: HeadersInView, index: number): Segment {
-  const table = headers.programHeaders;
-  const fields = headers.format.programHeader.fields;
-  return {
-    index,
-    offset: view.bigint(table, index, fields.p_offset),
-    vaddr: view.bigint(table, index, fields.p_vaddr),
-    paddr: view.bigint(table, index, fields.p_paddr),
-    filesz: view.bigint(table, index, fields.p_filesz),
-    memsz: view.bigint(table, index, fields.p_memsz),
-    flags: view.number(table, index, fields.p_flags),
-    align: view.bigint(table, index, fields.p_align),
-  };
 }

@@ -8,6 +8,7 @@ import { type ElfImage, enterStage, type StagedImage } from '../../elf/headers.t
 import { asciiBytes, ImageReader, latin1 } from '../../elf/image-reader.ts';
 import { type Note, readNote } from '../../elf/notes.ts';
 import { isStepEnd } from '../../elf/steps.ts';
+import { countSame } from '../../elf/view.ts';
 import type { KernelRange } from '../segments.ts';
 import {
   applyNote,
@@ -119,43 +120,57 @@ class Walk {
     const { headers, view, sectionCount } = this.#image;
     const segments = headers.programHeaders;
     const { p_type, p_offset, p_filesz } = headers.format.programHeader.fields;
-    for (let index = 0; index < segments.count && view.hasEntry(segments, index); index++) {
+    for (let index = 0, same = 1; index < segments.count && view.hasEntry(segments, index); index += same) {
       if (isStepEnd(index)) yield null;
+      same = countSame(segments, index);
       if (view.number(segments, index, p_type) !== PT_NOTE) continue;
       const offset = view.bigint(segments, index, p_offset);
       // Old linkers forgot the offset of note segments.
       if (offset === 0n) continue;
-      yield* this.#followChain(offset, view.bigint(segments, index, p_filesz));
+      yield* this.#followChain(offset, view.bigint(segments, index, p_filesz), same);
       if (!this.valid) return;
     }
     if (this.found > 0) return;
 
     const sections = headers.sectionHeaders;
     const { sh_type, sh_offset, sh_size } = headers.format.sectionHeader.fields;
-    for (let index = 1; index < sectionCount && view.hasEntry(sections, index); index++) {
+    for (let index = 1, same = 1; index < sectionCount && view.hasEntry(sections, index); index += same) {
       if (isStepEnd(index)) yield null;
+      same = countSame(sections, index);
       if (view.number(sections, index, sh_type) !== SHT_NOTE) continue;
       const offset = view.bigint(sections, index, sh_offset);
-      yield* this.#followChain(offset, view.bigint(sections, index, sh_size));
+      yield* this.#followChain(offset, view.bigint(sections, index, sh_size), same);
       if (!this.valid) return;
     }
   }
 
-  *#followChain(offset: bigint, size: bigint): ByteWalk<void> {
+  /** @param headers how many headers in a row lead to the chain */
+  *#followChain(offset: bigint, size: bigint, headers: number): ByteWalk<void> {
     this.hasChain = true;
     const address = BigInt.asUintN(64, offset + IMAGE_ADDRESS);
     if (address + size >= 2n ** 64n) return;
     const start = Number(BigInt.asIntN(64, offset));
     const chainSize = Number(size);
-    const known = this.#chains.get(start);
-    if (known?.size !== chainSize) {
-      this.#chains.set(start, yield* this.#readChain(start, chainSize));
-      return;
+    let chain = this.#chains.get(start);
+    if (chain?.size === chainSize) {
+      // Reading it again would give the same, and record nothing new.
+      for (const [index, note] of chain.notes.entries()) {
+        if (!this.#countNote(chain.offsets[index] ?? 0) || !this.#apply(note)) return;
+      }
+    } else {
+      chain = yield* this.#readChain(start, chainSize);
+      this.#chains.set(start, chain);
     }
-    // Reading it again would give the same, and record nothing new.
-    for (const [index, note] of known.notes.entries()) {
-      if (!this.#countNote(known.offsets[index] ?? 0) || !this.#apply(note)) return;
-    }
+    // Applying it twice in a row is the same as once.
+    if (this.valid) this.#countAgain(chain, headers - 1);
+  }
+
+  /** Counts the notes of a chain that is followed so many times more. */
+  #countAgain({ offsets }: Chain, times: number): void {
+    const room = MAX_NOTES - this.#seen;
+    const notes = offsets.length * times;
+    this.#seen += Math.min(notes, room);
+    if (notes > room) this.#countNote(offsets[room % offsets.length] ?? 0);
   }
 
   *#readChain(start: number, chainSize: number): ByteWalk<Chain> {

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { ByteWalk } from '../../../src/elf/byte-walk.ts';
 import { ELF64 } from '../../../src/elf/format.ts';
 import type { Steps } from '../../../src/elf/steps.ts';
 import { MemorySource } from '../../../src/image/memory.ts';
+import { driveWalk } from '../../../src/inspect/drive-walk.ts';
 import { flattenImage, inspectKernel, loadImage, openImage } from '../../../src/inspect/load.ts';
 import { isTurnOver, nextTurn, runInSteps, TURN_MS } from '../../../src/inspect/turn.ts';
 import { kernel, writeField } from '../../support/elf-builder.ts';
@@ -77,6 +79,29 @@ describe('work in steps', () => {
     }
     const order = queued.filter((_, index) => index % TURN_MS === 0).map(([, piece]) => piece);
     expect(order).toEqual([0, 1, 2].flatMap(() => Array.from({ length: 20 }, (_, piece) => piece)));
+  });
+});
+
+describe('a walk', () => {
+  const source = { read: () => Promise.resolve(new Uint8Array(1)) };
+  function* walk(pauses: number, pauseMs: number): ByteWalk<string> {
+    for (let pause = 0; pause < pauses; pause++) {
+      now += pauseMs;
+      yield null;
+    }
+    return 'result';
+  }
+
+  test('that pauses goes on for as long as a turn may take', async () => {
+    expect(await turnsOf(() => driveWalk(source, walk(4 * TURN_MS, 1)))).toBe(4);
+    expect(await turnsOf(() => driveWalk(source, walk(10, TURN_MS)))).toBe(10);
+  });
+
+  test('that reads waits for its turn after every 16 reads, however quick they are', async () => {
+    function* reading(): ByteWalk<void> {
+      for (let read = 0; read < 64; read++) yield { offset: 0, length: 1 };
+    }
+    expect(await turnsOf(() => driveWalk(source, reading()))).toBe(4);
   });
 });
 

@@ -428,13 +428,9 @@ describe('what is read of a hostile image', () => {
     expect(source.bytes).toBeLessThan(MAX_NOTES * 1.05 * BLOCK_BYTES);
   });
 
-  test('in many turns, whether there are many notes or many headers', async () => {
+  test('in many turns, where there are many notes to read', async () => {
     const notes = new Sparse(2 ** 40, buildImage(noteSegment(4096, 2n ** 40n)).bytes);
     expect(await turnsOf(() => read(notes))).toBeGreaterThan(MAX_NOTES / 4096);
-    const count = 20_000;
-    const placement = { sectionHeaders: 4096, imageSize: 4096 + count * 64 };
-    const headers = kernel({ placement, header: { e_shnum: count, e_shstrndx: 0 } });
-    expect(await turnsOf(() => read(headers.bytes))).toBeGreaterThan(count / 4096);
   });
 
   test.each<[string, ImageSpec, number]>([
