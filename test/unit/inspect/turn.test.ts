@@ -31,6 +31,10 @@ function* failing(): Steps<void> {
   throw new Error('no');
 }
 
+function* readOften(): ByteWalk<void> {
+  for (let read = 0; read < 64; read++) yield { offset: 0, length: 1 };
+}
+
 /** Takes `stepMs` between two pauses. @param onStep is called in every step */
 function* stepsOf(count: number, stepMs: number, onStep: () => void = () => {}): Steps<string> {
   for (let step = 0; step < count; step++) {
@@ -84,12 +88,11 @@ describe('work in steps', () => {
 
 describe('a walk', () => {
   const source = { read: () => Promise.resolve(new Uint8Array(1)) };
-  function* walk(pauses: number, pauseMs: number): ByteWalk<string> {
+  function* walk(pauses: number, pauseMs: number): ByteWalk<void> {
     for (let pause = 0; pause < pauses; pause++) {
       now += pauseMs;
       yield null;
     }
-    return 'result';
   }
 
   test('that pauses goes on for as long as a turn may take', async () => {
@@ -98,10 +101,7 @@ describe('a walk', () => {
   });
 
   test('that reads waits for its turn after every 16 reads, however quick they are', async () => {
-    function* reading(): ByteWalk<void> {
-      for (let read = 0; read < 64; read++) yield { offset: 0, length: 1 };
-    }
-    expect(await turnsOf(() => driveWalk(source, reading()))).toBe(4);
+    expect(await turnsOf(() => driveWalk(source, readOften()))).toBe(4);
   });
 });
 
