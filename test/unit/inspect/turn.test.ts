@@ -31,6 +31,13 @@ function* failing(): Steps<void> {
   throw new Error('no');
 }
 
+function* pauseOften(pauses: number, pauseMs: number): ByteWalk<void> {
+  for (let pause = 0; pause < pauses; pause++) {
+    now += pauseMs;
+    yield null;
+  }
+}
+
 function* readOften(): ByteWalk<void> {
   for (let read = 0; read < 64; read++) yield { offset: 0, length: 1 };
 }
@@ -88,16 +95,10 @@ describe('work in steps', () => {
 
 describe('a walk', () => {
   const source = { read: () => Promise.resolve(new Uint8Array(1)) };
-  function* walk(pauses: number, pauseMs: number): ByteWalk<void> {
-    for (let pause = 0; pause < pauses; pause++) {
-      now += pauseMs;
-      yield null;
-    }
-  }
 
   test('that pauses goes on for as long as a turn may take', async () => {
-    expect(await turnsOf(() => driveWalk(source, walk(4 * TURN_MS, 1)))).toBe(4);
-    expect(await turnsOf(() => driveWalk(source, walk(10, TURN_MS)))).toBe(10);
+    expect(await turnsOf(() => driveWalk(source, pauseOften(4 * TURN_MS, 1)))).toBe(4);
+    expect(await turnsOf(() => driveWalk(source, pauseOften(10, TURN_MS)))).toBe(10);
   });
 
   test('that reads waits for its turn after every 16 reads, however quick they are', async () => {
