@@ -251,19 +251,19 @@ interface Relation {
   /** For the documentation. */
   readonly rule: string;
   /** What is wrong with the first of the settings, naming the others; null when nothing is. */
-  readonly objection: (config: Config) => string | null;
+  readonly rejection: (config: Config) => string | null;
 }
 
 const nameOf = (key: keyof Config): string => SETTINGS[key].name;
 const show = (config: Config, key: keyof Config): string => `${nameOf(key)}=${String(config[key])}`;
-const unless = (holds: boolean, objection: string): string | null => (holds ? null : objection);
+const unless = (holds: boolean, rejection: string): string | null => (holds ? null : rejection);
 
 /** All rules between settings. */
 export const RELATIONS: readonly Relation[] = [
   {
     settings: ['maxImageBytes', 'memoryBudgetBytes', 'spoolBudgetBytes', 'workers'],
     rule: 'A whole image is held in memory or in the spool, so one of the budgets must have room for the largest image. With several workers, the part of each worker must.',
-    objection: (config) => {
+    rejection: (config) => {
       const parts = [shareOf(config, 'memoryBudgetBytes'), shareOf(config, 'spoolBudgetBytes')] as const;
       const each =
         config.workers === 1 ? '' : `, of which each of ${show(config, 'workers')} gets ${parts.join(' and ')}`;
@@ -276,7 +276,7 @@ export const RELATIONS: readonly Relation[] = [
   {
     settings: ['maxConnections', 'workers'],
     rule: 'Connections are divided among the workers, and each worker needs at least one.',
-    objection: (config) =>
+    rejection: (config) =>
       unless(
         config.maxConnections >= config.workers,
         `${config.maxConnections} is less than one connection for each of ${show(config, 'workers')}`,
@@ -285,7 +285,7 @@ export const RELATIONS: readonly Relation[] = [
   {
     settings: ['queueTimeoutMs', 'uploadTimeoutMs'],
     rule: 'The time in the queue is part of the time for the whole request, so it must be shorter.',
-    objection: (config) =>
+    rejection: (config) =>
       unless(
         config.maxQueuedUploads === 0 || config.queueTimeoutMs < config.uploadTimeoutMs,
         `${config.queueTimeoutMs} must be less than ${show(config, 'uploadTimeoutMs')}, which includes the time in the queue`,
@@ -294,7 +294,7 @@ export const RELATIONS: readonly Relation[] = [
   {
     settings: ['tlsCertFile', 'tlsKeyFile'],
     rule: 'A certificate and its key are set together.',
-    objection: ({ tlsCertFile, tlsKeyFile }) =>
+    rejection: ({ tlsCertFile, tlsKeyFile }) =>
       unless((tlsCertFile === null) === (tlsKeyFile === null), `must be set together with ${nameOf('tlsKeyFile')}`),
   },
 ];
@@ -334,8 +334,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     if (name.startsWith(PREFIX) && !known.has(name)) throw new ConfigError(`${name}: there is no such setting`);
   }
   const config = fitWorkers(readSettings(env, SETTING_KEYS), env);
-  for (const { settings, objection } of RELATIONS) {
-    const wrong = objection(config);
+  for (const { settings, rejection } of RELATIONS) {
+    const wrong = rejection(config);
     const [first] = settings;
     if (wrong !== null && first !== undefined) throw new ConfigError(`${nameOf(first)}: ${wrong}`);
   }

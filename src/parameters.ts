@@ -2,7 +2,9 @@
  * The parameters of routes and subcommands: their names, values and meaning. Queries, forms and the command line give
  * them as text; each is parsed here, once.
  */
+
 import { SYMBOL_BINDS, SYMBOL_TYPES, symbolBindNumbers, symbolTypeNumbers } from './elf/symbols.ts';
+import { U64_MAX } from './elf/u64.ts';
 import { REQUIREMENTS } from './inspect/check.ts';
 import { ON_BROKEN, SYMBOLS_CHOICES } from './inspect/load.ts';
 import { DEFAULT_PAGE_SYMBOLS, findConflict, MAX_PAGE_SYMBOLS, type SymbolQuery } from './report/symbols.ts';
@@ -62,7 +64,6 @@ export type ParameterValues<P extends Parameters> = {
       : Value<P[Name]> | null;
 };
 
-const MAX_U64 = 2n ** 64n - 1n;
 const MAX_HEX_DIGITS = 16;
 /** Digits with leading zeros are refused: nm prints hexadecimal addresses that way. */
 const ADDRESS = /^(0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19})$/;
@@ -73,7 +74,7 @@ const TOO_LARGE = 'It is above 2^64-1 (0xffffffffffffffff), the highest address.
 function parseAddress(text: string): bigint | Refusal {
   if (!ADDRESS.test(text)) return new Refusal(adviseAddress(text));
   const address = BigInt(text);
-  return address <= MAX_U64 ? address : new Refusal(TOO_LARGE);
+  return address <= U64_MAX ? address : new Refusal(TOO_LARGE);
 }
 
 /** How to write an address that was not accepted. */
@@ -81,7 +82,7 @@ function adviseAddress(text: string): string {
   const [, prefix, digits] = /^(0x)?([0-9a-f]+)$/i.exec(text.trim().replaceAll('_', '')) ?? [];
   if (digits === undefined) return ADDRESS_ADVICE;
   const significant = digits.replace(/^0+(?=.)/, '');
-  const isDecimal = prefix === undefined && /^\d{1,20}$/.test(significant) && BigInt(significant) <= MAX_U64;
+  const isDecimal = prefix === undefined && /^\d{1,20}$/.test(significant) && BigInt(significant) <= U64_MAX;
   if (significant.length > MAX_HEX_DIGITS) return isDecimal ? `Write ${significant} if it is decimal.` : TOO_LARGE;
   const hex = `0x${digits.length > MAX_HEX_DIGITS ? significant : digits}`;
   if (prefix !== undefined) return `Write ${hex}.`;

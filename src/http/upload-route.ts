@@ -225,7 +225,7 @@ interface Placement {
 }
 
 /** Counts and logs what is wrong with an image. @returns the problem to throw when the image is refused for that */
-export function noteBroken(
+export function reportBroken(
   request: FastifyRequest,
   metrics: Metrics,
   broken: Broken,

@@ -1,6 +1,8 @@
 /** Recognises ELF files that are not kernels, or were sent in place of a symbol blob. */
+
 import { ELF64, PT_INTERP, PT_LOAD } from '../elf/format.ts';
 import { identify, locateHeaders } from '../elf/headers.ts';
+import { U64_END } from '../elf/u64.ts';
 import { type Headers, View } from '../elf/view.ts';
 import type { ImageSource } from './image-source.ts';
 import { findTextDamage, readStart } from './recognise.ts';
@@ -97,7 +99,7 @@ async function readPrograms(source: ImageSource, headers: Headers): Promise<Prog
   const { programHeaders: table, format } = headers;
   const { p_type, p_offset, p_filesz, p_vaddr } = format.programHeader.fields;
   const view = new View(headers);
-  let lowest = 2n ** 64n;
+  let lowest = U64_END;
   let path: ReturnType<View['range']> = null;
   for (let index = 0; index < table.count; index++) {
     const type = view.number(table, index, p_type);

@@ -1,7 +1,9 @@
 /** The loadable segments as they lie in guest memory: a bounded list, however many segments there are. */
+
 import type { ElfImage } from '../elf/headers.ts';
 import { lowerBound } from '../elf/lower-bound.ts';
 import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
+import { U64_END } from '../elf/u64.ts';
 import { type Segment, segmentsOf } from './segments.ts';
 
 /** A range of guest-physical memory that one segment takes, or several that overlap or lie close to each other. */
@@ -32,8 +34,6 @@ export interface SegmentMap {
   /** How many of them take no memory; they are in no group. */
   readonly empty: number;
 }
-
-const U64_END = 2n ** 64n;
 
 /** Groups the loadable segments. With more than `maxGroups` the groups that lie closest to each other are joined. */
 export const groupSegments = (image: ElfImage, maxGroups: number): SegmentMap =>

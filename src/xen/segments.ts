@@ -2,6 +2,7 @@
 import { type ElfFormat, PF_ANY, PT_LOAD } from '../elf/format.ts';
 import { type ElfImage, enterStage, type StagedImage } from '../elf/headers.ts';
 import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';
+import { U64_MAX } from '../elf/u64.ts';
 import { countSame, type TableBytes, View } from '../elf/view.ts';
 
 /** Guest-physical addresses. Without a loadable segment `pstart` is 2^64-1 and `pend` 0, as in the reference. */
@@ -13,8 +14,6 @@ export interface KernelRange {
   /** Whether any loadable segment has bytes in the file (`p_filesz`). */
   readonly hasFileBytes: boolean;
 }
-
-const MAX_U64 = 2n ** 64n - 1n;
 
 /** An image that passed stage `segments`. */
 export interface LocatedKernel {
@@ -30,7 +29,7 @@ export const findKernelRange = (image: ElfImage): LocatedKernel => runToEnd(find
 export function* findKernelRangeInSteps(image: ElfImage): Steps<LocatedKernel> {
   const staged = enterStage(image, 'segments');
   const segments = new SegmentReader(staged);
-  let pstart = MAX_U64;
+  let pstart = U64_MAX;
   let pend = 0n;
   let align = 0n;
   let hasFileBytes = false;
@@ -51,7 +50,7 @@ export function* findKernelRangeInSteps(image: ElfImage): Steps<LocatedKernel> {
 }
 
 /** Whether the image has a loadable segment. */
-export const hasSegments = ({ pstart, pend }: KernelRange): boolean => pend !== 0n || pstart !== MAX_U64;
+export const hasSegments = ({ pstart, pend }: KernelRange): boolean => pend !== 0n || pstart !== U64_MAX;
 
 /** A loadable segment, with the fields of its program header. */
 export interface Segment {

@@ -7,7 +7,7 @@ import { toLayout } from '../../report/layout.ts';
 import { toPicture } from '../../report/picture/picture.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
 import { JSON_TYPE, SVG_TYPE } from '../negotiation.ts';
-import { noteBroken, type Received, type UploadServices, uploadRoute } from '../upload-route.ts';
+import { type Received, reportBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
 export function bsdsymsRoutes(app: FastifyInstance, services: UploadServices): void {
   const { config, metrics } = services;
@@ -21,8 +21,8 @@ export function bsdsymsRoutes(app: FastifyInstance, services: UploadServices): v
     const wanted = { ...parameters, maxBlobBytes: config.maxBlobBytes, askGuests: mediaType === JSON_TYPE };
     const result = await loadImage(source, wanted);
     metrics.image(result.image, compression);
-    if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
-    if (result.broken !== null) noteBroken(request, metrics, result.broken, result.image, result.plan);
+    if (!result.ok) throw reportBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
+    if (result.broken !== null) reportBroken(request, metrics, result.broken, result.image, result.plan);
     metrics.blob(result.plan.size);
     return result;
   }

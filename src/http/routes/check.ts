@@ -5,7 +5,7 @@ import { CHECK_PARAMETERS } from '../../parameters.ts';
 import { summarizeCheck, toCheckReport, toFailedCheck, writeCheckText, writeJunit } from '../../report/check.ts';
 import { JSON_TYPE, XML_TYPE } from '../negotiation.ts';
 import { PROBLEM_MEDIA_TYPE, Problem, prepareProblem, TEXT_TYPE, writeProblemLine } from '../problem.ts';
-import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
+import { reportBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
 export function checkRoute(app: FastifyInstance, services: UploadServices): void {
   const { config, metrics } = services;
@@ -17,11 +17,12 @@ export function checkRoute(app: FastifyInstance, services: UploadServices): void
     async handle({ request, reply, source, compression, parameters, mediaType }) {
       const checked = await checkImage(source, { ...parameters, maxBlobBytes: config.maxBlobBytes });
       metrics.image(checked.image, compression);
-      if (!checked.ok) throw noteBroken(request, metrics, checked.broken, checked.image, { ...parameters, ...checked });
+      if (!checked.ok)
+        throw reportBroken(request, metrics, checked.broken, checked.image, { ...parameters, ...checked });
       const { broken, image, kernel, plan, met } = checked;
       if (broken !== null) {
         const loadAddress = parameters.loadAddress ?? kernel.pend;
-        noteBroken(request, metrics, broken, image, { ...parameters, loadAddress });
+        reportBroken(request, metrics, broken, image, { ...parameters, loadAddress });
       }
       if (plan !== null) metrics.blob(plan.size);
       metrics.checked(checked.requirements);

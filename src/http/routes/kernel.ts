@@ -7,7 +7,7 @@ import { toFlatLayout, toKernelReport } from '../../report/kernel.ts';
 import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
 import { OCTETS, sendExtents } from '../blob.ts';
 import { JSON_TYPE } from '../negotiation.ts';
-import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
+import { reportBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
 export function kernelRoutes(app: FastifyInstance, services: UploadServices): void {
   const { config, metrics } = services;
@@ -21,7 +21,7 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
       metrics.image(result.image, compression);
       if (result.ok) return toKernelReport(result, compression);
       const placement = { loader: DEFAULT_LOADER, loadAddress: null };
-      throw noteBroken(request, metrics, result.broken, result.image, placement, result.builder);
+      throw reportBroken(request, metrics, result.broken, result.image, placement, result.builder);
     },
   });
 
@@ -34,10 +34,10 @@ export function kernelRoutes(app: FastifyInstance, services: UploadServices): vo
       const wanted = { ...parameters, maxBlobBytes, maxFlatBytes };
       const result = await flattenImage(source, wanted);
       metrics.image(result.image, compression);
-      if (!result.ok) throw noteBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
+      if (!result.ok) throw reportBroken(request, metrics, result.broken, result.image, { ...wanted, ...result });
       if (result.broken !== null) {
         const placement = { ...wanted, loadAddress: result.kernel.pend };
-        noteBroken(request, metrics, result.broken, result.image, placement);
+        reportBroken(request, metrics, result.broken, result.image, placement);
       }
       if (mediaType === JSON_TYPE) return toFlatLayout(result, compression);
       const { plan, broken } = result;

@@ -8,7 +8,7 @@ import { findSymbolConflict, SYMBOL_PARAMETERS, toSymbolQuery } from '../../para
 import { DEFAULT_PAGE_SYMBOLS, writeSymbolLines, writeSymbols } from '../../report/symbols.ts';
 import { DEFAULT_LOADER } from '../../xen/loaders/bsdsyms.ts';
 import { JSON_TYPE, NDJSON_TYPE, prefersGzip } from '../negotiation.ts';
-import { noteBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
+import { reportBroken, type UploadServices, uploadRoute } from '../upload-route.ts';
 
 const VARY = 'Accept, Accept-Encoding';
 
@@ -25,7 +25,10 @@ export function symbolsRoute(app: FastifyInstance, services: UploadServices): vo
       const opened = await openSymbols(source);
       metrics.image(opened.image, compression);
       if (!opened.ok) {
-        throw noteBroken(request, metrics, opened.broken, opened.image, { loader: DEFAULT_LOADER, loadAddress: null });
+        throw reportBroken(request, metrics, opened.broken, opened.image, {
+          loader: DEFAULT_LOADER,
+          loadAddress: null,
+        });
       }
       if (mediaType === JSON_TYPE) {
         const query = toSymbolQuery(parameters, DEFAULT_PAGE_SYMBOLS);

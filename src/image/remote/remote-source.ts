@@ -1,5 +1,6 @@
 /** An image that stays at its origin: ranges of it are read when they are needed. */
 
+import { lowerBound } from '../../elf/lower-bound.ts';
 import { ImageError } from '../../inspect/image-error.ts';
 import { assertInside, type ImageSource } from '../../inspect/image-source.ts';
 import type { Budget } from '../budget.ts';
@@ -259,14 +260,7 @@ export class RemoteSource implements ImageSource {
 
   /** How many kept blocks begin at or before this offset. */
   #countTo(offset: number): number {
-    let low = 0;
-    let high = this.#blocks.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#blocks[middle]?.start ?? 0) <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return lowerBound(this.#blocks.length, (index) => (this.#blocks[index]?.start ?? 0) <= offset);
   }
 
   #request(start: number, end: number): AsyncGenerator<Uint8Array, void> {

@@ -4,9 +4,11 @@
  * The blob is a size word and a small ELF file: ELF header, section headers, tables. `three-headers` and `historical`
  * say how the loaders lay it out; what they share is here.
  */
+
 import { type ElfImage, enterStage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
 import type { Recorded } from '../../elf/recorder.ts';
 import { runToEnd, type Steps } from '../../elf/steps.ts';
+import { U64_END } from '../../elf/u64.ts';
 import { type Broken, broken, reportRecorded } from '../broken.ts';
 import { type Extent, fillGaps } from '../plan.ts';
 import {
@@ -40,8 +42,6 @@ export const traitsOf = (loader: Loader): LoaderTraits => RULES[loader].traits;
 export const LOADERS = Object.keys(RULES) as Loader[];
 /** The loader of Xen 4.8 and later. */
 export const DEFAULT_LOADER: Loader = 'xen-4.8';
-
-const U64_END = 2n ** 64n;
 
 /** The symbol blob: where it goes, what it consists of, and how to make it. Addresses are guest-physical. */
 export interface SymbolPlan {

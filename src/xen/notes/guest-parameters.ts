@@ -1,5 +1,7 @@
 /** The names of Xen's notes, and what they say about a kernel. Source: xen/include/public/elfnote.h, by number and name. */
+
 import type { Recorded } from '../../elf/recorder.ts';
+import { U64_MAX } from '../../elf/u64.ts';
 import type { Region } from '../loaders/bsdsyms.ts';
 
 /** Note types by number. */
@@ -91,7 +93,6 @@ export interface GuestParameters {
 export type Draft = { -readonly [Key in keyof GuestParameters]: GuestParameters[Key] };
 
 const U32_MAX = 2n ** 32n - 1n;
-export const U64_MAX = 2n ** 64n - 1n;
 /** The reference marks "unset" with all ones. */
 export const unlessUnset = (value: bigint): bigint | null => (value === U64_MAX ? null : value);
 const unlessUnset32 = (value: bigint): bigint | null => ((value & U32_MAX) === U32_MAX ? null : value & U32_MAX);

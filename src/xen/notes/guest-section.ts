@@ -1,9 +1,11 @@
 /** `__xen_guest`: the section that PV kernels had before there were notes. It holds `NAME=value,NAME=value`. */
+
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { StagedImage } from '../../elf/headers.ts';
 import { asciiBytes, ImageReader } from '../../elf/image-reader.ts';
 import { isStepEnd } from '../../elf/steps.ts';
-import { applyFeatures, type Draft, parseFeatures, short, U64_MAX, unlessUnset, wrap } from './guest-parameters.ts';
+import { U64_MAX } from '../../elf/u64.ts';
+import { applyFeatures, type Draft, parseFeatures, short, unlessUnset, wrap } from './guest-parameters.ts';
 
 const NAME = '__xen_guest';
 const NAME_BYTES = asciiBytes(NAME);

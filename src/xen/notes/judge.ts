@@ -1,9 +1,11 @@
 /** Whether Xen's ELF library accepts a kernel, from what its notes say. Source: docs/loader.md. */
+
 import { EM_386, EM_ARM, EM_X86_64 } from '../../elf/format.ts';
 import { readMachine, type StagedImage } from '../../elf/headers.ts';
+import { U64_MAX } from '../../elf/u64.ts';
 import { reserveRegion } from '../loaders/bsdsyms.ts';
 import type { KernelRange } from '../segments.ts';
-import { type Draft, type GuestKind, U64_MAX, unlessUnset, wrap } from './guest-parameters.ts';
+import { type Draft, type GuestKind, unlessUnset, wrap } from './guest-parameters.ts';
 
 /** Where a kernel describes itself. A chain of notes counts whatever is in it. */
 type NoteSource = 'notes' | 'guest-section' | 'none';

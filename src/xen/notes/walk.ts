@@ -2,12 +2,14 @@
  * Xen's notes, and whether Xen's ELF library accepts a kernel as a PV and as an HVM (PVH) guest. The walk asks for
  * blocks of the image, see `elf/image-reader.ts`. Its work is bounded by 65,536 notes and the section headers.
  */
+
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
 import { type ElfImage, enterStage, type StagedImage } from '../../elf/headers.ts';
 import { asciiBytes, ImageReader, latin1 } from '../../elf/image-reader.ts';
 import { type Note, readNote } from '../../elf/notes.ts';
 import { isStepEnd } from '../../elf/steps.ts';
+import { U64_END } from '../../elf/u64.ts';
 import { countSame } from '../../elf/view.ts';
 import type { KernelRange } from '../segments.ts';
 import {
@@ -148,7 +150,7 @@ class Walk {
   *#followChain(offset: bigint, size: bigint, headers: number): ByteWalk<void> {
     this.hasChain = true;
     const address = BigInt.asUintN(64, offset + IMAGE_ADDRESS);
-    if (address + size >= 2n ** 64n) return;
+    if (address + size >= U64_END) return;
     const start = Number(BigInt.asIntN(64, offset));
     const chainSize = Number(size);
     let chain = this.#chains.get(start);
