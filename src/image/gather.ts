@@ -5,7 +5,7 @@ import { Budget } from './budget.ts';
 import { consume } from './consume.ts';
 import { isPacked, PACKING_MARK_BYTES, UnpackingSink } from './decompress.ts';
 import { Spool } from './spool.ts';
-import { imageTooLarge, StoredSink } from './store.ts';
+import { type ImageStore, imageTooLarge, StoredSink } from './store.ts';
 
 /** Where one image goes, and how large it may be. */
 export interface StoreLimits {
@@ -35,7 +35,8 @@ export interface GatheredImage {
  */
 export async function gatherStream(stream: Readable, limits: StoreLimits, unpack = true): Promise<GatheredImage> {
   try {
-    return await gather(limits, unpack, (append) => consume(stream, append, (error) => error));
+    const store = await openStore(limits);
+    return await gather(store, unpack, (append) => consume(stream, append, (error) => error));
   } catch (error) {
     stream.destroy();
     throw error;
@@ -50,21 +51,45 @@ export async function gatherStream(stream: Readable, limits: StoreLimits, unpack
 export async function unpackSource(packed: ImageSource, limits: StoreLimits): Promise<GatheredImage> {
   const start = await packed.read(0, Math.min(packed.size, PACKING_MARK_BYTES));
   if (!isPacked(start)) return { source: packed, compression: null };
-  const gathered = await gather(limits, true, async (append) => {
-    for await (const piece of packed.stream(0, packed.size)) await append(piece);
-  });
+  const gathered = await gather(await openStore(limits), true, feed(packed.stream(0, packed.size)));
   await packed.close();
   return gathered;
 }
 
-async function gather(
-  { maxImageBytes, memoryBudgetBytes, spoolDir, spoolBudgetBytes }: StoreLimits,
-  unpack: boolean,
-  fill: (append: (chunk: Uint8Array) => void | Promise<void>) => Promise<void>,
-): Promise<GatheredImage> {
+async function openStore({
+  maxImageBytes,
+  memoryBudgetBytes,
+  spoolDir,
+  spoolBudgetBytes,
+}: StoreLimits): Promise<ImageStore> {
   const spool = await Spool.open(spoolDir, spoolBudgetBytes);
-  const memory = new Budget(memoryBudgetBytes);
-  const sink = new UnpackingSink(new StoredSink({ maxImageBytes, memory, spool }), unpack, memory);
+  return { maxImageBytes, memory: new Budget(memoryBudgetBytes), spool };
+}
+
+type Append = (chunk: Uint8Array) => void | Promise<void>;
+
+/** Appends chunks as they come. */
+export const feed =
+  (chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>) =>
+  async (append: Append): Promise<void> => {
+    for await (const chunk of chunks) await append(chunk);
+  };
+
+/**
+ * Stores an image as it comes, like an upload, and unpacks it.
+ *
+ * @param fill appends its bytes
+ * @param announcedBytes its size, if it is known
+ * @throws ImageError, and what `fill` throws
+ */
+export async function gather(
+  store: ImageStore,
+  unpack: boolean,
+  fill: (append: Append) => Promise<void>,
+  announcedBytes = 0,
+): Promise<GatheredImage> {
+  const { maxImageBytes, memory } = store;
+  const sink = new UnpackingSink(new StoredSink(store, announcedBytes), unpack, memory);
   let received = 0;
   // Input that unpacks to nothing, such as padding, could go on without end.
   const append = (chunk: Uint8Array): void | Promise<void> => {

@@ -3,9 +3,9 @@
 import { ImageError } from '../../inspect/image-error.ts';
 import type { ImageSource } from '../../inspect/image-source.ts';
 
-import { isPacked, UnpackingSink } from '../decompress.ts';
-import type { GatheredImage } from '../gather.ts';
-import { type ImageStore, imageTooLarge, StoredSink } from '../store.ts';
+import { isPacked } from '../decompress.ts';
+import { feed, type GatheredImage, gather } from '../gather.ts';
+import { type ImageStore, imageTooLarge } from '../store.ts';
 import { Origin, type OriginAnswer, type OriginOptions } from './origin.ts';
 import { assertPlain, otherRange, PAGE_BYTES, RemoteSource, readContentRange, requestRange } from './remote-source.ts';
 import { type RequestResult, resultOf } from './results.ts';
@@ -87,7 +87,7 @@ async function takeFile(file: SharedFile, options: ReferenceOptions): Promise<Ga
   if (file.size > maxImageBytes) throw imageTooLarge(maxImageBytes, `The file has ${file.size} bytes`);
   const start = await file.read(0, Math.min(file.size, PAGE_BYTES));
   if (!options.unpack || !isPacked(start)) return { source: file, compression: null };
-  return gather(file.stream(0, file.size), file.size, options);
+  return gather(options.store, options.unpack, feed(file.stream(0, file.size)), file.size);
 }
 
 async function openUrl(url: URL, options: ReferenceOptions): Promise<Reference> {
@@ -127,7 +127,8 @@ function openWhole(origin: Origin, answer: OriginAnswer, options: ReferenceOptio
     version: versionOf(validatorOf(answer.headers, size)),
     async take() {
       if (isEmpty) answer.discard('ok');
-      const image = await gather(isEmpty ? [] : answer.chunks(size), size ?? 0, options);
+      const { store, unpack } = options;
+      const image = await gather(store, unpack, feed(isEmpty ? [] : answer.chunks(size)), size ?? 0);
       origin.close();
       source = image.source;
       return image;
@@ -162,7 +163,7 @@ async function openRanges(origin: Origin, answer: OriginAnswer, options: Referen
         source = new RemoteSource(origin, image, first, store.memory);
         return { source, compression: null };
       }
-      const gathered = await gather(wholeImage(), size, options);
+      const gathered = await gather(store, unpack, feed(wholeImage()), size);
       origin.close();
       source = gathered.source;
       return gathered;
@@ -176,28 +177,5 @@ async function openRanges(origin: Origin, answer: OriginAnswer, options: Referen
   async function* wholeImage(): AsyncGenerator<Uint8Array, void> {
     yield first;
     if (size > first.length) yield* requestRange(origin, image, first.length, size);
-  }
-}
-
-/** Receives an image like an upload. @throws ImageError */
-async function gather(
-  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-  announcedBytes: number,
-  { store, unpack }: ReferenceOptions,
-): Promise<GatheredImage> {
-  const sink = new UnpackingSink(new StoredSink(store, announcedBytes), unpack, store.memory);
-  let received = 0;
-  try {
-    for await (const chunk of chunks) {
-      received += chunk.length;
-      // Input that unpacks to nothing, such as padding, could go on without end.
-      if (received > store.maxImageBytes) throw imageTooLarge(store.maxImageBytes, 'The image is larger');
-      await sink.append(chunk);
-    }
-    const source = await sink.finish();
-    return { source, compression: sink.compression };
-  } catch (error) {
-    await sink.discard();
-    throw error;
   }
 }
