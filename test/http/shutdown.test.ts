@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { goodFor, UPLOAD_PATHS } from '../support/document.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { json, post, send } from '../support/http.ts';
+import { named, TestOrigin } from '../support/origin.ts';
 import { LONG_MS, PATIENCE_MS, SOON } from '../support/patience.ts';
 import { Processes, unusedPort } from '../support/process.ts';
 import { scrape } from '../support/prometheus.ts';
@@ -58,6 +59,40 @@ describe.concurrent('after SIGTERM', () => {
     expect(child.logs({ msg: 'request', route: '/bsdsyms', status: 200 })).toHaveLength(2);
     expect(child.logs().at(-1)).toMatchObject({ msg: 'stopped' });
     expect(child.stderr).toBe('');
+  });
+
+  test('an image by reference is answered when its origin answers late, and a new one is refused', async () => {
+    const origin = await TestOrigin.start();
+    const asked = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    origin.misbehaviour = async () => {
+      asked.resolve();
+      await released.promise;
+      return false;
+    };
+    try {
+      const path = named('/layout', origin.serve('/image', image));
+      const child = processes.start({
+        BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS,
+        BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS,
+        BSDSYMS_IMAGE_SOURCES: `${origin.url}/`,
+      });
+      const { port } = await child.listening();
+      const running = send({ port }, path);
+      await asked.promise;
+      child.kill('SIGTERM');
+      await child.message('shutting down');
+      const refused = await send({ port }, path, { headers: { connection: 'close' } });
+      expect([refused.status, json(refused)['code']]).toEqual([503, 'shutting-down']);
+      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+      released.resolve();
+      expect((await running).status).toBe(200);
+      // The refused one has not asked the origin.
+      expect(origin.requests).toHaveLength(1);
+      expect(child.stderr).toBe('');
+    } finally {
+      origin.close();
+    }
   });
 
   test('an upload is answered when it ends after the listener was closed', async ({ expect: own }) => {
