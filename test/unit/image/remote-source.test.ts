@@ -112,6 +112,22 @@ describe('what is asked for', () => {
     ]);
   });
 
+  test('a range that is given up gives its connection back: more fail than there may be connections', async () => {
+    server.misbehaviour = (request, response) => {
+      const [, first, last] = /(\d+)-(\d+)/.exec(request.headers.range ?? '') ?? [];
+      response.writeHead(206, { ETag: '"1"', 'Content-Range': `bytes ${first}-${last}/${image.length}` });
+      // More than was asked for, and the answer never ends.
+      response.write(image.subarray(0, Number(last) - Number(first) + 2));
+      return true;
+    };
+    const source = open();
+    for (let attempt = 0; attempt < 4; attempt++) {
+      await expect(source.read(10 * PAGE, 10)).rejects.toMatchObject({ code: 'source-unusable' });
+    }
+    server.misbehaviour = () => false;
+    await read(source, 10 * PAGE, 10);
+  });
+
   test('all of it comes over one connection', async () => {
     const source = open();
     for (let at = MIB; at < 20 * MIB; at += 3 * MIB) await read(source, at, 100);
