@@ -176,6 +176,22 @@ describe('conditional requests', () => {
     expect((await layout(`${url}?${SECRET}`)).headers.etag).toBe(tags[0]);
   });
 
+  test.each([
+    ['a weak ETag', (version: number) => ({ etag: `W/"${version}"` })],
+    ['Last-Modified alone', (version: number) => ({ lastModified: `Mon, 01 Jan 2024 00:00:0${version} GMT` })],
+  ])('the tag follows %s', async (_what, validators) => {
+    const before = (await layout(origin.serve('/k', image, validators(1)))).headers.etag;
+    expect(before).toMatch(/^W\//);
+    expect((await layout(origin.serve('/k', image, validators(1)), { 'if-none-match': before })).status).toBe(304);
+    expect((await layout(origin.serve('/k', image, validators(2)), { 'if-none-match': before })).status).toBe(200);
+  });
+
+  test('the tag depends on where the image is', () => {
+    const answer = { route: '/layout', mediaType: 'application/json', parameters: {}, version: '1.0.0' };
+    const tags = ['https://a/k', 'https://b/k', 'https://a/l'].map((url) => entityTag(url, '"1"', answer));
+    expect(new Set(tags).size).toBe(3);
+  });
+
   test('the tag depends on the version of the service', () => {
     const answer = { route: '/layout', mediaType: 'application/json', parameters: {} };
     const tags = ['1.0.0', '1.0.1'].map((version) => entityTag('https://a/k', '"1"', { ...answer, version }));
@@ -352,8 +368,10 @@ const redirect = (location: string, status = 302): void => {
 describe('redirects', () => {
   test.each([301, 302, 303, 307, 308])('%s is followed, and what follows is asked there', async (status) => {
     origin.serve('/to', large);
-    redirect(`/to?${SECRET}`, status);
+    // A fragment is for the client.
+    redirect(`/to?${SECRET}#part`, status);
     expect((await layout(`${origin.url}/from`)).status).toBe(200);
+    expect(origin.requests.at(-1)?.url).toBe(`/to?${SECRET}`);
     expect(origin.requests.filter(({ url }) => url === '/from')).toHaveLength(1);
   });
 
@@ -472,9 +490,11 @@ describe('what is logged', () => {
       expect(before.every(({ value }) => value === 0)).toBe(true);
       await send(own, named('/layout', origin.serve('/k', image)));
       await send(own, named('/layout', `${origin.url}/none`));
+      redirect('/k');
+      await send(own, named('/layout', `${origin.url}/from`));
       const after = await scrape(own);
-      expect(after.counts('bsdsyms_source_requests_total')).toEqual({ ok: 1, 'source-refused': 1 });
-      expect(after.counts('bsdsyms_source_bytes_total')).toEqual({ ok: image.length });
+      expect(after.counts('bsdsyms_source_requests_total')).toEqual({ ok: 2, redirect: 1, 'source-refused': 1 });
+      expect(after.counts('bsdsyms_source_bytes_total')).toEqual({ ok: 2 * image.length });
       expect(after.counts('bsdsyms_uploads_refused_total')).toEqual({ 'source-refused': 1 });
     } finally {
       await own.close();
