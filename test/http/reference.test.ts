@@ -246,6 +246,12 @@ describe('wrong requests', () => {
       return true;
     };
     expect(verdict(await layout(url))).toEqual(problem(413, 'image-too-large'));
+    // Announced, it is refused before any of it has come.
+    origin.misbehaviour = (_request, response) => {
+      response.writeHead(200, { 'Content-Length': huge.length }).flushHeaders();
+      return true;
+    };
+    expect(verdict(await layout(url))).toEqual(problem(413, 'image-too-large'));
     writeFileSync(join(shared, 'huge'), huge);
     expect(verdict(await layout(`file://${shared}/huge`))).toEqual(problem(413, 'image-too-large'));
   });
