@@ -411,6 +411,9 @@ describe('files', () => {
     const outside = directory.write(image);
     symlinkSync(outside, join(shared, 'link-out'));
     symlinkSync(directory.path, join(shared, 'directory-out'));
+    mkdirSync(`${shared}-secret`);
+    writeFileSync(`${shared}-secret/k`, image);
+    symlinkSync(`${shared}-secret/k`, join(shared, 'link-beside'));
     symlinkSync('/dev/zero', join(shared, 'device'));
     symlinkSync('loop', join(shared, 'loop'));
     execFileSync('mkfifo', [join(shared, 'pipe')]);
@@ -419,6 +422,7 @@ describe('files', () => {
     const codes: [string, unknown][] = [];
     const names = [
       'link-out',
+      'link-beside',
       `directory-out/${outside.split('/').at(-1)}`,
       'device',
       '../file-1',
@@ -486,6 +490,23 @@ describe('what is logged', () => {
     expect(file).toMatchObject({ origin: 'file://', path: join(shared, 'logged'), requests: 1 });
     expect(file?.['bytes']).toBeGreaterThanOrEqual(image.length);
     expect(url).toEqual({ origin: origin.url, path: '/logged', requests: 1, bytes: image.length });
+  });
+
+  test('an answer without ranges that turns out to be known counts as aborted', async () => {
+    const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/` });
+    try {
+      const url = origin.serve('/k', image);
+      origin.misbehaviour = (_request, response) => {
+        response.writeHead(200, { ETag: '"1"' }).end(image);
+        return true;
+      };
+      const { headers } = await send(own, named('/layout', url));
+      const again = await send(own, named('/layout', url), { headers: { 'if-none-match': headers.etag } });
+      expect(again.status).toBe(304);
+      expect((await scrape(own)).counts('bsdsyms_source_requests_total')).toEqual({ ok: 1, aborted: 1 });
+    } finally {
+      await own.close();
+    }
   });
 
   test('requests and bytes are counted by result, from 0 on', async () => {
