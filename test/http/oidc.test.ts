@@ -588,13 +588,19 @@ describe('the log and the metrics', () => {
   });
 });
 
+/** A service that lets in the tokens `own`, but not yet `other`. */
+async function startWithFile(): Promise<{ path: string; one: Service; own: string; other: string }> {
+  const path = issuer.configure(directory);
+  const one = await startService({ BSDSYMS_OIDC_FILE: path });
+  service = one;
+  const [own, other] = [await issuer.sign(), await issuer.sign({ claims: { repository_owner: 'other' } })];
+  expect([await statusOf(one, own), await statusOf(one, other)]).toEqual([200, 403]);
+  return { path, one, own, other };
+}
+
 describe('a changed file', () => {
   test('keeps the keys that were fetched, and watches the files with keys that it names now', async () => {
-    const path = issuer.configure(directory);
-    const one = await startService({ BSDSYMS_OIDC_FILE: path });
-    service = one;
-    const [own, other] = [await issuer.sign(), await issuer.sign({ claims: { repository_owner: 'other' } })];
-    expect([await statusOf(one, own), await statusOf(one, other)]).toEqual([200, 403]);
+    const { path, one, own, other } = await startWithFile();
     issuer.misbehaviour = TROUBLES['answers 500'] ?? (() => false);
     writeFileSync(path, JSON.stringify({ issuers: [issuer.entry({ claims: { repository_owner: 'other' } })] }));
     await expect.poll(() => statusOf(one, other), SOON).toBe(200);
@@ -607,11 +613,7 @@ describe('a changed file', () => {
   });
 
   test('is in force soon; one that cannot be used leaves the one before in force', async () => {
-    const path = issuer.configure(directory);
-    const one = await startService({ BSDSYMS_OIDC_FILE: path });
-    service = one;
-    const [own, other] = [await issuer.sign(), await issuer.sign({ claims: { repository_owner: 'other' } })];
-    expect([await statusOf(one, own), await statusOf(one, other)]).toEqual([200, 403]);
+    const { path, one, own, other } = await startWithFile();
     const told = 'issuers of tokens could not be read again; those before stay in force';
     writeFileSync(path, '{"issuers": []}');
     await expect.poll(() => one.logs(told).length, SOON).toBe(1);

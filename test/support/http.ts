@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import {
   Agent,
+  type ClientRequest,
   type IncomingHttpHeaders,
   type IncomingMessage,
   type OutgoingHttpHeaders,
@@ -26,14 +27,24 @@ interface SendOptions {
 
 const agent = new Agent({ keepAlive: true });
 
+const isReset = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ECONNRESET';
+
 /** Sends one request over a kept connection. Without a `Content-Type` of the caller's none is sent. */
 export async function send({ port }: Pick<Service, 'port'>, path: string, options: SendOptions = {}): Promise<Answer> {
   const { method = 'GET', headers = {}, body = '' } = options;
-  const request = sendRequest({ agent, host: '127.0.0.1', port, path, method, headers });
-  // A request that is never answered fails its test, and only its test.
-  request.setTimeout(PATIENCE_MS, () => request.destroy(new Error(`no answer to ${method} ${path}`)));
-  request.end(body);
-  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  const begin = (kept: Agent | false): ClientRequest => {
+    const request = sendRequest({ agent: kept, host: '127.0.0.1', port, path, method, headers });
+    // A request that is never answered fails its test, and only its test.
+    request.setTimeout(PATIENCE_MS, () => request.destroy(new Error(`no answer to ${method} ${path}`)));
+    return request.end(body);
+  };
+  let request = begin(agent);
+  const [response] = (await once(request, 'response').catch((error: unknown) => {
+    // The server may close a kept connection at any time, and the request that crosses that is sent again (RFC 9112, 9.3.1).
+    if (!request.reusedSocket || !isReset(error)) throw error;
+    request = begin(false);
+    return once(request, 'response');
+  })) as [IncomingMessage];
   // A test may end, and its service with it, while the rest of a refused body is sent. A cut answer fails below.
   request.on('error', () => {});
   const chunks: Buffer[] = [];

@@ -32,26 +32,12 @@ describe('the structures are those of the gABI', () => {
   });
 
   test('program header: p_flags is second in ELF64 and second to last in ELF32', () => {
-    expect(offsetsOf(ELF32.programHeader)).toEqual([
-      ['p_type', 0],
-      ['p_offset', 4],
-      ['p_vaddr', 8],
-      ['p_paddr', 12],
-      ['p_filesz', 16],
-      ['p_memsz', 20],
-      ['p_flags', 24],
-      ['p_align', 28],
-    ]);
-    expect(offsetsOf(ELF64.programHeader)).toEqual([
-      ['p_type', 0],
-      ['p_flags', 4],
-      ['p_offset', 8],
-      ['p_vaddr', 16],
-      ['p_paddr', 24],
-      ['p_filesz', 32],
-      ['p_memsz', 40],
-      ['p_align', 48],
-    ]);
+    expect(offsetsOf(ELF32.programHeader)).toEqual(
+      fieldsAt('p_type p_offset p_vaddr p_paddr p_filesz p_memsz p_flags p_align', [0, 4, 8, 12, 16, 20, 24, 28]),
+    );
+    expect(offsetsOf(ELF64.programHeader)).toEqual(
+      fieldsAt('p_type p_flags p_offset p_vaddr p_paddr p_filesz p_memsz p_align', [0, 4, 8, 16, 24, 32, 40, 48]),
+    );
     expect([ELF32.programHeader.size, ELF64.programHeader.size]).toEqual([32, 56]);
   });
 
@@ -63,22 +49,12 @@ describe('the structures are those of the gABI', () => {
   });
 
   test('symbol: st_value comes early in ELF32 and late in ELF64', () => {
-    expect(offsetsOf(ELF32.symbol)).toEqual([
-      ['st_name', 0],
-      ['st_value', 4],
-      ['st_size', 8],
-      ['st_info', 12],
-      ['st_other', 13],
-      ['st_shndx', 14],
-    ]);
-    expect(offsetsOf(ELF64.symbol)).toEqual([
-      ['st_name', 0],
-      ['st_info', 4],
-      ['st_other', 5],
-      ['st_shndx', 6],
-      ['st_value', 8],
-      ['st_size', 16],
-    ]);
+    expect(offsetsOf(ELF32.symbol)).toEqual(
+      fieldsAt('st_name st_value st_size st_info st_other st_shndx', [0, 4, 8, 12, 13, 14]),
+    );
+    expect(offsetsOf(ELF64.symbol)).toEqual(
+      fieldsAt('st_name st_info st_other st_shndx st_value st_size', [0, 4, 5, 6, 8, 16]),
+    );
     expect([ELF32.symbol.size, ELF64.symbol.size]).toEqual([16, 24]);
   });
 });
