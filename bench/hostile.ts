@@ -11,6 +11,7 @@
 import { request as sendRequest } from 'node:http';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
+import { REQUIREMENTS } from '../src/inspect/check.ts';
 import { HOSTILE_IMAGES } from './hostile-images.ts';
 import { makeKernel } from './image.ts';
 import { startServer } from './process.ts';
@@ -60,6 +61,11 @@ const ROUTES: readonly Route[] = [
   { name: 'symbols, 100 names', path: `/symbols?${repeated('name', (index) => (index === 0 ? 'n' : `n${index}`))}` },
   { name: 'symbols, 100 addresses', path: `/symbols?${repeated('address', (index) => String(index * 4096))}` },
   { name: 'verify', path: '/verify', asBlob: true },
+  { name: 'check', path: '/check?onBroken=load' },
+  {
+    name: 'check, xen-4.6, all requirements',
+    path: `/check?onBroken=load&loader=xen-4.6&${REQUIREMENTS.map((name) => `require=${name}`).join('&')}`,
+  },
 ];
 
 interface Figures {

@@ -27,6 +27,15 @@ junit=${BSDSYMS_JUNIT:-}
   echo "$kernel: cannot be read" >&2
   exit 2
 }
+for output in "$blob" "$junit"; do
+  [ -f "$output" ] || continue
+  [ ! "$output" -ef "$kernel" ] || {
+    echo "$output: is the kernel; give the result another name" >&2
+    exit 2
+  }
+  # What an earlier build has left is no result of this one.
+  rm -f "$output" || exit 2
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # An id of other characters, or a longer one, would not be taken over.

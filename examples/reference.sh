@@ -32,6 +32,8 @@ case $image_url in
   exit 2
   ;;
 esac
+# What an earlier build has left is no result of this one.
+[ ! -f "$blob" ] || rm -f "$blob" || exit 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # An id of other characters, or a longer one, would not be taken over.

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { answerHttp2 } from './http2.ts';
 import { type ConnectionState, connectionState } from './logging.ts';
 import { STATUS_CODES } from './node-http.ts';
 import { PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, Problem, type ProblemCode, problemDocument } from './problem.ts';
@@ -51,7 +52,18 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
   // A request that is under way holds its slot until the connection is closed, so do not delay that.
   const lingers = !connection.busy && !socket.readableEnded;
   const detail = DETAILS[error.code ?? ''] ?? PROBLEM_KINDS[code].explanation;
-  writeProblem(socket, new Problem(code, detail), lingers);
+  const problem = new Problem(code, detail);
+  // A client that has been answered in HTTP/1.1 can read it.
+  const frames = state.exchange === null ? afterPreface(error) : null;
+  if (frames === null) writeProblem(socket, problem, lingers);
+  else writeHttp2Problem(socket, problem, frames);
+}
+
+/** What has arrived after the preface of HTTP/2; null when the error is another one. */
+function afterPreface(error: NodeJS.ErrnoException): Buffer | null {
+  if (error.code !== 'HPE_PAUSED_H2_UPGRADE' || !('rawPacket' in error) || !('bytesParsed' in error)) return null;
+  const { rawPacket, bytesParsed } = error;
+  return Buffer.isBuffer(rawPacket) && typeof bytesParsed === 'number' ? rawPacket.subarray(bytesParsed) : null;
 }
 
 /** CONNECT is for proxies. Node has detached the connection, so earlier requests on it can no longer be answered. */
@@ -65,29 +77,44 @@ export function answerConnect(request: IncomingMessage, socket: Duplex): void {
   writeProblem(socket, new Problem('method-not-allowed', detail, { headers: { Allow: '' } }), true);
 }
 
-function writeProblem(socket: Socket, problem: Problem, lingers: boolean): void {
+function describeProblem(socket: Socket, problem: Problem): { readonly headers: Record<string, string>; body: string } {
   const requestId = connectionState(socket).requestId ?? randomUUID();
   const body = JSON.stringify(problemDocument(problem, requestId));
-  const headers = Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`);
+  const headers = {
+    'Content-Type': PROBLEM_MEDIA_TYPE,
+    'Content-Length': String(Buffer.byteLength(body)),
+    'X-Request-Id': requestId,
+    'X-Content-Type-Options': 'nosniff',
+    ...problem.headers,
+  };
+  return { headers, body };
+}
+
+/** A peer that does not read the answer must not keep the socket open. */
+function closeAfterLinger(socket: Socket): void {
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
+}
+
+function writeHttp2Problem(socket: Socket, problem: Problem, frames: Buffer): void {
+  const { headers, body } = describeProblem(socket, problem);
+  const lower = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value] as const);
+  closeAfterLinger(socket);
+  answerHttp2(socket, frames, { status: problem.status, headers: Object.fromEntries(lower), body });
+}
+
+function writeProblem(socket: Socket, problem: Problem, lingers: boolean): void {
+  const { headers, body } = describeProblem(socket, problem);
+  const fields = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
   const close = (): void => {
     socket.destroy();
   };
   socket.end(
-    [
-      `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
-      `Content-Type: ${PROBLEM_MEDIA_TYPE}`,
-      `Content-Length: ${Buffer.byteLength(body)}`,
-      `X-Request-Id: ${requestId}`,
-      'X-Content-Type-Options: nosniff',
-      ...headers,
-      'Connection: close',
-      '',
-      body,
-    ].join('\r\n'),
+    [`HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`, ...fields, 'Connection: close', '', body].join(
+      '\r\n',
+    ),
     lingers ? undefined : close,
   );
-  // A peer that does not read the answer must not keep the socket open.
-  setTimeout(close, LINGER_MS).unref();
+  closeAfterLinger(socket);
   if (!lingers) return;
   // The parser has stopped. The rest of the bytes is read and dropped.
   socket.removeAllListeners('data');

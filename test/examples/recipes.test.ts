@@ -1,7 +1,16 @@
 /** The recipes do what they promise: a good kernel passes, a broken one fails the build and shows why. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -239,6 +248,17 @@ test('every example is known here', () => {
   expect(readdirSync(EXAMPLES, { recursive: true }).map(String).sort()).toEqual([...EXAMPLE_FILES].sort());
 });
 
+test('every workflow uses the same version of an action', () => {
+  const used = EXAMPLE_FILES.filter((name) => /\.ya?ml$/.test(name)).flatMap((name) =>
+    Array.from(read(`examples/${name}`).matchAll(/uses: (actions\/[\w-]+)@(\S+)/g), ([, action, version]) => [
+      action,
+      version,
+    ]),
+  );
+  expect(used.length).toBeGreaterThan(3);
+  expect(new Set(used.map(String)).size).toBe(new Set(used.map(([action]) => action)).size);
+});
+
 const linesOf = (script: string): string[] =>
   script
     .split('\n')
@@ -307,6 +327,18 @@ describe.skipIf(!hasCurl)('recipes', () => {
     });
   });
 
+  test('check-kernel.sh writes no result over the kernel', async () => {
+    for (const script of [`vmlinux ./vmlinux`, `vmlinux`]) {
+      const recipe = {
+        ...RECIPES['check-kernel.sh']?.(service.url),
+        script: `'${EXAMPLES}/check-kernel.sh' ${script}`,
+      };
+      const { status, output } = await run(recipe as Recipe, good, { BSDSYMS_JUNIT: 'vmlinux' });
+      expect([status, output]).toEqual([2, expect.stringContaining('vmlinux: is the kernel')]);
+      expect(readFileSync(join(directory, 'vmlinux')).equals(good)).toBe(true);
+    }
+  });
+
   describe.each(Object.entries(RECIPES))('%s', (name, recipeFor) => {
     const skip = name === 'Makefile' && !hasProgram('make', '--version');
     /** make ends with 2 whatever the status of a command. */
@@ -345,6 +377,22 @@ describe.skipIf(!hasCurl)('recipes', () => {
     test.skipIf(skip)('where nobody listens it could not ask', async () => {
       const { status, output } = await run(recipeFor('http://127.0.0.1:9'), good, { BSDSYMS_RETRIES: '0' });
       expect([status, output]).toEqual([2, expect.stringContaining('could not be asked (status 000)')]);
+    });
+
+    test.skipIf(skip)('leaves no result of an earlier build when it could not ask', async () => {
+      for (const left of ['bsdsyms.xml', 'bsdsyms.bin', 'vmlinux.bsdsyms']) {
+        writeFileSync(join(directory, left), '<testsuites tests="3" failures="0"/>');
+        // make compares times.
+        utimesSync(join(directory, left), 1, 1);
+      }
+      const recipe = recipeFor('http://127.0.0.1:9');
+      const { status } = await run(recipe, good, { BSDSYMS_RETRIES: '0' });
+      const results = [
+        ...(recipe.writesJunit ? ['bsdsyms.xml'] : []),
+        ...(recipe.makesBlob ? [name === 'Makefile' ? 'vmlinux.bsdsyms' : 'bsdsyms.bin'] : []),
+      ];
+      expect(results.length).toBeGreaterThan(0);
+      expect([status, results.filter((left) => existsSync(join(directory, left)))]).toEqual([2, []]);
     });
 
     test.skipIf(skip)('waits for a service that is not there yet, and then busy', async () => {
@@ -510,6 +558,7 @@ describe.skipIf(!hasCurl)('recipes that upload nothing', () => {
       [broken, 2, 'status 000', 'http://127.0.0.1:9'],
     ];
     for (const [imageUrl, expected, words, url] of cases) {
+      writeFileSync(join(directory, 'bsdsyms.bin'), 'of an earlier build');
       const { status, output, blob } = await refer(imageUrl, {}, url);
       expect([imageUrl, status, output]).toEqual([imageUrl, expected, expect.stringContaining(words)]);
       expect([output.includes(TOKEN), blob]).toEqual([false, null]);

@@ -87,7 +87,6 @@ describe('is refused:', () => {
     ['HTTP/0.9', 505, 'http-version-unsupported', ['GET /healthz']],
     ['HTTP/2.0', 505, 'http-version-unsupported', ['GET /healthz HTTP/2.0', HOST]],
     ['HTTP/1.2', 400, 'bad-request', ['GET /healthz HTTP/1.2', HOST]],
-    ['the preface of HTTP/2', 505, 'http-version-unsupported', ['PRI * HTTP/2.0', '', 'SM']],
     ['a method that there is not', 400, 'bad-request', ['BREW /healthz HTTP/1.1', HOST]],
     ['a target that is no path', 400, 'bad-request', ['GET healthz HTTP/1.1', HOST]],
     ['CONNECT', 405, 'method-not-allowed', ['CONNECT x:443 HTTP/1.1', HOST]],

@@ -94,7 +94,8 @@ describe('the first answer', () => {
       },
     ],
   ])('%s is unusable', async (_name, misbehaviour) => {
-    origin.misbehaviour = misbehaviour;
+    // Only the first one: the others would not save it.
+    origin.misbehaviour = (request, response) => origin.requests.length === 1 && misbehaviour(request, response);
     expect(verdict(await ask())).toEqual(problem(502, 'source-unusable'));
   });
 
@@ -126,6 +127,8 @@ describe('the first answer', () => {
   ])('%s: the origin is unavailable', async (_name, misbehaviour) => {
     origin.misbehaviour = misbehaviour;
     expect(verdict(await ask())).toEqual(problem(502, 'source-unavailable'));
+    // On a new connection it is not asked again.
+    expect(origin.requests).toHaveLength(1);
   });
 
   test('no server listens', async () => {
@@ -160,6 +163,17 @@ const later = (misbehaviour: Misbehaviour): void => {
 };
 
 describe('a later answer', () => {
+  /** A range whose ends lie elsewhere than those that were asked for. */
+  const moved = (startBy: number, endBy: number): Misbehaviour => {
+    return (request, response) => {
+      const [first = 0, last = 0] = (request.headers.range ?? '').replace('bytes=', '').split('-').map(Number);
+      const [start, end] = [first + startBy, last + 1 + endBy];
+      const headers = { ETag: '"1"', 'Content-Range': `bytes ${start}-${end - 1}/${image.length}` };
+      response.writeHead(206, headers).end(image.subarray(start, end));
+      return true;
+    };
+  };
+
   const served = (etag: string, bytes: Uint8Array = image): Misbehaviour => {
     return (request, response) => {
       delete request.headers['if-range'];
@@ -201,6 +215,8 @@ describe('a later answer', () => {
     ['404', status(404), 424, 'source-refused'],
     ['500', status(500), 502, 'source-unavailable'],
     ['the first range again', range({ ETag: '"1"' }), 502, 'source-unusable'],
+    ['the range before the one that was asked for', moved(-PAGE, -PAGE), 502, 'source-unusable'],
+    ['a shorter range', moved(0, -1), 502, 'source-unusable'],
   ])('%s', async (_name, misbehaviour, code, name) => {
     later(misbehaviour);
     expect(verdict(await ask())).toEqual(problem(code, name));
@@ -229,11 +245,12 @@ const never = (response: ServerResponse): void => {
 };
 
 describe('time', () => {
-  test.each<[string, string, Misbehaviour]>([
-    ['no answer', 'BSDSYMS_SOURCE_STALL_TIMEOUT_MS', hang],
+  test.each<[string, string, string, Misbehaviour]>([
+    ['no answer', 'BSDSYMS_SOURCE_STALL_TIMEOUT_MS', '100', hang],
     [
       'a body that pauses',
       'BSDSYMS_SOURCE_STALL_TIMEOUT_MS',
+      '100',
       (_request, response) => {
         never(response);
         return true;
@@ -242,6 +259,8 @@ describe('time', () => {
     [
       'a body that drips',
       'BSDSYMS_SOURCE_TIMEOUT_MS',
+      // No single pause is as long.
+      '2000',
       (_request, response) => {
         never(response);
         const drip = setInterval(() => response.write('x'), 5);
@@ -249,8 +268,8 @@ describe('time', () => {
         return true;
       },
     ],
-  ])('%s ends with %s', async (_name, setting, misbehaviour) => {
-    const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/`, [setting]: '100' });
+  ])('%s ends with %s', async (_name, setting, limitMs, misbehaviour) => {
+    const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/`, [setting]: limitMs });
     try {
       origin.misbehaviour = misbehaviour;
       expect(verdict(await ask(own), setting)).toEqual(problem(504, 'source-timeout'));

@@ -176,6 +176,22 @@ describe('conditional requests', () => {
     expect((await layout(`${url}?${SECRET}`)).headers.etag).toBe(tags[0]);
   });
 
+  test.each([
+    ['a weak ETag', (version: number) => ({ etag: `W/"${version}"` })],
+    ['Last-Modified alone', (version: number) => ({ lastModified: `Mon, 01 Jan 2024 00:00:0${version} GMT` })],
+  ])('the tag follows %s', async (_what, validators) => {
+    const before = (await layout(origin.serve('/k', image, validators(1)))).headers.etag;
+    expect(before).toMatch(/^W\//);
+    expect((await layout(origin.serve('/k', image, validators(1)), { 'if-none-match': before })).status).toBe(304);
+    expect((await layout(origin.serve('/k', image, validators(2)), { 'if-none-match': before })).status).toBe(200);
+  });
+
+  test('the tag depends on where the image is', () => {
+    const answer = { route: '/layout', mediaType: 'application/json', parameters: {}, version: '1.0.0' };
+    const tags = ['https://a/k', 'https://b/k', 'https://a/l'].map((url) => entityTag(url, '"1"', answer));
+    expect(new Set(tags).size).toBe(3);
+  });
+
   test('the tag depends on the version of the service', () => {
     const answer = { route: '/layout', mediaType: 'application/json', parameters: {} };
     const tags = ['1.0.0', '1.0.1'].map((version) => entityTag('https://a/k', '"1"', { ...answer, version }));
@@ -227,6 +243,12 @@ describe('wrong requests', () => {
     expect(origin.bytesSent).toBeLessThan(100_000);
     origin.misbehaviour = (_request, response) => {
       response.writeHead(200).end(huge);
+      return true;
+    };
+    expect(verdict(await layout(url))).toEqual(problem(413, 'image-too-large'));
+    // Announced, it is refused before any of it has come.
+    origin.misbehaviour = (_request, response) => {
+      response.writeHead(200, { 'Content-Length': huge.length }).flushHeaders();
       return true;
     };
     expect(verdict(await layout(url))).toEqual(problem(413, 'image-too-large'));
@@ -352,8 +374,10 @@ const redirect = (location: string, status = 302): void => {
 describe('redirects', () => {
   test.each([301, 302, 303, 307, 308])('%s is followed, and what follows is asked there', async (status) => {
     origin.serve('/to', large);
-    redirect(`/to?${SECRET}`, status);
+    // A fragment is for the client.
+    redirect(`/to?${SECRET}#part`, status);
     expect((await layout(`${origin.url}/from`)).status).toBe(200);
+    expect(origin.requests.at(-1)?.url).toBe(`/to?${SECRET}`);
     expect(origin.requests.filter(({ url }) => url === '/from')).toHaveLength(1);
   });
 
@@ -387,6 +411,9 @@ describe('files', () => {
     const outside = directory.write(image);
     symlinkSync(outside, join(shared, 'link-out'));
     symlinkSync(directory.path, join(shared, 'directory-out'));
+    mkdirSync(`${shared}-secret`);
+    writeFileSync(`${shared}-secret/k`, image);
+    symlinkSync(`${shared}-secret/k`, join(shared, 'link-beside'));
     symlinkSync('/dev/zero', join(shared, 'device'));
     symlinkSync('loop', join(shared, 'loop'));
     execFileSync('mkfifo', [join(shared, 'pipe')]);
@@ -395,6 +422,7 @@ describe('files', () => {
     const codes: [string, unknown][] = [];
     const names = [
       'link-out',
+      'link-beside',
       `directory-out/${outside.split('/').at(-1)}`,
       'device',
       '../file-1',
@@ -464,6 +492,23 @@ describe('what is logged', () => {
     expect(url).toEqual({ origin: origin.url, path: '/logged', requests: 1, bytes: image.length });
   });
 
+  test('an answer without ranges that turns out to be known counts as aborted', async () => {
+    const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/` });
+    try {
+      const url = origin.serve('/k', image);
+      origin.misbehaviour = (_request, response) => {
+        response.writeHead(200, { ETag: '"1"' }).end(image);
+        return true;
+      };
+      const { headers } = await send(own, named('/layout', url));
+      const again = await send(own, named('/layout', url), { headers: { 'if-none-match': headers.etag } });
+      expect(again.status).toBe(304);
+      expect((await scrape(own)).counts('bsdsyms_source_requests_total')).toEqual({ ok: 1, aborted: 1 });
+    } finally {
+      await own.close();
+    }
+  });
+
   test('requests and bytes are counted by result, from 0 on', async () => {
     const own = await startService({ BSDSYMS_IMAGE_SOURCES: `${origin.url}/` });
     try {
@@ -472,9 +517,11 @@ describe('what is logged', () => {
       expect(before.every(({ value }) => value === 0)).toBe(true);
       await send(own, named('/layout', origin.serve('/k', image)));
       await send(own, named('/layout', `${origin.url}/none`));
+      redirect('/k');
+      await send(own, named('/layout', `${origin.url}/from`));
       const after = await scrape(own);
-      expect(after.counts('bsdsyms_source_requests_total')).toEqual({ ok: 1, 'source-refused': 1 });
-      expect(after.counts('bsdsyms_source_bytes_total')).toEqual({ ok: image.length });
+      expect(after.counts('bsdsyms_source_requests_total')).toEqual({ ok: 2, redirect: 1, 'source-refused': 1 });
+      expect(after.counts('bsdsyms_source_bytes_total')).toEqual({ ok: 2 * image.length });
       expect(after.counts('bsdsyms_uploads_refused_total')).toEqual({ 'source-refused': 1 });
     } finally {
       await own.close();

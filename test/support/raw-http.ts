@@ -73,6 +73,11 @@ export class RawConnection {
     return this.#reset;
   }
 
+  /** What was received and not taken as an answer. */
+  get received(): Buffer {
+    return this.#received;
+  }
+
   /** Ends the sending side only. */
   halfClose(): void {
     this.#socket.end();

@@ -8,6 +8,7 @@ def call(Map args) {
     withEnv(["KERNEL=${args.kernel}", "SERVICE_URL=${args.url}", "BSDSYMS_REQUIRE=${args.require ?: ''}"]) {
       // 1: the kernel is broken. 2: the service could not be asked. curl waits as long as a 503 or 429 says.
       def failed = sh(returnStatus: true, script: '''
+        rm -f bsdsyms.xml
         query=
         for name in ${BSDSYMS_REQUIRE:-}; do query="$query&require=$name"; done
         id=$(printf %s "$BUILD_TAG" | tr -c 'A-Za-z0-9_.:-' - | cut -c 1-64)

@@ -1,5 +1,4 @@
 /** Which URLs and addresses requests may go to, and with which header fields. */
-import { isIP } from 'node:net';
 import { ImageError } from '../../inspect/image-error.ts';
 import { reachOf } from './addresses.ts';
 import { findPrefix, type SourcePrefix } from './allow-list.ts';
@@ -72,9 +71,9 @@ export class AllowedSources implements SourceAuthority {
   }
 }
 
-/** Whether a name or a literal address means this machine by itself. */
+/** Whether a name or a literal address means this machine by itself. Of a name, `reachOf` never says so. */
 const isLoopbackHost = (host: string): boolean =>
-  host === 'localhost' || host.endsWith('.localhost') || (isIP(host) !== 0 && reachOf(host) === 'loopback');
+  host === 'localhost' || host.endsWith('.localhost') || reachOf(host) === 'loopback';
 
 /** The authority of the user of the command or the library, which allows everything. */
 export class UserAuthority implements SourceAuthority {

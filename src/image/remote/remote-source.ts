@@ -321,8 +321,6 @@ export function readContentRange(answer: OriginAnswer): {
   if (total === '*') throw unusable('The origin does not say how large the image is (Content-Range: bytes …/*).');
   const range = { start: Number(first), end: Number(last) + 1, size: Number(total) };
   const length = headers['content-length'];
-  if (range.end > range.size || range.end <= range.start)
-    throw unusable('The origin answered with a range that is none.');
   if (length !== undefined && Number(length) !== range.end - range.start) {
     throw unusable('The origin announces another length than that of the range.');
   }

@@ -112,6 +112,26 @@ describe('what is asked for', () => {
     ]);
   });
 
+  test.each([
+    [206, 'source-unusable'],
+    [404, 'source-refused'],
+    [200, 'source-changed'],
+  ])('an answer %s that is given up gives its connection back: more fail than there may be', async (status, code) => {
+    server.misbehaviour = (request, response) => {
+      const [, first, last] = /(\d+)-(\d+)/.exec(request.headers.range ?? '') ?? [];
+      response.writeHead(status, { ETag: '"1"', 'Content-Range': `bytes ${first}-${last}/${image.length}` });
+      // More than was asked for, and the answer never ends.
+      response.write(image.subarray(0, Number(last) - Number(first) + 2));
+      return true;
+    };
+    const source = open();
+    for (let attempt = 0; attempt < 4; attempt++) {
+      await expect(source.read(10 * PAGE, 10)).rejects.toMatchObject({ code });
+    }
+    server.misbehaviour = () => false;
+    await read(source, 10 * PAGE, 10);
+  });
+
   test('all of it comes over one connection', async () => {
     const source = open();
     for (let at = MIB; at < 20 * MIB; at += 3 * MIB) await read(source, at, 100);
