@@ -170,6 +170,8 @@ describe('the blob', () => {
         const answer = await post(limited, path, image.bytes);
         expect([answer.status, json(answer)['code']]).toEqual([422, 'region-too-large']);
       }
+      // The setting stands in the explanation: the sentence of the core is also that of the command and the library.
+      expect((await send(limited, '/problems/region-too-large')).text).toContain('BSDSYMS_MAX_BLOB_BYTES');
     } finally {
       await limited.close();
     }

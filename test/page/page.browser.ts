@@ -113,7 +113,7 @@ describe('a file', () => {
       await visit.choose(STRIPPED);
       expect(await visit.tone()).toBe('bad');
       expect(await visit.verdict()).toBe('No symbols: the image has no symbol table.');
-      expect(await visit.page.locator('.verdict').innerText()).toContain('upload the unstripped one');
+      expect(await visit.page.locator('.verdict').innerText()).toContain('use the unstripped one');
       expect(await findFaults(visit.page)).toEqual([]);
       await visit.screenshot('broken');
     }));
