@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Layout } from '../../src/report/schemas.ts';
 import { ASKING_NOTES, type BuiltImage, kernel } from '../support/elf-builder.ts';
 import { BOUNDARY, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
-import { json, post, postForm } from '../support/http.ts';
+import { json, post, postForm, send } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
 import { mustSettle, type Service, startService } from '../support/service.ts';
 
