@@ -54,7 +54,7 @@ let isOpen = false;
 let picture = '';
 /** The example that is open, which nobody has as a file. */
 let shownExample: File | null = null;
-/** Whether the verdict of this work is still to be brought onto the screen. */
+/** Whether the verdict is to be brought onto the screen: of a file that was chosen, but not after a change of parameters. */
 let isAwaited = false;
 
 /** The sections in their order, each made anew when it changes. */
@@ -143,6 +143,10 @@ function endWork(failure: string | null): void {
   progress.hidden = true;
   cancel.hidden = true;
   results.removeAttribute('aria-busy');
+  const verdict = sections.get('verdict');
+  // It has grown meanwhile.
+  if (isAwaited && verdict !== undefined) bringOnScreen(verdict);
+  isAwaited = false;
   const headline = results.querySelector('h2')?.textContent ?? null;
   if (failure === null && headline !== null) say(`Done: ${headline}`, true);
   else say(failure ?? 'Cancelled.');
@@ -204,9 +208,12 @@ function show(finding: Finding): void {
 function putVerdict(verdict: Verdict, actions: readonly HTMLElement[]): void {
   const section = showVerdict(verdict, describeFile(), actions);
   put('verdict', section);
-  // On a small screen it is below what the file was chosen with. Other parameters leave the screen where it is.
-  if (isAwaited) requestAnimationFrame(() => section.scrollIntoView({ block: 'nearest' }));
-  isAwaited = false;
+  if (isAwaited) bringOnScreen(section);
+}
+
+/** On a small screen the verdict is below what the file was chosen with. */
+function bringOnScreen(section: HTMLElement): void {
+  requestAnimationFrame(() => section.scrollIntoView({ block: 'nearest' }));
 }
 
 const describeFile = (): string => `${fileName}, ${roughly(fileSize)}`;

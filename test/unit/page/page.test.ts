@@ -168,6 +168,12 @@ describe('a session', () => {
       tone: 'doubtful',
       headline: 'Its symbols are fine, but the kernel does not ask for them.',
     });
+    expect(judgeKernel(silent.known)?.points[0]?.text).toMatch(/^If it asked, Xen would place 3 symbols/);
+    expect(judgeKernel(silent.known)?.advice).toEqual([
+      'Give the kernel an ELF note named Xen of type 11 (BSD_SYMTAB) with the value "yes".',
+    ]);
+    const linux = await look(kernel({ symbols: 3, notes: [xenString(6, 'linux')] }).bytes);
+    expect(judgeKernel(linux.known)?.advice.join()).toContain('kallsyms');
     const stripped = await look(exampleKernel({ strip: true }));
     expect(stripped.kinds).toEqual(['opened', 'refused', 'kernel', 'check']);
     expect(judgeKernel(stripped.known)).toMatchObject({ tone: 'bad' });
