@@ -368,6 +368,22 @@ describe('the looks', () => {
     ),
   );
 
+  test.each(['light', 'dark'] as const)('are those of the documentation: %s', (colorScheme) =>
+    visiting(
+      async (visit) => {
+        const { page } = visit;
+        await visit.choose(NETBSD);
+        await page.locator('[data-region="elf-header"]').dispatchEvent('click');
+        await page.locator('.panel table').getByText('e_shoff').waitFor();
+        await page.locator('.verdict').evaluate((verdict) => verdict.scrollIntoView({ block: 'start' }));
+        expect(await isOnScreen(page, '#picture-title')).toBe(true);
+        // docs/page.png and docs/page-dark.png
+        await visit.screenshot(colorScheme === 'light' ? 'page' : 'page-dark', false);
+      },
+      { colorScheme, viewport: { width: 1000, height: 640 } },
+    ),
+  );
+
   test('are there without any script', () =>
     visiting(
       async (visit) => {
