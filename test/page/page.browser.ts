@@ -111,6 +111,25 @@ describe('a file', () => {
       expect(await visit.verdict()).toBe('NetBSD finds its symbols.');
     }));
 
+  test('that takes long shows how far it is, and can be cancelled', () =>
+    visiting(async (visit) => {
+      const { page } = visit;
+      const told = await page.evaluateHandle(() => {
+        const texts: string[] = [];
+        const status = document.querySelector('#status-text') as HTMLElement;
+        new MutationObserver(() => {
+          texts.push(status.innerText);
+          if (status.innerText.startsWith('Unpacking')) (document.querySelector('#cancel') as HTMLElement).click();
+        }).observe(status, { childList: true });
+        return texts;
+      });
+      await visit.choose(fileOf('long.gz', gzipSync(Buffer.alloc(400_000_000), { level: 1 })));
+      expect(await page.locator('#status-text').innerText()).toBe('Cancelled.');
+      expect((await told.jsonValue()).filter((text) => /^Unpacking: \S+ \w+ of \S+ [kM]B$/.test(text))).toHaveLength(1);
+      await visit.choose(NETBSD);
+      expect(await visit.verdict()).toBe('NetBSD finds its symbols.');
+    }));
+
   test('that is damaged while compressed says so', () =>
     visiting(async (visit) => {
       const packed = gzipSync(NETBSD.buffer);
@@ -159,9 +178,10 @@ describe('a file', () => {
 });
 
 describe('an example', () => {
-  test('shows what there is to see without a kernel, by keyboard alone', () =>
+  test('shows what there is to see without a kernel, by keyboard alone and without network', () =>
     visiting(async (visit) => {
       const { page } = visit;
+      await page.context().setOffline(true);
       await page.locator('#file').focus();
       await page.keyboard.press('Tab');
       await page.keyboard.press('Enter');
@@ -350,6 +370,8 @@ describe('the looks', () => {
       expect(await isOnScreen(visit.page, '.panel h3')).toBe(true);
       const widths = await visit.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
       expect(widths[0]).toBeLessThanOrEqual(widths[1] ?? 0);
+      const guests = visit.page.locator('[data-section="guests"] .scroll');
+      expect(await guests.evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)).toBe(0);
       expect(await findFaults(visit.page)).toEqual([]);
       await visit.screenshot('phone');
       await visit.choose(STRIPPED);
