@@ -149,6 +149,8 @@ type TableSearch =
   /** `outside`: a header that had to be read is not inside the memory; null when there are simply no tables. */
   | { readonly found: false; readonly outside: OutsideCode | null };
 
+const HEADERS_PER_BLOCK = BLOCK_BYTES / ELF64.sectionHeader.size;
+
 /** The section headers as guests walk them: in steps of their native size, whatever `e_shentsize` says. */
 export class SectionHeaders {
   readonly count: number;
@@ -164,18 +166,36 @@ export class SectionHeaders {
     this.count = header.number(format, 'e_shnum');
   }
 
-  /** How many are read at once. */
-  get perBlock(): number {
-    return BLOCK_BYTES / ELF64.sectionHeader.size;
-  }
-
   /** Where a header lies, whatever its index. */
   position(index: number): number {
     return this.#at + index * this.#format.sectionHeader.size;
   }
 
-  /** `count` headers from `first` on, at most `perBlock`; the index of the first is 0. */
-  *read(first: number, count: number): ByteWalk<Structures> {
+  /** The header of this index; in what is returned its index is 0. */
+  read(index: number): ByteWalk<Structures> {
+    return this.#readBlock(index, 1);
+  }
+
+  /**
+   * Visits the headers of a type from section 1 on, until one is cut by the end of the memory.
+   *
+   * @param visit gets the index of the section, and its index in the block. @returns false for a header that is cut
+   * @returns whether one was cut
+   */
+  *visit(type: number, visit: (section: number, block: Structures, index: number) => boolean): ByteWalk<boolean> {
+    const { sh_type } = this.#format.sectionHeader.fields;
+    for (let first = 1; first < this.count; first += HEADERS_PER_BLOCK) {
+      const count = Math.min(HEADERS_PER_BLOCK, this.count - first);
+      const block = yield* this.#readBlock(first, count);
+      for (let index = 0; index < count; index++) {
+        if (!block.has(index, sh_type)) return true;
+        if (block.number(index, sh_type) === type && !visit(first + index, block, index)) return true;
+      }
+    }
+    return false;
+  }
+
+  *#readBlock(first: number, count: number): ByteWalk<Structures> {
     const { size } = this.#format.sectionHeader;
     const at = this.position(first);
     return new Structures(this.#memory, yield* this.#memory.block(at, count * size), at, size);
@@ -192,24 +212,17 @@ const INT32_END = 2 ** 31;
  */
 function* findTables(memory: GuestMemory, header: ElfHeader, format: ElfFormat): ByteWalk<TableSearch> {
   const headers = new SectionHeaders(memory, header, format);
-  const { sh_type, sh_offset, sh_size, sh_link } = format.sectionHeader.fields;
+  const { sh_offset, sh_size, sh_link } = format.sectionHeader.fields;
   const candidates: number[] = [];
   const links: number[] = [];
-  let isCut = false;
-  for (let first = 1; first < headers.count && !isCut; first += headers.perBlock) {
-    const count = Math.min(headers.perBlock, headers.count - first);
-    const block = yield* headers.read(first, count);
-    for (let index = 0; index < count && !isCut; index++) {
-      isCut = !block.has(index, sh_type);
-      if (isCut || block.number(index, sh_type) !== SHT_SYMTAB) continue;
-      isCut = !block.has(index, sh_offset);
-      if (isCut || block.bigint(index, sh_offset) === 0n) continue;
-      isCut = !block.has(index, sh_size) || !block.has(index, sh_link);
-      if (isCut) continue;
-      candidates.push(first + index);
-      links.push(block.number(index, sh_link) | 0);
-    }
-  }
+  const isCut = yield* headers.visit(SHT_SYMTAB, (section, block, index) => {
+    if (!block.has(index, sh_offset)) return false;
+    if (block.bigint(index, sh_offset) === 0n) return true;
+    if (!block.has(index, sh_size) || !block.has(index, sh_link)) return false;
+    candidates.push(section);
+    links.push(block.number(index, sh_link) | 0);
+    return true;
+  });
   // The first one whose link does not lead to an sh_offset of 0 ends the search.
   const last = yield* memory.findFirst(
     headers.position(-INT32_END) + sh_offset.offset,
@@ -228,8 +241,8 @@ function* findTables(memory: GuestMemory, header: ElfHeader, format: ElfFormat):
 
 function* readTables(headers: SectionHeaders, format: ElfFormat, index: number, link: number): ByteWalk<GuestTables> {
   const { sh_type, sh_offset, sh_size } = format.sectionHeader.fields;
-  const symtab = yield* headers.read(index, 1);
-  const linked = yield* headers.read(link, 1);
+  const symtab = yield* headers.read(index);
+  const linked = yield* headers.read(link);
   return {
     symtab: { ...locate(symtab.bigint(0, sh_offset)), size: symtab.bigint(0, sh_size) },
     strtab: { ...locate(linked.bigint(0, sh_offset)), size: linked.has(0, sh_size) ? linked.bigint(0, sh_size) : null },

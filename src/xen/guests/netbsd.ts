@@ -85,26 +85,19 @@ function* findCtf({ memory, header }: Blob, format: ElfFormat): ByteWalk<CtfSear
   const namesIndex = header.number(format, 'e_shstrndx');
   if (namesIndex === 0) return { outside: null, hasNames: true };
   const headers = new SectionHeaders(memory, header, format);
-  const namesHeader = yield* headers.read(namesIndex, 1);
+  const namesHeader = yield* headers.read(namesIndex);
   if (!namesHeader.has(0, sh_offset)) return { outside: 'name-header-outside', hasNames: false };
   const names = positionOf(namesHeader.bigint(0, sh_offset));
   const hasNames = namesIndex < headers.count && namesHeader.number(0, sh_type) === SHT_STRTAB;
 
   const sections: number[] = [];
   const nameOffsets: number[] = [];
-  let isCut = false;
-  for (let first = 1; first < headers.count && !isCut; first += headers.perBlock) {
-    const count = Math.min(headers.perBlock, headers.count - first);
-    const block = yield* headers.read(first, count);
-    for (let index = 0; index < count && !isCut; index++) {
-      isCut = !block.has(index, sh_type);
-      if (isCut || block.number(index, sh_type) !== SHT_PROGBITS) continue;
-      isCut = !block.has(index, sh_name);
-      if (isCut) continue;
-      sections.push(first + index);
-      nameOffsets.push(block.number(index, sh_name));
-    }
-  }
+  const isCut = yield* headers.visit(SHT_PROGBITS, (section, block, index) => {
+    if (!block.has(index, sh_name)) return false;
+    sections.push(section);
+    nameOffsets.push(block.number(index, sh_name));
+    return true;
+  });
   // The first name that matches, or reaches outside, ends the search.
   const last = yield* memory.findFirst(names, 1, nameOffsets, CTF_SECTION_NAME.length, (bytes) => {
     const comparison = compare(bytes, CTF_SECTION_NAME);
@@ -112,7 +105,7 @@ function* findCtf({ memory, header }: Blob, format: ElfFormat): ByteWalk<CtfSear
   });
   if (last === null) return { outside: isCut ? 'section-header-outside' : null, hasNames };
   if (last.result === 'outside') return { outside: 'section-name-outside', hasNames };
-  const section = yield* headers.read(sections[last.index] ?? 0, 1);
+  const section = yield* headers.read(sections[last.index] ?? 0);
   const isThere = section.has(0, sh_offset) && section.has(0, sh_size);
   return { outside: isThere ? null : 'section-header-outside', hasNames };
 }
