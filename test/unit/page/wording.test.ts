@@ -79,16 +79,35 @@ async function listShown(
   for await (const finding of isBlob ? session.verify(blob, '', watch) : session.open(blob, parameters, watch)) {
     findings.push(finding);
   }
-  let known: Known = { layout: null, meanings: {}, refused: null, kernel: null, requirements: null };
+  const known: { -readonly [Key in keyof Known]: Known[Key] } = {
+    layout: null,
+    meanings: {},
+    refused: null,
+    kernel: null,
+    requirements: null,
+  };
   const texts = listTexts(findings);
   for (const finding of findings) {
-    if (finding.kind === 'layout') known = { ...known, layout: finding.report, meanings: finding.meanings };
-    else if (finding.kind === 'refused') known = { ...known, refused: finding };
-    else if (finding.kind === 'kernel') known = { ...known, kernel: finding.report };
-    else if (finding.kind === 'check') known = { ...known, requirements: finding.requirements };
-    else if (finding.kind === 'verified') {
-      const { report } = finding;
-      texts.push(...listTexts(judgeBlob(report)), ...GUESTS.map((name) => describeGuest(report.guests[name])));
+    switch (finding.kind) {
+      case 'opened':
+        break;
+      case 'layout':
+        known.layout = finding.report;
+        known.meanings = finding.meanings;
+        break;
+      case 'refused':
+        known.refused = finding;
+        break;
+      case 'kernel':
+        known.kernel = finding.report;
+        break;
+      case 'check':
+        known.requirements = finding.requirements;
+        break;
+      case 'verified': {
+        const { report } = finding;
+        texts.push(...listTexts(judgeBlob(report)), ...GUESTS.map((name) => describeGuest(report.guests[name])));
+      }
     }
     texts.push(...listTexts(judgeKernel(known)));
   }
