@@ -201,6 +201,11 @@ export type ProblemCode = keyof typeof HTTP_PROBLEM_KINDS | ImageProblemCode;
 export const PROBLEM_KINDS: Readonly<Record<ProblemCode, ProblemKind>> = {
   ...HTTP_PROBLEM_KINDS,
   ...IMAGE_PROBLEM_KINDS,
+  // The core does not know where its limit comes from.
+  'region-too-large': {
+    ...IMAGE_PROBLEM_KINDS['region-too-large'],
+    explanation: `${IMAGE_PROBLEM_KINDS['region-too-large'].explanation} The limit is BSDSYMS_MAX_BLOB_BYTES: ask the operator.`,
+  },
 };
 
 export const isProblemCode = (code: string): code is ProblemCode => Object.hasOwn(PROBLEM_KINDS, code);

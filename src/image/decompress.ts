@@ -331,13 +331,13 @@ class BzImageStage implements Stage {
       throw new ImageError(
         'compression-unsupported',
         `It is a Linux bzImage of boot protocol ${version}, which does not say where the kernel lies in it; since 2.08 it ` +
-          'does. Send the ELF kernel (vmlinux) that it was made from.',
+          'does. Use the ELF kernel (vmlinux) that it was made from.',
       );
     }
     if (payloadBytes === 0) {
       throw new ImageError(
         'compression-unsupported',
-        'It is a Linux bzImage without a payload, such as another boot program. Send the ELF kernel itself.',
+        'It is a Linux bzImage without a payload, such as another boot program. Use the ELF kernel itself.',
       );
     }
     this.#payloadOffset = payloadOffset;

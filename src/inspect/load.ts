@@ -334,7 +334,7 @@ async function refuse(
   return { ok: false, image, loadAddress, broken: reported };
 }
 
-const STRIPPED = 'The kernel was probably stripped: upload the unstripped one.';
+const STRIPPED = 'The kernel was probably stripped: use the unstripped one.';
 const isStripped = ({ symbolTable }: ElfImage, { code }: Broken): boolean =>
   code === 'no-symbol-table' && !symbolTable.found && symbolTable.why === 'none';
 

@@ -23,21 +23,21 @@ export async function recogniseElf(source: ImageSource, headers: Headers): Promi
   if (damage !== null) return damage;
   const { type } = identify(headers);
   if (type === 'REL') {
-    return 'The image is a relocatable object (ET_REL), such as an object file (.o) or a kernel module (.ko). Send the linked kernel.';
+    return 'The image is a relocatable object (ET_REL), such as an object file (.o) or a kernel module (.ko). Use the linked kernel.';
   }
   if (type === 'CORE') {
-    return 'The image is a core dump (ET_CORE). Send the kernel that was running.';
+    return 'The image is a core dump (ET_CORE). Use the kernel that was running.';
   }
   if (findShape(headers) === 'blob') {
-    return 'It looks like a symbol blob without its size word. POST /verify (the command: bsdsyms verify) says what guests make of a blob.';
+    return 'It looks like a symbol blob without its size word. Verify it to see what guests make of it (POST /verify, bsdsyms verify, or the page).';
   }
   const { interpreter, lowest } = await readPrograms(source, headers);
   if (interpreter === KERNEL_INTERPRETER) return null;
   if (interpreter.startsWith('/')) {
-    return 'It looks like a user-space program: it names an interpreter (PT_INTERP). Send a kernel.';
+    return 'It looks like a user-space program: it names an interpreter (PT_INTERP). Use a kernel.';
   }
   if (type === 'DYN' && lowest < LOWEST_KERNEL_ADDRESS) {
-    return 'It looks like a shared library, a kernel module or a user-space program (ET_DYN, linked at address 0). Send a kernel.';
+    return 'It looks like a shared library, a kernel module or a user-space program (ET_DYN, linked at address 0). Use a kernel.';
   }
   return null;
 }
@@ -65,7 +65,7 @@ export async function findBlobRejection(source: ImageSource): Promise<string | n
   if (located === null || findShape(located) !== 'image') return null;
   return (
     'The file is an ELF image, not a symbol blob, which begins with a size word. ' +
-    'POST /bsdsyms (the command: bsdsyms blob) makes the blob of an image.'
+    'Its blob has to be made first (POST /bsdsyms, bsdsyms blob, or the page).'
   );
 }
 

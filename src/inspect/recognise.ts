@@ -37,7 +37,7 @@ export function recogniseContent(start: Uint8Array): string {
   // What clients make of fields without files: application/x-www-form-urlencoded.
   if (ascii(start, 0, 6) === 'image=') {
     return (
-      'It looks like the field of a form without a file. Send the file: as the body, or as a file part (curl -F image=@FILE; ' +
+      'It looks like the field of a form without a file. Give the file itself: as the body, or as a file part (curl -F image=@FILE; ' +
       "Python requests: files={'image': open(FILE, 'rb')})."
     );
   }
@@ -53,7 +53,7 @@ export function recogniseContent(start: Uint8Array): string {
       '(curl: --data-binary @FILE, with the @).'
     );
   }
-  return 'Check with `file` what it is, and that it was sent unchanged (curl --data-binary, not curl -d).';
+  return 'Check with `file` what it is, and that nothing changed it on its way here (curl: --data-binary, not -d).';
 }
 
 /**
@@ -67,10 +67,10 @@ export function findTextDamage(start: Uint8Array): string | null {
   if (magicAt === undefined) return null;
   const header = start.subarray(magicAt, magicAt + ELF_HEADER_BYTES);
   if (header.length >= IDENT_WITHOUT_NUL_BYTES && !header.includes(0)) {
-    return 'The NUL bytes that every ELF header has are missing. curl -d (--data) removes them: use curl --data-binary.';
+    return 'The NUL bytes that every ELF header has are missing: the file was handled as text on its way here. curl -d (--data) removes them, curl --data-binary does not.';
   }
   if (includesBytes(header, REPLACEMENT)) {
-    return 'Bytes of the ELF header were replaced by U+FFFD: the file was read as text. Read and send it as bytes.';
+    return 'Bytes of the ELF header were replaced by U+FFFD: the file was read as text on its way here. Read and write it as bytes.';
   }
   return null;
 }

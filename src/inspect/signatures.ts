@@ -1,4 +1,4 @@
-/** The kinds of files that are sent as kernels, intentionally or not, and the bytes that identify them. */
+/** The kinds of files that are given as kernels, intentionally or not, and the bytes that identify them. */
 import { ELF_MAGIC } from '../elf/format.ts';
 
 /** Bytes at an offset of a file. */
@@ -27,7 +27,7 @@ const mark = (offset: number, ...parts: readonly (number | string)[]): Mark => (
 
 const compressed = (compression: string, ...bytes: readonly (number | string)[]): FileKind => ({
   name: `a file compressed with ${compression}`,
-  advice: 'Only one layer of compression is removed: decompress it before you send it.',
+  advice: 'Only one layer of compression is removed: decompress it first.',
   mark: mark(0, ...bytes),
   compression,
 });
@@ -35,9 +35,9 @@ const compressed = (compression: string, ...bytes: readonly (number | string)[])
 const kind = (name: string, advice: string, at: Mark): FileKind => ({ name, advice, mark: at, compression: null });
 
 const EXTRACT = 'First extract the kernel from it.';
-const SEND_SOURCE = 'Send the ELF kernel (vmlinux) that it was made from.';
-const SEND_ELF = 'Send an ELF kernel.';
-const DUMP = 'Send the kernel that was running.';
+const USE_SOURCE = 'Use the ELF kernel (vmlinux) that it was made from.';
+const USE_ELF = 'Use an ELF kernel.';
+const DUMP = 'Use the kernel that was running.';
 
 /** In the order in which they are tried: exact marks first. */
 const FILE_KINDS: readonly FileKind[] = [
@@ -52,25 +52,25 @@ const FILE_KINDS: readonly FileKind[] = [
 
   kind(
     'a symbol blob: a size word, then an ELF header',
-    'POST /verify (the command: bsdsyms verify) says what guests make of a blob.',
+    'Verify it to see what guests make of it (POST /verify, bsdsyms verify, or the page).',
     mark(4, ...ELF_MAGIC),
   ),
 
-  kind('a Linux bzImage', SEND_SOURCE, mark(0x202, 'HdrS')),
-  kind('a Linux Image for arm64', SEND_SOURCE, mark(0x38, 'ARMd')),
-  kind('a Linux Image for RISC-V', SEND_SOURCE, mark(0x38, 'RSC', 5)),
-  kind('a Linux zImage', SEND_SOURCE, mark(0x24, 0x18, 0x28, 0x6f, 0x01)),
-  kind('a Linux EFI zboot image', SEND_SOURCE, mark(4, 'zimg')),
-  kind('a U-Boot uImage', 'Send the ELF kernel that it was made from.', mark(0, 0x27, 0x05, 0x19, 0x56)),
-  kind('a FIT image or a device tree', 'Send the ELF kernel itself.', mark(0, 0xd0, 0x0d, 0xfe, 0xed)),
+  kind('a Linux bzImage', USE_SOURCE, mark(0x202, 'HdrS')),
+  kind('a Linux Image for arm64', USE_SOURCE, mark(0x38, 'ARMd')),
+  kind('a Linux Image for RISC-V', USE_SOURCE, mark(0x38, 'RSC', 5)),
+  kind('a Linux zImage', USE_SOURCE, mark(0x24, 0x18, 0x28, 0x6f, 0x01)),
+  kind('a Linux EFI zboot image', USE_SOURCE, mark(4, 'zimg')),
+  kind('a U-Boot uImage', 'Use the ELF kernel that it was made from.', mark(0, 0x27, 0x05, 0x19, 0x56)),
+  kind('a FIT image or a device tree', 'Use the ELF kernel itself.', mark(0, 0xd0, 0x0d, 0xfe, 0xed)),
   kind('an Android boot image', EXTRACT, mark(0, 'ANDROID!')),
   kind('an Android boot image', EXTRACT, mark(0, 'VNDRBOOT')),
-  kind('an EFI or Windows program (PE)', 'Send the ELF kernel that it was made from.', mark(0, 'MZ')),
-  kind('a Mach-O program', SEND_ELF, mark(0, 0xcf, 0xfa, 0xed, 0xfe)),
-  kind('a Mach-O program', SEND_ELF, mark(0, 0xce, 0xfa, 0xed, 0xfe)),
-  kind('a Java class or a universal Mach-O program', SEND_ELF, mark(0, 0xca, 0xfe, 0xba, 0xbe)),
-  kind('a WebAssembly module', SEND_ELF, mark(0, 0, 'asm')),
-  kind('LLVM bitcode', 'Send the kernel that was linked from it.', mark(0, 'BC', 0xc0, 0xde)),
+  kind('an EFI or Windows program (PE)', 'Use the ELF kernel that it was made from.', mark(0, 'MZ')),
+  kind('a Mach-O program', USE_ELF, mark(0, 0xcf, 0xfa, 0xed, 0xfe)),
+  kind('a Mach-O program', USE_ELF, mark(0, 0xce, 0xfa, 0xed, 0xfe)),
+  kind('a Java class or a universal Mach-O program', USE_ELF, mark(0, 0xca, 0xfe, 0xba, 0xbe)),
+  kind('a WebAssembly module', USE_ELF, mark(0, 0, 'asm')),
+  kind('LLVM bitcode', 'Use the kernel that was linked from it.', mark(0, 'BC', 0xc0, 0xde)),
   kind('a kernel crash dump (kdump)', DUMP, mark(0, 'KDUMP   ')),
   kind('a kernel crash dump of FreeBSD', DUMP, mark(0, 'minidump FreeBSD')),
 
@@ -78,7 +78,7 @@ const FILE_KINDS: readonly FileKind[] = [
   kind('a zip archive', EXTRACT, mark(0, 'PK', 3, 4)),
   kind('a 7z archive', EXTRACT, mark(0, '7z', 0xbc, 0xaf, 0x27, 0x1c)),
   kind('an RPM package', EXTRACT, mark(0, 0xed, 0xab, 0xee, 0xdb)),
-  kind('a cpio archive, such as an initramfs', 'Send the kernel, not its initramfs.', mark(0, '07070')),
+  kind('a cpio archive, such as an initramfs', 'Use the kernel, not its initramfs.', mark(0, '07070')),
   kind('a tar archive', EXTRACT, mark(257, 'ustar')),
 
   kind('a squashfs file system', EXTRACT, mark(0, 'hsqs')),

@@ -3,12 +3,13 @@ import { PICTURE_CSS } from '../report/picture/theme.ts';
 import { Client } from './client.ts';
 import { bsdsymsCommand, curlCommand, outputName } from './commands.ts';
 import { button, find } from './elements.ts';
+import { makeExample } from './example.ts';
 import { readFragment, withoutDefaults, writeFragment } from './fragment.ts';
 import type { Finding, Order, ParameterTexts, Question } from './messages.ts';
 import { parsePasted } from './pasted.ts';
 import { type ReadBytes, showPicture } from './picture-view.ts';
 import { trustScript } from './trust.ts';
-import { judgeBlob, judgeKernel, type Known } from './verdict.ts';
+import { judgeBlob, judgeKernel, type Known, type Verdict } from './verdict.ts';
 import {
   type Download,
   showBlob,
@@ -34,6 +35,8 @@ const progress = find('#progress', HTMLProgressElement);
 const cancel = find('#cancel', HTMLButtonElement);
 const results = find('#results', HTMLElement);
 const dropping = find('#dropping', HTMLElement);
+const example = find('#example', HTMLButtonElement);
+const strippedExample = find('#example-stripped', HTMLButtonElement);
 const script = find('script[data-worker]', HTMLScriptElement);
 
 const client = new Client(trustScript(script.dataset['worker'] ?? ''), () =>
@@ -49,6 +52,10 @@ let fileSize = 0;
 /** Whether a kernel is open, that other parameters apply to. */
 let isOpen = false;
 let picture = '';
+/** The example that is open, which nobody has as a file. */
+let shownExample: File | null = null;
+/** Whether the verdict is to be brought onto the screen: of a file that was chosen, but not after a change of parameters. */
+let isAwaited = false;
 
 /** The sections in their order, each made anew when it changes. */
 const SECTIONS = [
@@ -107,9 +114,15 @@ function fillForm(texts: ParameterTexts): void {
   }
 }
 
+/** @param isShown whether the page shows the same already, so that only screen readers have to say it */
+function say(text: string, isShown = false): void {
+  statusText.textContent = text;
+  statusText.classList.toggle('hidden', isShown);
+}
+
 function begin(order: Exclude<Order, Question>, text: string): void {
   clear();
-  statusText.textContent = text;
+  say(text);
   progress.removeAttribute('value');
   progress.hidden = false;
   cancel.hidden = false;
@@ -119,7 +132,7 @@ function begin(order: Exclude<Order, Question>, text: string): void {
     onProgress({ what, done, total }) {
       progress.max = total;
       progress.value = done;
-      statusText.textContent = `${what}: ${roughly(done)} of ${roughly(total)}`;
+      say(`${what}: ${roughly(done)} of ${roughly(total)}`);
     },
     onEnd: endWork,
   });
@@ -130,13 +143,19 @@ function endWork(failure: string | null): void {
   progress.hidden = true;
   cancel.hidden = true;
   results.removeAttribute('aria-busy');
-  const headline = results.querySelector('h2')?.textContent;
-  statusText.textContent =
-    failure ?? (headline === undefined || headline === null ? 'Cancelled.' : `Done: ${headline}`);
+  const verdict = sections.get('verdict');
+  // It has grown meanwhile.
+  if (isAwaited && verdict !== undefined) bringOnScreen(verdict);
+  isAwaited = false;
+  const headline = results.querySelector('h2')?.textContent ?? null;
+  if (failure === null && headline !== null) say(`Done: ${headline}`, true);
+  else say(failure ?? 'Cancelled.');
 }
 
-function open(file: File): void {
+function open(file: File, isExample = false): void {
   fileName = file.name;
+  shownExample = isExample ? file : null;
+  isAwaited = true;
   fileSize = file.size;
   isOpen = true;
   begin({ kind: 'open', file, parameters: withoutDefaults(readForm()) }, `Reading ${file.name} …`);
@@ -150,6 +169,7 @@ function verify(file: Blob, name: string): void {
   fileName = name;
   fileSize = file.size;
   isOpen = false;
+  isAwaited = true;
   begin({ kind: 'verify', file, address: address.value }, `Reading ${name} …`);
 }
 
@@ -176,13 +196,24 @@ function show(finding: Finding): void {
       break;
     case 'verified':
       isOpen = false;
-      put('verdict', showVerdict(judgeBlob(finding.report), describeFile(), []));
+      putVerdict(judgeBlob(finding.report), []);
       put('guests', showGuests(finding.report.guests));
       put('blob', showBlob(finding.report));
       return;
   }
   const verdict = judgeKernel(known);
-  if (verdict !== null) put('verdict', showVerdict(verdict, describeFile(), listActions()));
+  if (verdict !== null) putVerdict(verdict, listActions());
+}
+
+function putVerdict(verdict: Verdict, actions: readonly HTMLElement[]): void {
+  const section = showVerdict(verdict, describeFile(), actions);
+  put('verdict', section);
+  if (isAwaited) bringOnScreen(section);
+}
+
+/** On a small screen the verdict is below what the file was chosen with. */
+function bringOnScreen(section: HTMLElement): void {
+  requestAnimationFrame(() => section.scrollIntoView({ block: 'nearest' }));
 }
 
 const describeFile = (): string => `${fileName}, ${roughly(fileSize)}`;
@@ -214,7 +245,7 @@ function listDownloads(): Download[] {
   const ask = (question: { readonly kind: 'blob' | 'picture' }, product: 'blob' | 'picture'): void => {
     client.ask(question, 'file').then(
       ({ file }) => save(file, outputName(name, product)),
-      (error: unknown) => (statusText.textContent = String(error)),
+      (error: unknown) => say(error instanceof Error ? error.message : String(error)),
     );
   };
   return [
@@ -225,7 +256,14 @@ function listDownloads(): Download[] {
         save(new Blob([JSON.stringify(known.layout)], { type: 'application/json' }), outputName(name, 'layout')),
     },
     { text: 'Picture (SVG)', onClick: () => ask({ kind: 'picture' }, 'picture') },
+    ...listExample(),
   ];
+}
+
+/** The commands are about a file, which of an example is only here. */
+function listExample(): Download[] {
+  const file = shownExample;
+  return file === null ? [] : [{ text: 'The example kernel', onClick: () => save(file, file.name) }];
 }
 
 /** An address of a file is needed until the browser has begun to save it. */
@@ -277,6 +315,13 @@ fileInput.addEventListener('change', () => {
   if (file !== undefined) open(file);
 });
 
+function openExample(name: string, strip: boolean): void {
+  // With a type: for one without, browsers make up the end of the name that it is saved under.
+  open(new File([makeExample({ strip })], name, { type: 'application/octet-stream' }), true);
+}
+example.addEventListener('click', () => openExample('example-netbsd', false));
+strippedExample.addEventListener('click', () => openExample('example-netbsd.stripped', true));
+
 parameterForm.addEventListener('submit', (event) => {
   event.preventDefault();
   apply(readForm());
@@ -293,8 +338,9 @@ verifyForm.addEventListener('submit', (event) => {
   const bytes = parsePasted(pasted.value);
   if (bytes === null) {
     clear();
-    statusText.textContent =
-      'These are no bytes: paste a hexdump whose offsets follow each other, plain hex digits, or base64, or choose a file.';
+    say(
+      'These are no bytes: paste a hexdump whose offsets follow each other, plain hex digits, or base64, or choose a file.',
+    );
     pasted.focus();
     return;
   }

@@ -18,6 +18,8 @@ export interface Shown {
   readonly readBytes: ReadBytes;
 }
 
+/** So much of the panel has to be on the screen. */
+const SEEN_PIXELS = 150;
 /** Wider pictures have the panel below them. */
 const MAX_BESIDE_WIDTH = 960;
 
@@ -26,8 +28,8 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
   const { width, height } = svg.viewBox.baseVal;
   svg.setAttribute('width', String(width));
   svg.setAttribute('height', String(height));
-  const hint = el('p', {}, 'Choose a part of the picture to see its fields, its bytes, and the rule that places it.');
-  const panel = el('div', { class: 'panel', 'aria-live': 'polite' }, hint);
+  // There before it has text, so that what it says later is announced.
+  const panel = el('div', { class: 'panel', 'aria-live': 'polite', hidden: true });
   const regions = [...svg.querySelectorAll<SVGGElement>('[data-region]')];
   let picked = 0;
 
@@ -35,11 +37,15 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
     for (const other of regions) other.setAttribute('aria-pressed', String(other === region));
     picked += 1;
     const own = picked;
+    panel.hidden = false;
     const title = titleOf(region);
     const info = explainRegion(region.dataset['region'] ?? '', rangeOf(region), layout, kernel());
     const bytes = await readShown(info, readBytes);
     // Another one may have been picked meanwhile.
-    if (own === picked) panel.replaceChildren(...explain(title, info, bytes, layout, region));
+    if (own !== picked) return;
+    panel.replaceChildren(...explain(title, info, bytes, layout, region));
+    // Below a picture that fills the screen it would go unnoticed.
+    if (panel.getBoundingClientRect().top > innerHeight - SEEN_PIXELS) panel.scrollIntoView({ block: 'nearest' });
   };
 
   for (const region of regions) {
@@ -67,8 +73,9 @@ export function showPicture({ layout, picture, kernel, readBytes }: Shown): HTML
     'section',
     { 'aria-labelledby': 'picture-title' },
     el('h2', { id: 'picture-title' }, 'Where everything lies in guest memory'),
+    el('p', {}, 'Choose a part of it to see its fields, its bytes, and the rule that places it.'),
     sideways,
-    el('div', { class: width <= MAX_BESIDE_WIDTH ? 'split narrow' : 'split' }, scrollingPicture(svg), panel),
+    el('div', { class: width <= MAX_BESIDE_WIDTH ? 'split narrow' : 'split' }, box, panel),
   );
 }
 

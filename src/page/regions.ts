@@ -109,7 +109,7 @@ export function explainRegion(
   if (region.startsWith('section-')) return { ...base, ...explainTable(region, isOther, layout) };
   if (region === 'tables')
     return { ...base, rules: ['Further tables, drawn as one. All of them are copied from the kernel.'] };
-  if (region.startsWith('unused-') || region === 'tail') {
+  if (region.startsWith('padding-') || region === 'tail') {
     return {
       ...base,
       rules: [
@@ -134,7 +134,8 @@ export function explainRegion(
     };
   }
   if (region.startsWith('segment')) return explainSegment(region, kernel);
-  return { ...base, bytes: null, rules: ['No segment takes this memory, and Xen writes nothing here.'] };
+  const rules = region.startsWith('gap-') ? ['No segment takes this memory, and Xen writes nothing here.'] : [];
+  return { ...base, bytes: null, rules };
 }
 
 function explainTable(

@@ -32,6 +32,7 @@ import type { Broken } from '../xen/broken.ts';
 import { SIZE_WORD_BYTES } from '../xen/loaders/bsdsyms.ts';
 import { WARNING_KINDS } from '../xen/warnings.ts';
 import { BlobSource, interruptible } from './blob-source.ts';
+import { explainHere } from './explanations.ts';
 import type { Answer, BytesOf, Finding, ParameterTexts, Place, RefusedFinding, SymbolAnswer } from './messages.ts';
 import { unpackFile, type Watch } from './unpack-file.ts';
 
@@ -187,7 +188,7 @@ async function describeRefused(
   return {
     kind: 'refused',
     problem: toProblemDocument(refused),
-    explanation: IMAGE_PROBLEM_KINDS[broken.code].explanation,
+    explanation: explainHere(broken.code),
     place: await describePlace(broken, source),
     canLoad: request.onBroken !== 'load' && (await loadsAnyway(source, request, broken)),
   };
@@ -215,7 +216,7 @@ async function describePlace({ what, offset, length }: Broken, source: ImageSour
 function refuse(error: ImageError): RefusedFinding {
   const kind = IMAGE_PROBLEM_KINDS[error.code];
   const problem = describeProblem(error.code, kind, error.message, null);
-  return { kind: 'refused', problem, explanation: kind.explanation, place: null, canLoad: false };
+  return { kind: 'refused', problem, explanation: explainHere(error.code), place: null, canLoad: false };
 }
 
 async function openTable(source: ImageSource): Promise<OpenedSymbols> {

@@ -54,7 +54,11 @@ export async function unpackFile(file: Blob, watch: Watch): Promise<UnpackedFile
   if (format === null) return unpackBzImage(file, start, null, {}, watch);
   const known = checkFormat(format, 'The image is compressed with');
   const what = `The image is compressed with ${known}`;
-  const { image } = await unpack(file, known, what, false, watch);
+  const advice = {
+    unsupported: `Unpack it first (${known} -d), or use the bsdsyms command or the service.`,
+    damaged: `Check it with ${known} -t; a file of several parts, or with something appended, has to be unpacked first (${known} -d).`,
+  };
+  const { image } = await unpack(file, known, { what, ignoreTrailing: false, advice }, watch);
   const facts =
     known === 'gzip'
       ? { gzip: { fileBytes: file.size, sizeWord: await readSizeWord(file), firstMemberBytes: image.size } }
@@ -75,6 +79,13 @@ function checkFormat(format: string, what: string): Compression {
 
 /** What follows these in a payload is a fault for Xen, too. What follows the others it does not look at. */
 const READ_TO_END: ReadonlySet<string> = new Set(['lz4', 'zstd']);
+
+/** The tools that unpack a compressed file do not take a bzImage. */
+const PAYLOAD_ADVICE = {
+  unsupported: 'Choose the ELF kernel (vmlinux) that it was made from, or use the bsdsyms command or the service.',
+  damaged:
+    'Choose the ELF kernel (vmlinux) that it was made from. The bsdsyms command and the service say more about what is wrong.',
+};
 
 async function unpackBzImage(
   file: Blob,
@@ -114,7 +125,8 @@ async function unpackBzImage(
   // All but gzip, which ends with it anyway, are followed by a size word.
   const packed = known === 'gzip' ? payload : payload.slice(0, Math.max(0, payload.size - SIZE_WORD_BYTES));
   const what = `It is a Linux bzImage compressed with ${known}`;
-  const { image, firstMemberBytes, traits } = await unpack(packed, known, what, !READ_TO_END.has(known), watch);
+  const subject = { what, ignoreTrailing: !READ_TO_END.has(known), advice: PAYLOAD_ADVICE };
+  const { image, firstMemberBytes, traits } = await unpack(packed, known, subject, watch);
   if (image.size % 2 ** 32 !== sizeWord) {
     throw new ImageError(
       'compressed-data-corrupt',
@@ -152,16 +164,20 @@ interface Unpacked {
   readonly traits: ReadonlySet<string>;
 }
 
-function unpack(
-  file: Blob,
-  format: Compression,
-  what: string,
-  ignoreTrailing: boolean,
-  watch: Watch,
-): Promise<Unpacked> {
+/** What is unpacked, and what is said of it. */
+interface Subject {
+  /** Such as `The image is compressed with gzip`. */
+  readonly what: string;
+  /** Whether bytes after the end of the compressed data do not matter. */
+  readonly ignoreTrailing: boolean;
+  /** What to do where only the browser could unpack it. */
+  readonly advice: { readonly unsupported: string; readonly damaged: string };
+}
+
+function unpack(file: Blob, format: Compression, subject: Subject, watch: Watch): Promise<Unpacked> {
   return format === 'gzip' || format === 'zstd'
-    ? unpackByBrowser(file, format, what, watch)
-    : unpackByDecoder(file, format, what, ignoreTrailing, watch);
+    ? unpackByBrowser(file, format, subject, watch)
+    : unpackByDecoder(file, format, subject, watch);
 }
 
 /** Gathers what was unpacked, and hands it to the browser piece by piece. */
@@ -201,7 +217,7 @@ class Gatherer {
 async function unpackByBrowser(
   file: Blob,
   format: 'gzip' | 'zstd',
-  what: string,
+  { what, advice }: Subject,
   { interrupt, progress }: Watch,
 ): Promise<Unpacked> {
   let stream: DecompressionStream;
@@ -211,7 +227,7 @@ async function unpackByBrowser(
   } catch {
     throw new ImageError(
       'compression-unsupported',
-      `${what}, which this browser does not unpack. Unpack it first (${format} -d), or use the service or the command.`,
+      `${what}, which this browser does not unpack. ${advice.unsupported}`,
     );
   }
   const gatherer = new Gatherer();
@@ -238,8 +254,7 @@ async function unpackByBrowser(
   if (failure !== undefined) {
     throw new ImageError(
       'compressed-data-corrupt',
-      `${what}, and the browser cannot unpack it: it is damaged or cut short, or something follows its end. ` +
-        `Check it with ${format} -t; a file of several parts, or with something appended, has to be unpacked first (${format} -d).`,
+      `${what}, and the browser cannot unpack it: it is damaged or cut short, or something follows its end. ${advice.damaged}`,
       failure,
     );
   }
@@ -259,8 +274,7 @@ function interruptReader(interrupt: () => void, reader: { cancel(): Promise<void
 async function unpackByDecoder(
   file: Blob,
   format: keyof typeof DECODERS,
-  what: string,
-  ignoreTrailing: boolean,
+  { what, ignoreTrailing }: Subject,
   { interrupt, progress }: Watch,
 ): Promise<Unpacked> {
   const input = new Input();

@@ -75,13 +75,18 @@ function judgeLoaded(layout: Layout, { kernel, requirements, meanings }: Known):
   const unmet = requirements?.find(({ met }) => !met);
   const starts = kernel === null || kernel.builder.pv.ok || kernel.builder.hvm.ok;
   const place = `${bytes(bsdsyms.size)} at ${bsdsyms.pstart}, after the kernel, which ends at ${layout.kernel.pend}.`;
+  const isAsked = requirements?.find(({ name }) => name === 'symbols-requested')?.met !== false;
   const points: Point[] = [
-    { met: broken === null, text: `Xen places ${symbols} in guest memory: ${place}` },
+    {
+      met: broken === null,
+      text: `${isAsked ? 'Xen places' : 'If it asked, Xen would place'} ${symbols} in guest memory: ${place}`,
+    },
     ...(broken === null ? [] : [{ met: false, text: `It does so although the image is broken: ${broken.detail}` }]),
     ...(requirements ?? []).filter(({ name }) => name !== 'symbols').map(({ met, detail }) => ({ met, text: detail })),
     ...describeStart(kernel),
   ];
-  const advice = warnings.flatMap(({ code }) => meanings[code] ?? []);
+  // What is not met stands among the points.
+  const advice = warnings.flatMap(({ code }) => (code === unmet?.code ? [] : (meanings[code] ?? [])));
   if (broken !== null) {
     return {
       tone: 'doubtful',
@@ -91,7 +96,7 @@ function judgeLoaded(layout: Layout, { kernel, requirements, meanings }: Known):
     };
   }
   if (unmet !== undefined)
-    return { tone: 'doubtful', headline: headlineOf(unmet), points, advice: adviseUnmet(unmet, advice) };
+    return { tone: 'doubtful', headline: headlineOf(unmet), points, advice: adviseUnmet(unmet, advice, kernel) };
   const guest = requirements?.find(({ name }) => name in GUESTS)?.name;
   const finder = guest === undefined ? 'Xen loads its symbols' : `${GUESTS[guest] ?? ''} finds its symbols`;
   if (!starts) return { tone: 'doubtful', headline: `${finder}, but Xen would not start it.`, points, advice };
@@ -122,7 +127,14 @@ function headlineOf({ name, code }: CheckReport['requirements'][number]): string
 function adviseUnmet(
   { name, code }: CheckReport['requirements'][number],
   advice: readonly string[],
+  kernel: KernelReport | null,
 ): readonly string[] {
+  if (name === 'symbols-requested' && kernel?.notes['GUEST_OS'] === 'linux') {
+    return [
+      ...advice,
+      'Nothing, if this is to run as Linux does: Linux brings its symbols along in its own image (kallsyms) and looks for none after it.',
+    ];
+  }
   if (code === 'no-xen-notes') {
     return [
       ...advice,

@@ -37,7 +37,7 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
     reason: 'not an ELF binary',
     title: 'The image is not an ELF file',
     explanation:
-      'An ELF image begins with the bytes 7f 45 4c 46 and has at least 52 bytes. Check with `file` what was uploaded. ' +
+      'An ELF image begins with the bytes 7f 45 4c 46 and has at least 52 bytes. Check with `file` what it is. ' +
       'Typical causes are an error page saved under the name of a kernel, a ' +
       'bzImage instead of a vmlinux, or a disk or package image with the kernel inside.',
   },
@@ -60,7 +60,7 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
     title: 'A field or table lies outside the image',
     explanation:
       'A header field or a table points beyond the end of the file. The detail names it. The reference reads such a ' +
-      'field as 0 and skips such a copy; with onBroken=load this service does the same and sends the result.',
+      'field as 0 and skips such a copy; with onBroken=load the same is done here, and the result is what Xen would load.',
   },
   'too-many-section-headers': {
     reason: 'far too many section headers',
@@ -73,7 +73,7 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
     reason: 'invalid ELF handle for symtab section',
     title: 'The image has no symbol table',
     explanation:
-      'No section of type SYMTAB could be used. Most often the kernel was stripped: upload the file that the linker ' +
+      'No section of type SYMTAB could be used. Most often the kernel was stripped: use the file that the linker ' +
       'wrote (FreeBSD: kernel.debug or kernel before strip; NetBSD: netbsd.gdb or netbsd; Linux: vmlinux), or do not ' +
       'strip it. Dynamic symbols (DYNSYM) do not count. The first SYMTAB decides: if its sh_link is unusable, later ' +
       'ones are not considered.',
@@ -103,17 +103,17 @@ export const BROKEN_KINDS: Readonly<Record<BrokenCode, BrokenKind>> = {
   },
   'region-too-large': {
     reason: null,
-    title: 'The symbols are larger than this service allows',
+    title: 'The symbols are larger than is allowed',
     explanation:
-      'The region or one of its tables is larger than BSDSYMS_MAX_BLOB_BYTES. If the sizes in the detail are ' +
-      'plausible, ask the operator to raise the limit; otherwise a section header is damaged.',
+      'The region or one of its tables is larger than the limit. If the sizes in the detail are plausible, the limit has ' +
+      'to be raised; otherwise a section header is damaged.',
   },
   'no-loadable-segments': {
     reason: null,
     title: 'The image has no loadable segments',
     explanation:
       'No program header is of type PT_LOAD with a permission bit, so the image has no place in guest memory and no flat ' +
-      'image. Most often it is an object file (.o) or a module (.ko): send the linked kernel.',
+      'image. Most often it is an object file (.o) or a module (.ko): use the linked kernel.',
   },
   'string-too-long': {
     reason: 'excessively long string',

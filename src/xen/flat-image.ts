@@ -133,7 +133,7 @@ function* placeSymbols(written: Placed[], { extents }: SymbolPlan, start: number
 function tooLarge({ pstart, pend }: KernelRange, size: bigint, maxFlatBytes: number): Finding {
   const detail =
     size >= 0n
-      ? `The kernel and its symbols span ${size} bytes of memory; this service allows ${maxFlatBytes}.`
+      ? `The kernel and its symbols span ${size} bytes of memory; at most ${maxFlatBytes} are allowed.`
       : `The kernel would begin at ${hex(pstart)} and end at ${hex(pend)}: a segment runs past 2^64.`;
   return { what: 'loadable segments', offset: null, length: size >= 0n ? size : null, detail };
 }

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Layout } from '../../src/report/schemas.ts';
 import { ASKING_NOTES, type BuiltImage, kernel } from '../support/elf-builder.ts';
 import { BOUNDARY, imageForm, imagePart, multipart, type Part } from '../support/forms.ts';
-import { json, post, postForm } from '../support/http.ts';
+import { json, post, postForm, send } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
 import { mustSettle, type Service, startService } from '../support/service.ts';
 
@@ -170,6 +170,8 @@ describe('the blob', () => {
         const answer = await post(limited, path, image.bytes);
         expect([answer.status, json(answer)['code']]).toEqual([422, 'region-too-large']);
       }
+      // The setting stands in the explanation: the sentence of the core is also that of the command and the library.
+      expect((await send(limited, '/problems/region-too-large')).text).toContain('BSDSYMS_MAX_BLOB_BYTES');
     } finally {
       await limited.close();
     }

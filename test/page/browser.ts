@@ -82,9 +82,10 @@ export class Visit {
     return this.page.locator('.verdict').getAttribute('data-tone');
   }
 
-  async screenshot(name: string, fullPage = true): Promise<void> {
+  /** @param isWhole whether with what has to be scrolled to */
+  async screenshot(name: string, isWhole = true): Promise<void> {
     mkdirSync(SCREENSHOTS, { recursive: true });
-    await this.page.screenshot({ path: new URL(`${name}.png`, SCREENSHOTS).pathname, fullPage });
+    await this.page.screenshot({ path: new URL(`${name}.png`, SCREENSHOTS).pathname, fullPage: isWhole });
   }
 
   async close(): Promise<void> {

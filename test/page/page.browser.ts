@@ -1,12 +1,12 @@
 /** The page as people use it. */
-import { readFileSync } from 'node:fs';
+import { linkSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { exampleKernel } from '../../scripts/example-kernel.ts';
 import { kernel, xenString } from '../support/elf-builder.ts';
-import { post } from '../support/http.ts';
+import { json, post } from '../support/http.ts';
 import type { Service } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
 import { fileOf, launch, startPageService, Visit } from './browser.ts';
@@ -58,6 +58,16 @@ async function findFaults(page: Page): Promise<unknown> {
   );
 }
 
+/** Whether the first of these elements is within what the screen shows. */
+const isOnScreen = (page: Page, selector: string): Promise<boolean> =>
+  page
+    .locator(selector)
+    .first()
+    .evaluate((element) => {
+      const { top, bottom } = element.getBoundingClientRect();
+      return top >= 0 && bottom <= innerHeight;
+    });
+
 describe('a file', () => {
   test('that is chosen has its verdict first, then the picture', () =>
     visiting(async (visit) => {
@@ -101,6 +111,25 @@ describe('a file', () => {
       expect(await visit.verdict()).toBe('NetBSD finds its symbols.');
     }));
 
+  test('that takes long shows how far it is, and can be cancelled', () =>
+    visiting(async (visit) => {
+      const { page } = visit;
+      const told = await page.evaluateHandle(() => {
+        const texts: string[] = [];
+        const status = document.querySelector('#status-text') as HTMLElement;
+        new MutationObserver(() => {
+          texts.push(status.innerText);
+          if (status.innerText.startsWith('Unpacking')) (document.querySelector('#cancel') as HTMLElement).click();
+        }).observe(status, { childList: true });
+        return texts;
+      });
+      await visit.choose(fileOf('long.gz', gzipSync(Buffer.alloc(400_000_000), { level: 1 })));
+      expect(await page.locator('#status-text').innerText()).toBe('Cancelled.');
+      expect((await told.jsonValue()).filter((text) => /^Unpacking: \S+ \w+ of \S+ [kM]B$/.test(text))).toHaveLength(1);
+      await visit.choose(NETBSD);
+      expect(await visit.verdict()).toBe('NetBSD finds its symbols.');
+    }));
+
   test('that is damaged while compressed says so', () =>
     visiting(async (visit) => {
       const packed = gzipSync(NETBSD.buffer);
@@ -113,7 +142,7 @@ describe('a file', () => {
       await visit.choose(STRIPPED);
       expect(await visit.tone()).toBe('bad');
       expect(await visit.verdict()).toBe('No symbols: the image has no symbol table.');
-      expect(await visit.page.locator('.verdict').innerText()).toContain('upload the unstripped one');
+      expect(await visit.page.locator('.verdict').innerText()).toContain('use the unstripped one');
       expect(await findFaults(visit.page)).toEqual([]);
       await visit.screenshot('broken');
     }));
@@ -148,6 +177,43 @@ describe('a file', () => {
   );
 });
 
+describe('an example', () => {
+  test('shows what there is to see without a kernel, by keyboard alone and without network', () =>
+    visiting(async (visit) => {
+      const { page } = visit;
+      await page.context().setOffline(true);
+      await page.locator('#file').focus();
+      await page.keyboard.press('Tab');
+      await page.keyboard.press('Enter');
+      await page.locator('[data-section="take"]').waitFor();
+      await visit.settled();
+      expect(await visit.verdict()).toBe('NetBSD finds its symbols.');
+      expect(await findFaults(page)).toEqual([]);
+      await visit.screenshot('example-first-screen', false);
+      const [download] = await Promise.all([
+        page.waitForEvent('download'),
+        page.getByRole('button', { name: 'The example kernel' }).click(),
+      ]);
+      expect(download.suggestedFilename()).toBe('example-netbsd');
+      // The service takes it as the page does.
+      const layout = await post(service, '/layout', readFileSync(await download.path()), {
+        'content-type': 'application/octet-stream',
+      });
+      expect([layout.status, json(layout)['warnings']]).toEqual([200, []]);
+      await visit.choose(NETBSD);
+      expect(await page.getByRole('button', { name: 'The example kernel' }).count()).toBe(0);
+    }));
+
+  test('without symbols shows what that looks like', () =>
+    visiting(async (visit) => {
+      await visit.page.getByRole('button', { name: 'Try one without symbols' }).click();
+      await visit.page.locator('[data-section="kernel"]').waitFor();
+      await visit.settled();
+      expect(await visit.verdict()).toBe('No symbols: the image has no symbol table.');
+      await visit.screenshot('example-stripped');
+    }));
+});
+
 describe('the picture', () => {
   test('explains the region that is chosen, with fields and bytes', () =>
     visiting(async (visit) => {
@@ -160,6 +226,8 @@ describe('the picture', () => {
         await visit.page.locator('.panel h3').first().waitFor();
         expect([name, await regions.nth(index).getAttribute('aria-pressed')]).toEqual([name, 'true']);
       }
+      await visit.page.locator('[data-region^="padding-"]').first().dispatchEvent('click');
+      await visit.page.locator('.panel').getByText('Room that Xen reserves').waitFor();
       await visit.page.locator('[data-region="elf-header"]').dispatchEvent('click');
       await visit.page.locator('.panel table').getByText('e_shoff').waitFor();
       const panel = await visit.page.locator('.panel').innerText();
@@ -294,10 +362,16 @@ describe('the looks', () => {
     visiting(async (visit) => {
       await visit.screenshot('phone-start');
       await visit.choose(NETBSD);
+      expect(await isOnScreen(visit.page, '#verdict-title')).toBe(true);
+      await visit.screenshot('phone-first-screen', false);
+      await visit.page.locator('.sideways').waitFor();
       await visit.page.locator('[data-region="elf-header"]').dispatchEvent('click');
       await visit.page.locator('.panel table').getByText('e_shoff').waitFor();
+      expect(await isOnScreen(visit.page, '.panel h3')).toBe(true);
       const widths = await visit.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
       expect(widths[0]).toBeLessThanOrEqual(widths[1] ?? 0);
+      const guests = visit.page.locator('[data-section="guests"] .scroll');
+      expect(await guests.evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)).toBe(0);
       expect(await findFaults(visit.page)).toEqual([]);
       await visit.screenshot('phone');
       await visit.choose(STRIPPED);
@@ -313,6 +387,22 @@ describe('the looks', () => {
       },
       { colorScheme: 'dark' },
       name === 'comparison' ? '#compareWith=xen-4.6' : '',
+    ),
+  );
+
+  test.each(['light', 'dark'] as const)('are those of the documentation: %s', (colorScheme) =>
+    visiting(
+      async (visit) => {
+        const { page } = visit;
+        await visit.choose(NETBSD);
+        await page.locator('[data-region="elf-header"]').dispatchEvent('click');
+        await page.locator('.panel table').getByText('e_shoff').waitFor();
+        await page.locator('.verdict').evaluate((verdict) => verdict.scrollIntoView({ block: 'start' }));
+        expect(await isOnScreen(page, '#picture-title')).toBe(true);
+        // docs/page.png and docs/page-dark.png
+        await visit.screenshot(colorScheme === 'light' ? 'page' : 'page-dark', false);
+      },
+      { colorScheme, viewport: { width: 1000, height: 640 } },
     ),
   );
 
@@ -334,8 +424,36 @@ describe('the looks', () => {
     }));
 });
 
+interface TraceEvent {
+  readonly name: string;
+  readonly pid: number;
+  readonly tid: number;
+  /** Microseconds of the thread's processor time. */
+  readonly tdur?: number;
+  readonly args?: { readonly name?: string };
+}
+
+/** The longest task of the main thread of the page, in milliseconds of processor time. */
+async function measureLongestTask(page: Page, work: () => Promise<void>): Promise<number> {
+  await browser.startTracing(page, { categories: ['toplevel', 'disabled-by-default-devtools.timeline', '__metadata'] });
+  await work();
+  // What was found is laid out and painted in the next frames.
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  const trace = (await browser.stopTracing()).toString();
+  const { traceEvents } = JSON.parse(trace) as { readonly traceEvents: readonly TraceEvent[] };
+  const mainThreads = new Set(
+    traceEvents.filter(({ args }) => args?.name === 'CrRendererMain').map(({ pid, tid }) => `${pid} ${tid}`),
+  );
+  const tasks = traceEvents.filter(
+    ({ name, pid, tid, tdur }) => name.endsWith('RunTask') && tdur !== undefined && mainThreads.has(`${pid} ${tid}`),
+  );
+  // Without any the measurement has failed.
+  expect(tasks.length).toBeGreaterThan(5);
+  return Math.max(...tasks.map(({ tdur = 0 }) => tdur)) / 1000;
+}
+
 describe('a file of 600 MB', () => {
-  /** Of the main thread without a pause. */
+  /** Of the main thread without a pause, in time of its processor: what else runs on the machine does not count. */
   const MAX_TASK_MS = 100;
   const MAX_HEAP_BYTES = 64 * 1024 * 1024;
 
@@ -348,23 +466,23 @@ describe('a file of 600 MB', () => {
     await file.truncate(600 * 1000 * 1000);
     await file.close();
     await visiting(async (visit) => {
-      await visit.page.evaluate(() => {
-        const tasks: number[] = [];
-        Object.assign(globalThis, { tasks });
-        new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({
-          type: 'longtask',
-        });
-      });
-      for (let round = 0; round < 3; round++) await visit.choose(path);
+      const tasks: number[] = [];
+      for (let round = 0; round < 3; round++) {
+        await visit.page.locator('#results').evaluate((results) => results.firstElementChild?.classList.add('old'));
+        // Chromium reports no change when the same file is set again.
+        const other = folder.file(`large-${round}`);
+        linkSync(path, other);
+        tasks.push(await measureLongestTask(visit.page, () => visit.choose(other)));
+        expect(await visit.page.locator('#results > .verdict:not(.old)').count()).toBe(1);
+      }
       expect(await visit.tone()).not.toBe('bad');
-      const { tasks, heap } = await visit.page.evaluate(() => ({
-        tasks: (globalThis as unknown as { tasks: number[] }).tasks,
-        heap: (performance as unknown as { memory: { usedJSHeapSize: number } }).memory.usedJSHeapSize,
-      }));
-      process.stdout.write(
-        `600 MB: longest tasks ${tasks.map(Math.round).join(', ') || 'none'} ms, heap ${heap} bytes\n`,
+      const heap = await visit.page.evaluate(
+        () => (performance as unknown as { memory: { usedJSHeapSize: number } }).memory.usedJSHeapSize,
       );
-      expect(Math.max(0, ...tasks)).toBeLessThan(MAX_TASK_MS);
+      process.stdout.write(
+        `600 MB: longest tasks ${tasks.map((ms) => ms.toFixed(1)).join(', ')} ms, heap ${heap} bytes\n`,
+      );
+      expect(Math.max(...tasks)).toBeLessThan(MAX_TASK_MS);
       expect(heap).toBeLessThan(MAX_HEAP_BYTES);
     }).finally(() => folder.remove());
   });

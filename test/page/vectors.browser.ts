@@ -2,6 +2,7 @@
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MemorySource } from '../../src/image/memory.ts';
+import { COMPRESSIONS, type Compression } from '../../src/inspect/image-source.ts';
 import { loadImage } from '../../src/inspect/load.ts';
 import { findCompression } from '../../src/inspect/signatures.ts';
 import { verifyBlob } from '../../src/inspect/verify.ts';
@@ -10,13 +11,14 @@ import { toLayout } from '../../src/report/layout.ts';
 import { toProblemDocument } from '../../src/report/problem.ts';
 import { toVerifyReport } from '../../src/report/verify.ts';
 import type { Loader } from '../../src/xen/loaders/bsdsyms.ts';
-import { send } from '../support/http.ts';
+import { json, post, send } from '../support/http.ts';
 import type { Service } from '../support/service.ts';
 import {
   blobOf,
   imageOf,
   readBsdsymsVectors,
   readCompressedVectors,
+  readContainerVectors,
   readGuestsVectors,
   readHistoricalVectors,
 } from '../support/vectors.ts';
@@ -29,7 +31,8 @@ let page: Page;
 /** What the worker makes of a file. */
 interface Outcome {
   readonly layout: unknown;
-  readonly problem: { readonly code: string } | null;
+  readonly problem: { readonly code: string; readonly detail: string } | null;
+  readonly kernel: unknown;
   readonly verified: unknown;
   readonly sha256: string | null;
   readonly length: number | null;
@@ -77,6 +80,7 @@ beforeAll(async () => {
       return {
         layout,
         problem: of('refused')?.problem ?? null,
+        kernel: of('kernel')?.report ?? null,
         verified: of('verified')?.report ?? null,
         sha256: digest === null ? null : Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join(''),
         length: bytes?.byteLength ?? null,
@@ -117,6 +121,28 @@ async function inspectAll(jobs: readonly Job[]): Promise<Outcome[]> {
     );
   }
   return outcomes;
+}
+
+/** Browsers unpack one member of gzip and nothing after it; the page says so. */
+const ONE_MEMBER_ONLY: ReadonlySet<string> = new Set([
+  'top/gzip-two-members-halves',
+  'top/gzip-two-members-small-second',
+  'top/gzip-two-members-larger-first',
+  'bz/gzip/garbage-before-size-word',
+  'bz/gzip/two-members',
+]);
+
+const CHOOSE_ELF = 'Choose the ELF kernel';
+
+/** What the service says of a file: its kernel, or the code that it is refused with. */
+async function askService(
+  file: Uint8Array,
+): Promise<{ readonly kernel: unknown; readonly code: string | null; readonly compression?: Compression | null }> {
+  const answer = await post(service, '/kernel', file, { 'content-type': 'application/octet-stream' });
+  const body = json(answer);
+  if (answer.status !== 200) return { kernel: null, code: String(body['code']) };
+  const { compression } = body['image'] as { readonly compression: Compression | null };
+  return { kernel: body, code: null, compression };
 }
 
 /** As JSON, as it comes out of a worker or a service. */
@@ -183,6 +209,42 @@ describe('the worker', () => {
       expect([vector.name, outcome.verified]).toEqual([vector.name, plain(report)]);
     }
     expect(verified).toBeGreaterThan(vectors.length / 2);
+  });
+
+  test('takes the compressed kernels and bzImages that the service takes, or says what to do', async () => {
+    // A request without a body has a code of its own.
+    const vectors = readContainerVectors().filter(({ file }) => file !== '');
+    const takesZstd = await page.evaluate(() => {
+      try {
+        return 'readable' in new DecompressionStream('zstd' as 'gzip');
+      } catch {
+        return false;
+      }
+    });
+    const outcomes = await inspectAll(vectors.map(({ file }) => ({ file, parameters: {} })));
+    const taken = new Set<string>();
+    for (const [index, { name, file }] of vectors.entries()) {
+      const { kernel = null, problem = null, failure } = outcomes[index] ?? {};
+      const expected = await askService(Buffer.from(file, 'base64'));
+      const isBzImage = name.startsWith('bz/') || name.startsWith('head/');
+      const lacksZstd =
+        !takesZstd && (problem?.detail.includes('with zstd, which this browser does not unpack') ?? false);
+      const refusal = ONE_MEMBER_ONLY.has(name)
+        ? { code: 'compressed-data-corrupt', advice: isBzImage ? CHOOSE_ELF : 'has to be unpacked first' }
+        : lacksZstd
+          ? { code: 'compression-unsupported', advice: isBzImage ? CHOOSE_ELF : '(zstd -d)' }
+          : null;
+      expect([name, failure, kernel, problem?.code]).toEqual([
+        name,
+        null,
+        refusal === null ? expected.kernel : null,
+        refusal?.code ?? expected.code ?? problem?.code,
+      ]);
+      expect(problem?.detail ?? '').toContain(refusal?.advice ?? '');
+      if (expected.compression !== undefined && kernel !== null) taken.add(expected.compression ?? 'none');
+    }
+    const promised = COMPRESSIONS.filter((compression) => takesZstd || compression !== 'zstd');
+    expect([...taken]).toEqual(expect.arrayContaining(['none', ...promised]));
   });
 
   test('unpacks what xz, lzma, bzip2, lz4 and lzop made', async () => {

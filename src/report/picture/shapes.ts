@@ -99,6 +99,8 @@ export function drawLabel(
   );
 }
 
+/** From the base line of its text to a rail: no letter reaches the marks of the rail. */
+const TEXT_DISTANCE = 8;
 /** How wide a rail with its text is. */
 export const RAIL_WIDTH = 20;
 
@@ -130,11 +132,11 @@ export function drawRail({ name, y, end, text, look, ticks }: Rail, x: number, t
       'text',
       {
         ...lookOf(alarm ? 'alarm' : 'faint'),
-        x: line - 7,
+        x: line - TEXT_DISTANCE,
         y: middle,
         'font-size': 10,
         'text-anchor': 'middle',
-        transform: `rotate(-90 ${line - 7} ${middle})`,
+        transform: `rotate(-90 ${line - TEXT_DISTANCE} ${middle})`,
       },
       text,
     ),

@@ -87,7 +87,7 @@ export function noPlace(loadAddress: bigint): Failure {
   const detail =
     loadAddress === 0n
       ? 'The load address is 0, where Xen loads no symbols. Without the parameter loadAddress it is the end of the ' +
-        'kernel, which is 0 when the image has no loadable segments. Give a loadAddress, or send an image with segments.'
+        'kernel, which is 0 when the image has no loadable segments. Give a loadAddress, or use an image with segments.'
       : `The load address ${hex(loadAddress)} wraps to 0 when it is rounded up. Give a lower loadAddress.`;
   return { code: 'load-address-unusable', finding: finding('load address', detail) };
 }
@@ -126,8 +126,8 @@ export function regionTooLarge(
     code: 'region-too-large',
     finding: finding(
       'symbol region',
-      `The symbols would take ${size} bytes (${named.join(', ')}); this service allows ${maxBlobBytes}. ` +
-        'If the image is not damaged, ask for a higher BSDSYMS_MAX_BLOB_BYTES.',
+      `The symbols would take ${size} bytes (${named.join(', ')}); at most ${maxBlobBytes} are allowed. ` +
+        'If the image is not damaged, this limit has to be raised.',
       size,
     ),
   };

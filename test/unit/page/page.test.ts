@@ -3,9 +3,11 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { exampleKernel } from '../../../scripts/example-kernel.ts';
 import { bsdsymsCommand, curlCommand, outputName, shellWord } from '../../../src/page/commands.ts';
+import { makeExample } from '../../../src/page/example.ts';
 import { readFragment, withoutDefaults, writeFragment } from '../../../src/page/fragment.ts';
 import type { Finding } from '../../../src/page/messages.ts';
 import { parsePasted } from '../../../src/page/pasted.ts';
+import { explainRegion } from '../../../src/page/regions.ts';
 import { Session, Unanswerable } from '../../../src/page/session.ts';
 import { judgeKernel, type Known } from '../../../src/page/verdict.ts';
 import { enumerate, hexdump, roughly } from '../../../src/page/words.ts';
@@ -109,6 +111,47 @@ async function look(bytes: Uint8Array, parameters = {}): Promise<{ known: Known;
   return { known, kinds, session };
 }
 
+describe('the example', () => {
+  test('has nothing to object to, and is small', async () => {
+    const example = makeExample();
+    expect(example.length).toBeLessThan(32 * 1024);
+    const { known, session } = await look(example);
+    expect(judgeKernel(known)).toMatchObject({ tone: 'good', headline: 'NetBSD finds its symbols.' });
+    expect(known.layout?.warnings).toEqual([]);
+    expect(await session.symbols('0x200104')).toMatchObject({
+      answer: { address: { symbol: { name: 'main' }, offset: 4 } },
+    });
+  });
+
+  test('without symbols lacks nothing else', async () => {
+    const { known } = await look(makeExample({ strip: true }));
+    expect(known.refused?.problem.code).toBe('no-symbol-table');
+    expect(known.kernel?.builder.pv.ok).toBe(true);
+  });
+});
+
+describe('what is said of a region of the picture', () => {
+  const gap = kernel({ symbols: 3 }).bytes;
+  test.each([
+    ['a kernel', exampleKernel(), {}],
+    ['the example', makeExample(), {}],
+    ['two loaders', exampleKernel(), { compareWith: 'xen-4.6' }],
+    ['a gap before the symbols', gap, { loadAddress: '0x4000000' }],
+  ])('is a rule for every one: %s', async (_, bytes, parameters) => {
+    const { known, session } = await look(bytes, parameters);
+    const picture = await session.picture();
+    if (picture.kind !== 'file' || known.layout === null) throw new Error('no picture');
+    const names = Array.from((await picture.file.text()).matchAll(/data-region="([^"]+)"/g), ([, name = '']) => name);
+    expect(names.length).toBeGreaterThan(5);
+    for (const name of names) {
+      const { rules } = explainRegion(name, { offset: 0, size: 4 }, known.layout, known.kernel);
+      expect([name, rules.length]).not.toEqual([name, 0]);
+      const isOutside = rules.some((rule) => rule.startsWith('No segment takes this memory'));
+      expect([name, isOutside]).toEqual([name, name.startsWith('gap-')]);
+    }
+  });
+});
+
 describe('a session', () => {
   test('finds out one thing after the other, packed or not', async () => {
     const { known, kinds } = await look(exampleKernel());
@@ -125,6 +168,12 @@ describe('a session', () => {
       tone: 'doubtful',
       headline: 'Its symbols are fine, but the kernel does not ask for them.',
     });
+    expect(judgeKernel(silent.known)?.points[0]?.text).toMatch(/^If it asked, Xen would place 3 symbols/);
+    expect(judgeKernel(silent.known)?.advice).toEqual([
+      'Give the kernel an ELF note named Xen of type 11 (BSD_SYMTAB) with the value "yes".',
+    ]);
+    const linux = await look(kernel({ symbols: 3, notes: [xenString(6, 'linux')] }).bytes);
+    expect(judgeKernel(linux.known)?.advice.join()).toContain('kallsyms');
     const stripped = await look(exampleKernel({ strip: true }));
     expect(stripped.kinds).toEqual(['opened', 'refused', 'kernel', 'check']);
     expect(judgeKernel(stripped.known)).toMatchObject({ tone: 'bad' });

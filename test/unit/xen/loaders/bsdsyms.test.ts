@@ -398,8 +398,8 @@ describe('region-too-large', () => {
       offset: null,
       length: 296n,
       detail:
-        'The symbols would take 296 bytes (SYMTAB 24, STRTAB 5); this service allows 295. ' +
-        'If the image is not damaged, ask for a higher BSDSYMS_MAX_BLOB_BYTES.',
+        'The symbols would take 296 bytes (SYMTAB 24, STRTAB 5); at most 295 are allowed. ' +
+        'If the image is not damaged, this limit has to be raised.',
     });
   });
 
