@@ -150,6 +150,15 @@ describe('the tables', () => {
     }
   });
 
+  test('are not looked at when they were not copied', async () => {
+    const beyond = { header: { sh_offset: 2n ** 40n } };
+    const codesOf = async (spec: KernelSpec) => (await warningsOf(spec)).map(({ code }) => code);
+    // Without the strings there is nothing to hold the symbols against.
+    expect(await codesOf({ symbols: [{ name: 'a', nameOffset: 1000 }], strtab: beyond })).toEqual([]);
+    expect(await codesOf({ symtab: beyond })).toEqual([]);
+    expect(await codesOf({ symtab: beyond, strtab: { data: Buffer.from('\0a') } })).toEqual(['strtab-unterminated']);
+  });
+
   test('have a warning for their first bad name, and end symbols after it are found', async () => {
     const symbols = [...makeSymbols(30_000), end(PEND - 0x100n)];
     symbols[11_000] = { name: 'x', nameOffset: 0xffff_ffff };
