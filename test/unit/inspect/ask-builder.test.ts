@@ -18,6 +18,10 @@ type Packing = Pick<ImageSource, 'gzip' | 'fileCompression' | 'bzImage'>;
 const packed = (bytes: Uint8Array, packing: Packing = {}, size = bytes.length): ImageSource =>
   Object.assign(new CountingSource(bytes, size), packing);
 
+/** The image up to `length`, and zeros: what the builder sees as a file of its own. */
+const seenOf = (image: Uint8Array, length: number, size: number): ImageSource =>
+  packed(image.slice(0, length), {}, size);
+
 interface Asked {
   readonly takes: BuilderVerdict['takes'];
   readonly pv: boolean;
@@ -124,10 +128,6 @@ describe('a gzip file', () => {
       expect(warning).toContain('looks insane');
     }
   });
-
-  /** The image up to `length`, and zeros: what the builder sees as a file of its own. */
-  const seenOf = (image: Uint8Array, length: number, size: number): ImageSource =>
-    packed(image.slice(0, length), {}, size);
 
   test('is judged as the file that Xen unpacks would be, wherever its first member ends', async () => {
     const { size } = ELF64.sectionHeader;

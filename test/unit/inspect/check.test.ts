@@ -10,6 +10,9 @@ async function check(spec: KernelSpec, request: CheckRequest = {}): Promise<Chec
   return checked;
 }
 
+const namesOf = async (spec: KernelSpec, request?: CheckRequest): Promise<string[]> =>
+  (await check(spec, request)).requirements.map(({ name }) => name);
+
 /** What is said of one requirement. */
 async function judge(name: (typeof REQUIREMENTS)[number], spec: KernelSpec): Promise<readonly unknown[]> {
   const { requirements, met } = await check(spec, { require: [name] });
@@ -154,9 +157,6 @@ describe('a guest', () => {
 });
 
 describe('what is required', () => {
-  const namesOf = async (spec: KernelSpec, request?: CheckRequest) =>
-    (await check(spec, request)).requirements.map(({ name }) => name);
-
   test.each([
     ['FreeBSD', ['freebsd']],
     ['NetBSD', ['netbsd']],

@@ -29,6 +29,8 @@ async function load(bytes: Uint8Array | ImageSource, request: LoadRequest = {}):
 const warningsOf = async (spec: KernelSpec, request: LoadRequest = {}): Promise<readonly Warning[]> =>
   (await load(kernel({ notes: ASKING_NOTES, ...spec }).bytes, request)).warnings;
 
+const codesOf = async (spec: KernelSpec): Promise<string[]> => (await warningsOf(spec)).map(({ code }) => code);
+
 const misplaced = async (spec: KernelSpec, request: LoadRequest = {}): Promise<string | null> =>
   (await warningsOf(spec, request)).find(({ code }) => code === 'end-symbol-elsewhere')?.detail ?? null;
 
@@ -152,7 +154,6 @@ describe('the tables', () => {
 
   test('are not looked at when they were not copied', async () => {
     const beyond = { header: { sh_offset: 2n ** 40n } };
-    const codesOf = async (spec: KernelSpec) => (await warningsOf(spec)).map(({ code }) => code);
     // Without the strings there is nothing to hold the symbols against.
     expect(await codesOf({ symbols: [{ name: 'a', nameOffset: 1000 }], strtab: beyond })).toEqual([]);
     expect(await codesOf({ symtab: beyond })).toEqual([]);

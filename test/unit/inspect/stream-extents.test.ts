@@ -121,13 +121,13 @@ const KIB = 1024;
 const large = noise(600 * KIB);
 const copy = (offset: number, length: number): Extent => copyExtent({ offset, length });
 
-describe('what is gathered', () => {
-  const lengthsOf = async (...extents: readonly Extent[]): Promise<number[]> => {
-    const lengths = [];
-    for await (const piece of streamExtents(new CountingSource(large), extents)) lengths.push(piece.length);
-    return lengths;
-  };
+const lengthsOf = async (...extents: readonly Extent[]): Promise<number[]> => {
+  const lengths = [];
+  for await (const piece of streamExtents(new CountingSource(large), extents)) lengths.push(piece.length);
+  return lengths;
+};
 
+describe('what is gathered', () => {
   test.each([
     ['as many as fill 64 KiB', [32, 32].map((count) => count * KIB), [64 * KIB]],
     ['those that fit in 64 KiB', [32 * KIB, 32 * KIB, 1], [64 * KIB, 1]],
@@ -144,17 +144,17 @@ describe('what is gathered', () => {
   });
 });
 
-describe('copies that lie close to each other', () => {
-  /** Gathers copies, and holds the bytes against the image. @returns what was read */
-  async function readsOf(...extents: readonly Extent[]): Promise<(readonly [offset: number, length: number])[]> {
-    const source = new CountingSource(large);
-    const expected = extents.map((one) =>
-      one.kind === 'copy' ? large.subarray(one.offset, one.offset + one.length) : Buffer.alloc(one.length),
-    );
-    expect(Buffer.compare(await gatherExtents(source, extents), Buffer.concat(expected))).toBe(0);
-    return source.reads.map(({ offset, length }) => [offset, length]);
-  }
+/** Gathers copies, and holds the bytes against the image. @returns what was read */
+async function readsOf(...extents: readonly Extent[]): Promise<(readonly [offset: number, length: number])[]> {
+  const counting = new CountingSource(large);
+  const expected = extents.map((one) =>
+    one.kind === 'copy' ? large.subarray(one.offset, one.offset + one.length) : Buffer.alloc(one.length),
+  );
+  expect(Buffer.compare(await gatherExtents(counting, extents), Buffer.concat(expected))).toBe(0);
+  return counting.reads.map(({ offset, length }) => [offset, length]);
+}
 
+describe('copies that lie close to each other', () => {
   test('are read together up to a gap of 4 KiB', async () => {
     expect(await readsOf(copy(100, 10), copy(110 + 4 * KIB, 5))).toEqual([[100, 15 + 4 * KIB]]);
     expect(await readsOf(copy(100, 10), copy(111 + 4 * KIB, 5))).toEqual([

@@ -55,6 +55,9 @@ const table = (place: Partial<PlannedTable> & { readonly offset: number }): Plan
 const bytes = (...values: readonly number[]): Extent => bytesExtent(Uint8Array.from(values));
 const copy = (offset: number, length: number): Extent => copyExtent({ offset, length });
 
+/** A plan that begins with a table. */
+const afterTable = (...extents: readonly Extent[]): SymbolPlan => planOf(extents, { tables: [table({ offset: 0 })] });
+
 describe('bytes that no part uses', () => {
   const UNUSED = { what: 'unused, before the end', fields: [] };
   const missing = (offset: number, size: number): Difference => ({
@@ -85,14 +88,13 @@ describe('bytes that no part uses', () => {
   });
 
   test('are looked at from where the part before them ends', () => {
-    const at = (...extents: readonly Extent[]): SymbolPlan => planOf(extents, { tables: [table({ offset: 0 })] });
-    const own = at(copy(100, 8), bytes(1, 2), fillExtent(2));
-    expect(compare(own, at(copy(100, 8), bytes(1, 2), fillExtent(2)))).toEqual([]);
-    expect(compare(own, at(copy(100, 8), bytes(1, 3), fillExtent(2)))).toEqual([missing(8, 4), added(8, 4)]);
+    const own = afterTable(copy(100, 8), bytes(1, 2), fillExtent(2));
+    expect(compare(own, afterTable(copy(100, 8), bytes(1, 2), fillExtent(2)))).toEqual([]);
+    expect(compare(own, afterTable(copy(100, 8), bytes(1, 3), fillExtent(2)))).toEqual([missing(8, 4), added(8, 4)]);
     // An extent that is a part and what follows it.
-    expect(compare(at(copy(100, 12)), at(copy(100, 8), copy(108, 4)))).toEqual([]);
-    expect(compare(at(bytes(...Array(10).keys())), at(fillExtent(8), bytes(8, 9)))).toEqual([]);
-    expect(compare(at(bytes(...Array(10).keys())), at(fillExtent(8), bytes(8, 8)))).toEqual([
+    expect(compare(afterTable(copy(100, 12)), afterTable(copy(100, 8), copy(108, 4)))).toEqual([]);
+    expect(compare(afterTable(bytes(...Array(10).keys())), afterTable(fillExtent(8), bytes(8, 9)))).toEqual([]);
+    expect(compare(afterTable(bytes(...Array(10).keys())), afterTable(fillExtent(8), bytes(8, 8)))).toEqual([
       missing(8, 2),
       added(8, 2),
     ]);
@@ -149,19 +151,27 @@ function headersOf(count: number, more: Partial<PlannedHeaders['sectionHeaders']
   return { elfHeaderSize, sectionHeaders: { offset: 4 + elfHeaderSize, size: 64, count, ...more } };
 }
 
-describe('headers', () => {
-  const blob = (
-    { word = SIZE_WORD, elf = elfHeader(), sections = [sectionHeader()] } = {},
-    headers: PlannedHeaders | null = headersOf(sections.length),
-  ): SymbolPlan => planOf([bytes(...word, ...elf, ...sections.flat())], { headers });
+/** A plan of headers alone. */
+const headersPlan = (
+  { word = SIZE_WORD, elf = elfHeader(), sections = [sectionHeader()] } = {},
+  headers: PlannedHeaders | null = headersOf(sections.length),
+): SymbolPlan => planOf([bytes(...word, ...elf, ...sections.flat())], { headers });
 
+/** An ELF header that is two bytes longer than its structure. */
+const longHeaderPlan = (byte: number): SymbolPlan =>
+  headersPlan({ elf: [...elfHeader(), 1, byte], sections: [sectionHeader()] }, headersOf(1, {}, 66));
+
+describe('headers', () => {
   test('that are the same do not differ', () => {
-    expect(compare(blob(), blob())).toEqual([]);
+    expect(compare(headersPlan(), headersPlan())).toEqual([]);
   });
 
   test('are compared field by field', () => {
-    const own = blob({ elf: elfHeader({ e_shnum: 3 }), sections: [sectionHeader(), sectionHeader({ sh_type: 2 })] });
-    const other = blob({
+    const own = headersPlan({
+      elf: elfHeader({ e_shnum: 3 }),
+      sections: [sectionHeader(), sectionHeader({ sh_type: 2 })],
+    });
+    const other = headersPlan({
       elf: elfHeader({ e_shnum: 5, e_shoff: 2n ** 40n }),
       sections: [sectionHeader(), sectionHeader({ sh_type: 3, sh_size: 24 })],
     });
@@ -192,9 +202,9 @@ describe('headers', () => {
   });
 
   test('may differ in bytes that are no numbers', () => {
-    const other = blob({ word: [61, 0, 0, 0], elf: [1, ...elfHeader().slice(1)] });
+    const other = headersPlan({ word: [61, 0, 0, 0], elf: [1, ...elfHeader().slice(1)] });
     const meaning = 'With the other loader it lies at the same place, has different bytes.';
-    expect(compare(blob(), other)).toMatchObject([
+    expect(compare(headersPlan(), other)).toMatchObject([
       { kind: 'changed', what: 'size word', fields: [], meaning },
       { kind: 'changed', what: 'ELF header', fields: [], meaning },
     ]);
@@ -202,7 +212,7 @@ describe('headers', () => {
 
   test('that only one of them writes are named by their type', () => {
     const [null_, text] = [sectionHeader(), sectionHeader({ sh_type: 1 })];
-    const [one, two] = [blob({ sections: [null_] }), blob({ sections: [null_, text] })];
+    const [one, two] = [headersPlan({ sections: [null_] }), headersPlan({ sections: [null_, text] })];
     const range = { offset: 132, size: 64 };
     const what = 'section header 1 (PROGBITS)';
     expect(compare(two, one)).toEqual([
@@ -214,10 +224,10 @@ describe('headers', () => {
   });
 
   test('are compared as far as both go', () => {
-    const whole = blob({ sections: [sectionHeader({ sh_name: 1, sh_type: 2, sh_flags: 4 })] });
+    const whole = headersPlan({ sections: [sectionHeader({ sh_name: 1, sh_type: 2, sh_flags: 4 })] });
     const cut = (size: number): SymbolPlan => {
       const section = sectionHeader({ sh_name: 2, sh_type: 3, sh_flags: 5 }).slice(0, size);
-      return blob({ sections: [section] }, headersOf(1, { size }));
+      return headersPlan({ sections: [section] }, headersOf(1, { size }));
     };
     const [seven, eight] = [compare(whole, cut(7)), compare(whole, cut(8))];
     expect(seven.map(({ what, fields }) => [what, fields.map(({ name }) => name)])).toEqual([
@@ -235,42 +245,51 @@ describe('headers', () => {
   });
 
   test('of no bytes are no parts', () => {
-    const none = blob({ elf: [], sections: [] }, headersOf(3, { size: 0 }, 0));
+    const none = headersPlan({ elf: [], sections: [] }, headersOf(3, { size: 0 }, 0));
     expect(compare(none, none)).toEqual([]);
-    expect(compare(none, blob({ sections: [] })).map(({ kind, what }) => [kind, what])).toEqual([
+    expect(compare(none, headersPlan({ sections: [] })).map(({ kind, what }) => [kind, what])).toEqual([
       ['added', 'ELF header'],
     ]);
   });
 
   test('longer than their structure have bytes after it, which are unused', () => {
-    const long = (byte: number): SymbolPlan =>
-      blob({ elf: [...elfHeader(), 1, byte], sections: [sectionHeader()] }, headersOf(1, {}, 66));
-    expect(compare(long(1), long(1))).toEqual([]);
-    expect(compare(long(1), long(2))).toMatchObject([
+    expect(compare(longHeaderPlan(1), longHeaderPlan(1))).toEqual([]);
+    expect(compare(longHeaderPlan(1), longHeaderPlan(2))).toMatchObject([
       { kind: 'missing', what: 'unused, before section header 0', range: { offset: 68, size: 2 } },
       { kind: 'added', what: 'unused, before section header 0', otherRange: { offset: 68, size: 2 } },
     ]);
   });
 });
 
-describe('tables', () => {
-  const tables = (loader: Loader, ...placed: readonly PlannedTable[]): SymbolPlan => {
-    const end = Math.max(...placed.map(({ offset, size }) => offset + size));
-    return planOf([fillExtent(end)], { loader, tables: placed });
-  };
-  const found = (plan: SymbolPlan, other: SymbolPlan): unknown[] =>
-    compare(plan, other).map(({ kind, what, range, otherRange }) => [kind, what, range?.offset, otherRange?.offset]);
+/** A plan of tables alone. */
+const tablesPlan = (loader: Loader, ...placed: readonly PlannedTable[]): SymbolPlan => {
+  const end = Math.max(...placed.map(({ offset, size }) => offset + size));
+  return planOf([fillExtent(end)], { loader, tables: placed });
+};
 
+/** What differs, and where it is in both. */
+const found = (plan: SymbolPlan, other: SymbolPlan): unknown[] =>
+  compare(plan, other).map(({ kind, what, range, otherRange }) => [kind, what, range?.offset, otherRange?.offset]);
+
+/** Headers, then two tables. */
+const wholePlan = (loader: Loader, sections: readonly number[][], ...placed: readonly PlannedTable[]): SymbolPlan =>
+  planOf([bytes(...SIZE_WORD, ...elfHeader(), ...sections.flat()), copy(100, 8), copy(200, 8)], {
+    loader,
+    headers: headersOf(sections.length),
+    tables: placed,
+  });
+
+describe('tables', () => {
   test('of loaders that keep indices are the same when their sections are', () => {
-    const own = tables('xen-4.6', table({ offset: 0, section: 4 }), table({ offset: 8, section: 5 }));
+    const own = tablesPlan('xen-4.6', table({ offset: 0, section: 4 }), table({ offset: 8, section: 5 }));
     // Wherever they lie in the image.
-    const other = tables(
+    const other = tablesPlan(
       'libxc-4.6',
       table({ offset: 0, section: 4, fileOffset: 1 }),
       table({ offset: 8, section: 5, fileOffset: 2 }),
     );
     expect(found(own, other)).toEqual([]);
-    const swapped = tables('libxc-4.6', table({ offset: 0, section: 5 }), table({ offset: 8, section: 4 }));
+    const swapped = tablesPlan('libxc-4.6', table({ offset: 0, section: 5 }), table({ offset: 8, section: 4 }));
     expect(found(own, swapped)).toEqual([
       ['moved', 'string table', 0, 8],
       ['moved', 'string table', 8, 0],
@@ -288,23 +307,23 @@ describe('tables', () => {
   ];
 
   test('of others are the same when they have the same place in the image', () => {
-    expect(found(tables('xen-4.6', ...three), tables('xen-4.8', ...few))).toEqual([
+    expect(found(tablesPlan('xen-4.6', ...three), tablesPlan('xen-4.8', ...few))).toEqual([
       ['missing', 'string table', 0, undefined],
       ['moved', 'string table', 8, 0],
       ['moved', 'symbol table', 16, 8],
     ]);
-    expect(found(tables('xen-4.8', ...few), tables('xen-4.6', ...three))).toEqual([
+    expect(found(tablesPlan('xen-4.8', ...few), tablesPlan('xen-4.6', ...three))).toEqual([
       ['moved', 'string table', 0, 8],
       ['moved', 'symbol table', 8, 16],
       ['added', 'string table', undefined, 0],
     ]);
-    expect(found(tables('xen-4.8', ...few), tables('xen-4.7', ...few))).toEqual([]);
+    expect(found(tablesPlan('xen-4.8', ...few), tablesPlan('xen-4.7', ...few))).toEqual([]);
   });
 
   test('are different ones when only their start, or only their size, is the same', () => {
-    const own = tables('xen-4.8', table({ offset: 0, section: 1, fileOffset: 100, size: 8 }));
+    const own = tablesPlan('xen-4.8', table({ offset: 0, section: 1, fileOffset: 100, size: 8 }));
     const others = (size: number, fileOffset: number): SymbolPlan =>
-      tables('xen-4.6', table({ offset: 0, section: 1, fileOffset, size }));
+      tablesPlan('xen-4.6', table({ offset: 0, section: 1, fileOffset, size }));
     expect(found(own, others(8, 100))).toEqual([]);
     for (const other of [others(9, 100), others(8, 101)]) {
       expect(found(own, other)).toEqual([
@@ -316,24 +335,24 @@ describe('tables', () => {
 
   test('of one place in the image are taken once each', () => {
     const twice = [table({ offset: 0, section: 4 }), table({ offset: 8, section: 5 })];
-    expect(found(tables('xen-4.8', ...twice), tables('xen-4.6', ...twice))).toEqual([]);
+    expect(found(tablesPlan('xen-4.8', ...twice), tablesPlan('xen-4.6', ...twice))).toEqual([]);
     const one = table({ offset: 0, section: 1 });
-    expect(found(tables('xen-4.6', ...twice), tables('xen-4.8', one))).toEqual([
+    expect(found(tablesPlan('xen-4.6', ...twice), tablesPlan('xen-4.8', one))).toEqual([
       ['missing', 'string table', 8, undefined],
     ]);
   });
 
   test('that were not copied are unused bytes', () => {
-    const skipped = tables('xen-4.6', table({ offset: 0, fileOffset: null }));
-    expect(compare(skipped, tables('xen-4.6', table({ offset: 0 })))).toMatchObject([
+    const skipped = tablesPlan('xen-4.6', table({ offset: 0, fileOffset: null }));
+    expect(compare(skipped, tablesPlan('xen-4.6', table({ offset: 0 })))).toMatchObject([
       { kind: 'missing', what: 'unused, before the end', range: { offset: 0, size: 8 } },
       { kind: 'added', what: 'string table', otherRange: { offset: 0, size: 8 } },
     ]);
   });
 
   test('of another size at the same place have changed', () => {
-    const own = tables('xen-4.6', table({ offset: 0 }));
-    expect(compare(own, tables('xen-4.6', table({ offset: 0, size: 9 })))).toMatchObject([
+    const own = tablesPlan('xen-4.6', table({ offset: 0 }));
+    expect(compare(own, tablesPlan('xen-4.6', table({ offset: 0, size: 9 })))).toMatchObject([
       {
         kind: 'changed',
         what: 'string table',
@@ -347,19 +366,13 @@ describe('tables', () => {
   test('have headers, which are those of the same table whatever their index', () => {
     const strings = sectionHeader({ sh_type: SHT_STRTAB, sh_size: 8 });
     const symbols = sectionHeader({ sh_type: SHT_SYMTAB, sh_size: 8 });
-    const plan = (loader: Loader, sections: readonly number[][], ...placed: readonly PlannedTable[]): SymbolPlan =>
-      planOf([bytes(...SIZE_WORD, ...elfHeader(), ...sections.flat()), copy(100, 8), copy(200, 8)], {
-        loader,
-        headers: headersOf(sections.length),
-        tables: placed,
-      });
-    const own = plan(
+    const own = wholePlan(
       'xen-4.8',
       [sectionHeader(), symbols, strings],
       table({ offset: 260, index: 1, section: 4, type: 'SYMTAB', fileOffset: 100 }),
       table({ offset: 268, index: 2, section: 5, fileOffset: 200 }),
     );
-    const other = plan(
+    const other = wholePlan(
       'xen-4.6',
       [sectionHeader(), sectionHeader({ sh_type: 1 }), symbols, strings],
       table({ offset: 324, index: 2, section: 2, type: 'SYMTAB', fileOffset: 100 }),
