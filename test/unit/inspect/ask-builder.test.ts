@@ -1,11 +1,11 @@
 /** What Xen's domain builder takes out of a file. test/conformance/containers.test.ts has the measured answers. */
 import { describe, expect, test } from 'vitest';
-import { ELF64 } from '../../../src/elf/format.ts';
+import { ELF64, PT_NOTE, SHT_NOTE, SHT_STRTAB } from '../../../src/elf/format.ts';
 import { askBuilderOfRefused } from '../../../src/inspect/ask-builder.ts';
 import type { BzImageFacts, GzipFacts, ImageSource } from '../../../src/inspect/image-source.ts';
 import { inspectKernel } from '../../../src/inspect/load.ts';
 import type { BuilderVerdict } from '../../../src/xen/builder.ts';
-import { ASKING_NOTES, kernel } from '../../support/elf-builder.ts';
+import { ASKING_NOTES, kernel, noteBytes, xenNumber } from '../../support/elf-builder.ts';
 import { CountingSource } from '../../support/sources.ts';
 
 const GIB = 2 ** 30;
@@ -140,6 +140,39 @@ describe('a gzip file', () => {
       verdicts.add(JSON.stringify(unpacked));
     }
     expect(verdicts.size).toBeGreaterThan(1);
+  });
+});
+
+describe('the zeros that Xen adds', () => {
+  test('may hold headers, wherever the image ends', async () => {
+    const { bytes } = kernel({ notes: ASKING_NOTES, header: { e_shoff: pv.length + 4096 } });
+    const packing = { gzip: gzipOf(bytes, { sizeWord: bytes.length + 8192 }) };
+    const { takes: _, ...unpacked } = await askBuilderOfRefused(packed(bytes, packing));
+    const { takes: __, ...plain } = await askBuilderOfRefused(seenOf(bytes, bytes.length, bytes.length + 8192 + 16));
+    expect(unpacked).toEqual(plain);
+  });
+
+  test('have a warning when they change for one kind of guest what Xen would do', async () => {
+    const at = 8192;
+    const data = noteBytes([xenNumber(18, 0x10_0000n)]);
+    const { bytes } = kernel({
+      after: [
+        { name: '.shstrtab', type: SHT_STRTAB, offset: 6000 },
+        { name: '.note', type: SHT_NOTE, offset: at, data },
+      ],
+      segments: [{ type: PT_NOTE, section: '.note' }],
+      // The last bytes of the note, which are zeros, are missing.
+      placement: { sectionHeaders: 4096, imageSize: at + data.length - 4 },
+    });
+    const inspected = await inspectKernel(packed(bytes));
+    const unpacked = await inspectKernel(packed(bytes, { gzip: gzipOf(bytes) }));
+    if (!inspected.ok || !unpacked.ok) throw new Error('the image was refused');
+    const started = [inspected, unpacked].map(({ builder }) => [builder.pv.ok, builder.hvm.ok]);
+    expect(started).toEqual([
+      [false, false],
+      [false, true],
+    ]);
+    expect(unpacked.warnings.map(({ code }) => code)).toContain('xen-reads-differently');
   });
 });
 
