@@ -144,6 +144,13 @@ describe('a gzip file', () => {
 });
 
 describe('the zeros that Xen adds', () => {
+  test('follow what was unpacked here, when that is less than Xen unpacks', async () => {
+    const packing = { gzip: gzipOf(pv) };
+    const { takes, ...unpacked } = await askBuilderOfRefused(packed(pv.slice(0, 64), packing));
+    const { takes: _, ...plain } = await askBuilderOfRefused(seenOf(pv, 64, pv.length + 16));
+    expect([takes.kernelSize, unpacked]).toEqual([pv.length + 16, plain]);
+  });
+
   test('may hold headers, wherever the image ends', async () => {
     const { bytes } = kernel({ notes: ASKING_NOTES, header: { e_shoff: pv.length + 4096 } });
     const packing = { gzip: gzipOf(bytes, { sizeWord: bytes.length + 8192 }) };
