@@ -11,7 +11,8 @@ export type { Headers } from './elf/view.ts';
 export { FileError, type FileErrorCode, FileSource } from './image/file.ts';
 export type { GatheredImage, StoreLimits } from './image/gather.ts';
 export { MemorySource } from './image/memory.ts';
-export { openImageFile, openImageStream, openImageUrl, type UrlLimits } from './image/open.ts';
+export { openImageFile, openImageStream, openImageUrl } from './image/open.ts';
+export type { UrlLimits } from './image/remote/open-url.ts';
 export type { SourceLimits } from './image/remote/origin.ts';
 export {
   type CheckedImage,

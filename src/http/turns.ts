@@ -9,6 +9,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { whenOver } from './exchange.ts';
 import { Pace, type Paced } from './pace.ts';
 
 /** Requests that may wait on all connections together, at some 3 KiB each: two reads of the smallest ones. */
@@ -173,7 +174,7 @@ export class Connection implements Paced {
   #begin(turn: Turn): void {
     this.#current = turn;
     this.#pace.begin();
-    turn.response.once('close', () => this.#end());
+    whenOver(turn.request, turn.response, () => this.#end());
     turn.begin();
   }
 

@@ -195,9 +195,9 @@ function watchBody(
   // The failure may come when nothing waits for it any more.
   failed.catch(() => {});
 
-  const stalled = setTimeout(() => {
+  const onStall = (): void => {
     // The service itself paused the body: the disk is slow, not the sender.
-    if (request.isPaused()) stalled.refresh();
+    if (request.isPaused()) stalled?.refresh();
     else
       fail(
         new Problem(
@@ -206,13 +206,15 @@ function watchBody(
           { headers: { Connection: 'close' } },
         ),
       );
-  }, stallTimeoutMs);
+  };
+  // A body that has arrived whole, as most small ones have, cannot stall.
+  const stalled = request.complete ? null : setTimeout(onStall, stallTimeoutMs);
   let received = 0;
   const onArrival = (): void => {
-    stalled.refresh();
+    stalled?.refresh();
   };
   const onData = (chunk: Buffer): void => {
-    if (body === request) stalled.refresh();
+    if (body === request) stalled?.refresh();
     received += chunk.length;
     if (received > maxBodyBytes) fail(imageTooLarge(maxImageBytes, 'The body is larger'));
   };
@@ -222,7 +224,7 @@ function watchBody(
   return {
     failed,
     stop() {
-      clearTimeout(stalled);
+      if (stalled !== null) clearTimeout(stalled);
       if (body !== request) request.off('data', onArrival);
       body.off('data', onData);
     },

@@ -56,7 +56,8 @@ export async function unpackSource(packed: ImageSource, limits: StoreLimits): Pr
   return gathered;
 }
 
-async function openStore({
+/** A store for one image. @throws ImageError when the spool directory cannot be used */
+export async function openStore({
   maxImageBytes,
   memoryBudgetBytes,
   spoolDir,

@@ -21,8 +21,8 @@ export class MemorySource implements ImageSource {
     // Always a copy: another image uses the same memory once this one is closed. Not a Buffer, whose `slice` does not copy.
     const allocated = Buffer.allocUnsafe(length);
     const bytes = new Uint8Array(allocated.buffer, allocated.byteOffset, length);
-    let at = 0;
-    for (const piece of this.#pieces(offset, length)) {
+    for (let at = 0; at < length; ) {
+      const piece = this.#piece(offset + at, length - at);
       bytes.set(piece, at);
       at += piece.length;
     }
@@ -46,15 +46,19 @@ export class MemorySource implements ImageSource {
 
   *#pieces(offset: number, length: number): Generator<Uint8Array> {
     assertInside(offset, length, this.size);
-    const end = offset + length;
-    let at = offset;
-    for (let index = this.#starts.find(offset); at < end; index++) {
-      const chunk = this.#chunks[index];
-      if (chunk === undefined) throw new Error('the image was closed');
-      const start = at - this.#starts.at(index);
-      const piece = chunk.subarray(start, Math.min(chunk.length, start + end - at));
+    for (let at = 0; at < length; ) {
+      const piece = this.#piece(offset + at, length - at);
       yield piece;
       at += piece.length;
     }
+  }
+
+  /** The bytes from `offset` on that lie in one piece, `length` at most. */
+  #piece(offset: number, length: number): Uint8Array {
+    const index = this.#starts.find(offset);
+    const chunk = this.#chunks[index];
+    if (chunk === undefined) throw new Error('the image was closed');
+    const start = offset - this.#starts.at(index);
+    return chunk.subarray(start, start + length);
   }
 }

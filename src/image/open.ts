@@ -5,7 +5,7 @@ import { ELF_MAGIC, hasElfMagic } from '../elf/format.ts';
 import { FileSource } from './file.ts';
 import type { GatheredImage, StoreLimits } from './gather.ts';
 import { KeptSource } from './kept.ts';
-import type { SourceLimits } from './remote/origin.ts';
+import type { UrlLimits } from './remote/open-url.ts';
 
 /**
  * Opens a file. An ELF image is read where it lies, whatever its size. One that is compressed, or in a
@@ -31,12 +31,6 @@ export async function openImageFile(
     await file.close();
     throw error;
   }
-}
-
-/** Limits of an image that is named by a URL. */
-export interface UrlLimits extends StoreLimits, SourceLimits {
-  /** A JSON file with header fields for origins (docs/references.md); null for none. */
-  readonly imageSourceHeadersFile: string | null;
 }
 
 /**

@@ -1,13 +1,17 @@
 /** Images that the user of the command or the library names by a URL. */
 import { readFileSync } from 'node:fs';
 import { nameFailure, SETTINGS } from '../../config.ts';
-import { Budget } from '../budget.ts';
-import type { GatheredImage } from '../gather.ts';
-import type { UrlLimits } from '../open.ts';
-import { Spool } from '../spool.ts';
+import { type GatheredImage, openStore, type StoreLimits } from '../gather.ts';
 import { UserAuthority } from './authority.ts';
 import { Credentials } from './credentials.ts';
+import type { SourceLimits } from './origin.ts';
 import { openReference } from './reference.ts';
+
+/** Limits of an image that is named by a URL. */
+export interface UrlLimits extends StoreLimits, SourceLimits {
+  /** A JSON file with header fields for origins (docs/references.md); null for none. */
+  readonly imageSourceHeadersFile: string | null;
+}
 
 /** See `openImageUrl`. @throws ImageError, and ConfigError for a file of header fields that cannot be used */
 export async function openUrl(url: string, limits: UrlLimits, unpack: boolean): Promise<GatheredImage> {
@@ -20,11 +24,7 @@ export async function openUrl(url: string, limits: UrlLimits, unpack: boolean): 
     authority: new UserAuthority(credentials),
     limits,
     unpack,
-    store: {
-      maxImageBytes: limits.maxImageBytes,
-      memory: new Budget(limits.memoryBudgetBytes),
-      spool: await Spool.open(limits.spoolDir, limits.spoolBudgetBytes),
-    },
+    store: await openStore(limits),
   });
   try {
     return await reference.take();
