@@ -33,7 +33,11 @@ const TESTS: Readonly<Record<string, readonly string[]>> = {
     'test/unit/image/**',
     'test/http/{check,compare,kernel,recognition,symbols}.test.ts',
   ],
-  image: ['test/unit/image/**', 'test/unit/inspect/**'],
+  image: [
+    'test/unit/image/**',
+    'test/unit/inspect/**',
+    'test/http/{compression,reference,reference-refused,unpacking}.test.ts',
+  ],
   http: ['test/unit/http/**', 'test/contract/**', 'test/http/!(connections|curl|log-output|process|workers).test.ts'],
 };
 

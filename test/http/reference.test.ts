@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, renameSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { entityTag } from '../../src/http/reference.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { imagePart, multipart } from '../support/forms.ts';
@@ -339,19 +339,16 @@ describe('credentials', () => {
       BSDSYMS_IMAGE_SOURCES: `${origin.url}/`,
       BSDSYMS_IMAGE_SOURCE_HEADERS_FILE: path,
     });
-    try {
-      writeFileSync(path, JSON.stringify({ [`${origin.url}/`]: { 'X-Key': 'new' } }));
-      await own.logged({ msg: 'header fields for sources were read again' });
-      const url = origin.serve('/k', image);
-      await send(own, named('/layout', url));
-      expect(origin.requests[0]?.headers['x-key']).toBe('new');
-      writeFileSync(path, 'no json');
-      await own.logged({ msg: 'header fields for sources could not be read again; those before stay in force' });
-      await send(own, named('/layout', url));
-      expect(origin.requests.at(-1)?.headers['x-key']).toBe('new');
-    } finally {
-      await own.close();
-    }
+    onTestFinished(() => own.close());
+    writeFileSync(path, JSON.stringify({ [`${origin.url}/`]: { 'X-Key': 'new' } }));
+    await own.logged({ msg: 'header fields for sources were read again' });
+    const url = origin.serve('/k', image);
+    await send(own, named('/layout', url));
+    expect(origin.requests[0]?.headers['x-key']).toBe('new');
+    writeFileSync(path, 'no json');
+    await own.logged({ msg: 'header fields for sources could not be read again; those before stay in force' });
+    await send(own, named('/layout', url));
+    expect(origin.requests.at(-1)?.headers['x-key']).toBe('new');
   });
 
   test.each([

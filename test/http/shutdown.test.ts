@@ -48,6 +48,21 @@ describe.concurrent('after SIGTERM', () => {
     expect(child.stderr).toBe('');
   });
 
+  test('a refused sender is not cut off: only a request that is there whole has its connection closed', async () => {
+    const child = processes.start({ BSDSYMS_SHUTDOWN_DELAY_MS: LONG_MS, BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
+    const { port } = await child.listening();
+    const connection = await RawConnection.open(port);
+    child.kill('SIGTERM');
+    await child.message('shutting down');
+    await connection.send(head('POST', '/bsdsyms', { 'Content-Length': image.length }));
+    const { status, headers } = await connection.answer();
+    expect([status, headers['connection']]).toEqual([503, 'keep-alive']);
+    await connection.send(image, head('GET', '/readyz'));
+    const whole = await connection.answer();
+    expect([whole.status, whole.headers['connection']]).toEqual([503, 'close']);
+    expect(await connection.ended()).toBe('');
+  });
+
   test('the status is 0 when the delay is over and all is answered', async () => {
     const child = processes.start({ BSDSYMS_SHUTDOWN_DELAY_MS: '300', BSDSYMS_SHUTDOWN_GRACE_MS: GRACE_MS });
     const { port } = await child.listening();

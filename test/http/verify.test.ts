@@ -1,6 +1,6 @@
 /** `POST /verify`: what guests make of a blob. */
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { VerifyReport } from '../../src/report/schemas.ts';
 import { GUEST_FINDINGS, GUEST_OUTCOMES, GUESTS } from '../../src/xen/guests/verdict.ts';
 import { type BlobSpec, buildBlob } from '../support/blob-builder.ts';
@@ -191,11 +191,11 @@ test('the file is neither unpacked nor read as a form', async () => {
 
 test('a spooled one is judged alike', async () => {
   const spooling = await startService({ BSDSYMS_MEMORY_BUDGET_BYTES: '0' });
+  onTestFinished(() => spooling.close());
   const { blob: large } = await mustLoad(kernel({ symbols: 60_000 }).bytes, { maxBlobBytes: 16 * MIB });
   const [held, spooled] = await Promise.all([post(service, '/verify', large), post(spooling, '/verify', large)]);
   expect(json(spooled)).toEqual(json(held));
   expect(json(held)['guests']).toMatchObject({ freebsd: found(60_001), netbsd: found(60_000) });
-  await spooling.close();
 });
 
 test.each([

@@ -47,6 +47,14 @@ describe('the build ID', () => {
     expect(await buildIdOf(inSection(align, notes(4, PROPERTY, BUILD_ID)))).toBe('deadbeef01');
   });
 
+  test('has 64 bytes at most', async () => {
+    const long = (bytes: number): NoteSpec => ({ ...BUILD_ID, desc: Array(bytes).fill(0xab) });
+    expect(await buildIdOf(inSection(4, notes(4, long(64))))).toBe('ab'.repeat(64));
+    expect(await buildIdOf(inSection(4, notes(4, long(65))))).toBeNull();
+    // The one after it is found.
+    expect(await buildIdOf(inSection(4, notes(4, long(65), BUILD_ID)))).toBe('deadbeef01');
+  });
+
   test('is found among notes of alignment 8, which are padded to 8', async () => {
     const odd: NoteSpec = { name: 'stapsdt', type: 5, desc: [1] };
     for (const before of [[], [PROPERTY], [odd], [odd, PROPERTY]]) {

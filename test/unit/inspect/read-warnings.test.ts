@@ -29,6 +29,8 @@ async function load(bytes: Uint8Array | ImageSource, request: LoadRequest = {}):
 const warningsOf = async (spec: KernelSpec, request: LoadRequest = {}): Promise<readonly Warning[]> =>
   (await load(kernel({ notes: ASKING_NOTES, ...spec }).bytes, request)).warnings;
 
+const codesOf = async (spec: KernelSpec): Promise<string[]> => (await warningsOf(spec)).map(({ code }) => code);
+
 const misplaced = async (spec: KernelSpec, request: LoadRequest = {}): Promise<string | null> =>
   (await warningsOf(spec, request)).find(({ code }) => code === 'end-symbol-elsewhere')?.detail ?? null;
 
@@ -148,6 +150,14 @@ describe('the tables', () => {
       const warnings = await warningsOf({ symbols: [], strtab, type }, { loadAddress: 0x1000n });
       expect(warnings).toContainEqual({ code: 'strtab-unterminated', detail });
     }
+  });
+
+  test('are not looked at when they were not copied', async () => {
+    const beyond = { header: { sh_offset: 2n ** 40n } };
+    // Without the strings there is nothing to hold the symbols against.
+    expect(await codesOf({ symbols: [{ name: 'a', nameOffset: 1000 }], strtab: beyond })).toEqual([]);
+    expect(await codesOf({ symtab: beyond })).toEqual([]);
+    expect(await codesOf({ symtab: beyond, strtab: { data: Buffer.from('\0a') } })).toEqual(['strtab-unterminated']);
   });
 
   test('have a warning for their first bad name, and end symbols after it are found', async () => {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../../src/image/memory.ts';
-import { streamExtents } from '../../../src/inspect/stream-extents.ts';
+import { gatherExtents, MAX_GATHERED_EXTENTS, streamExtents } from '../../../src/inspect/stream-extents.ts';
 import { bytesExtent, copyExtent, type Extent, fillExtent } from '../../../src/xen/plan.ts';
 import { collect, turnsOf } from '../../support/load.ts';
 import { CountingSource } from '../../support/sources.ts';
@@ -115,4 +115,71 @@ test('a reader that takes the bytes at once lets other work run after every mega
   };
   expect(await turnsOf(take)).toBeGreaterThanOrEqual(39);
   expect(bytes).toBe(40 * MIB);
+});
+
+const KIB = 1024;
+const large = noise(600 * KIB);
+const copy = (offset: number, length: number): Extent => copyExtent({ offset, length });
+
+const lengthsOf = async (...extents: readonly Extent[]): Promise<number[]> => {
+  const lengths = [];
+  for await (const piece of streamExtents(new CountingSource(large), extents)) lengths.push(piece.length);
+  return lengths;
+};
+
+describe('what is gathered', () => {
+  test.each([
+    ['as many as fill 64 KiB', [32, 32].map((count) => count * KIB), [64 * KIB]],
+    ['those that fit in 64 KiB', [32 * KIB, 32 * KIB, 1], [64 * KIB, 1]],
+    ['and not one byte more', [32 * KIB, 32 * KIB - 1, 2], [64 * KIB - 1, 2]],
+    ['none of more than 32 KiB', [10, 32 * KIB + 1, 10, 10], [10, 32 * KIB + 1, 20]],
+    ['one of 32 KiB', [10, 32 * KIB, 10], [32 * KIB + 20]],
+  ])('is %s', async (_, extents, pieces) => {
+    expect(await lengthsOf(...extents.map((length) => copy(0, length)))).toEqual(pieces);
+  });
+
+  test('is as many extents as may be gathered', async () => {
+    const one = Array.from({ length: MAX_GATHERED_EXTENTS + 2 }, () => copy(0, 1));
+    expect(await lengthsOf(...one)).toEqual([MAX_GATHERED_EXTENTS, 2]);
+  });
+});
+
+/** Gathers copies, and holds the bytes against the image. @returns what was read */
+async function readsOf(...extents: readonly Extent[]): Promise<(readonly [offset: number, length: number])[]> {
+  const counting = new CountingSource(large);
+  const expected = extents.map((one) =>
+    one.kind === 'copy' ? large.subarray(one.offset, one.offset + one.length) : Buffer.alloc(one.length),
+  );
+  expect(Buffer.compare(await gatherExtents(counting, extents), Buffer.concat(expected))).toBe(0);
+  return counting.reads.map(({ offset, length }) => [offset, length]);
+}
+
+describe('copies that lie close to each other', () => {
+  test('are read together up to a gap of 4 KiB', async () => {
+    expect(await readsOf(copy(100, 10), copy(110 + 4 * KIB, 5))).toEqual([[100, 15 + 4 * KIB]]);
+    expect(await readsOf(copy(100, 10), copy(111 + 4 * KIB, 5))).toEqual([
+      [100, 10],
+      [111 + 4 * KIB, 5],
+    ]);
+  });
+
+  test('are read together up to 256 KiB', async () => {
+    const half = 128 * KIB;
+    expect(await readsOf(copy(7, half), copy(7 + half, half))).toEqual([[7, 2 * half]]);
+    expect(await readsOf(copy(7, half), copy(7 + half, half + 1))).toEqual([
+      [7, half],
+      [7 + half, half + 1],
+    ]);
+    // One alone may be longer, and another inside of it needs no read of its own.
+    expect(await readsOf(copy(7, 3 * half))).toEqual([[7, 3 * half]]);
+  });
+
+  test('are read together in any order, and when one is inside another', async () => {
+    expect(await readsOf(copy(300, 10), fillExtent(3), copy(200, 10))).toEqual([[200, 110]]);
+    expect(await readsOf(copy(200, 100), copy(210, 10), copy(300, 20))).toEqual([[200, 120]]);
+  });
+
+  test('are not read when there are none', async () => {
+    expect(await readsOf(fillExtent(3), fillExtent(4))).toEqual([]);
+  });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MAX_NAME_BYTES, StringTable, type SymbolName } from '../../../src/inspect/string-table.ts';
+import { turnsOf } from '../../support/load.ts';
 import { CountingSource } from '../../support/sources.ts';
 
 const KIB = 1024;
@@ -152,4 +153,12 @@ describe('a table in which names jump about', () => {
     for (let at = 0; at < 1_500_000; at += 5) await table.read(at);
     expect(source.held).toEqual([]);
   });
+});
+
+test('others have their turn after every 128 reads', async () => {
+  const { strings, source } = tableOf('n'.repeat(257 * 16 * KIB));
+  const turns = await turnsOf(async () => {
+    for (let window = 0; window < 257; window++) await strings.read(window * 16 * KIB);
+  });
+  expect([source.reads.length, turns]).toEqual([257, 2]);
 });

@@ -38,8 +38,8 @@ function* pauseOften(pauses: number, pauseMs: number): ByteWalk<void> {
   }
 }
 
-function* readOften(): ByteWalk<void> {
-  for (let read = 0; read < 64; read++) yield { offset: 0, length: 1 };
+function* readOften(reads = 64, length = 1): ByteWalk<void> {
+  for (let read = 0; read < reads; read++) yield { offset: 0, length };
 }
 
 /** Takes `stepMs` between two pauses. @param onStep is called in every step */
@@ -103,6 +103,14 @@ describe('a walk', () => {
 
   test('that reads waits for its turn after every 16 reads, however quick they are', async () => {
     expect(await turnsOf(() => driveWalk(source, readOften()))).toBe(4);
+  });
+
+  test('that reads waits for its turn after every megabyte, however few the reads', async () => {
+    const MIB = 2 ** 20;
+    expect(await turnsOf(() => driveWalk(source, readOften(6, MIB)))).toBe(6);
+    expect(await turnsOf(() => driveWalk(source, readOften(6, MIB / 2)))).toBe(3);
+    expect(await turnsOf(() => driveWalk(source, readOften(6, MIB / 2 - 1)))).toBe(2);
+    expect(await turnsOf(() => driveWalk(source, readOften(15, 1)))).toBe(0);
   });
 });
 
