@@ -35,6 +35,13 @@ const images: (readonly [name: string, bytes: Uint8Array])[] = [
   ...parseArgs({ allowPositionals: true }).positionals.map((path) => [basename(path), readFileSync(path)] as const),
 ];
 
+function shuffled<T>(values: readonly T[]): T[] {
+  return values
+    .map((value) => [Math.random(), value] as const)
+    .sort(([a], [b]) => a - b)
+    .map(([, value]) => value);
+}
+
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
@@ -46,7 +53,8 @@ async function measure(name: string, image: Uint8Array): Promise<{ image: string
   const times = new Map([...SINGLE, ...CHECKS].map((path) => [path, [] as number[]]));
   const requests = Math.max(1, Math.floor(BYTES_PER_FIGURE / image.length));
   for (let round = image.length > BYTES_PER_FIGURE ? 0 : -WARM_UP_ROUNDS; round < ROUNDS; round++) {
-    for (const [path, values] of times) {
+    // In another order each time: the collector comes for what the request before has left.
+    for (const [path, values] of shuffled([...times])) {
       await server.loop();
       for (let sent = 0; sent < requests; sent++) await post(server, path, path === '/verify' ? blob : image);
       const { cpuMs } = await server.loop();
