@@ -36,7 +36,7 @@ const TESTS: Readonly<Record<string, readonly string[]>> = {
   image: [
     'test/unit/image/**',
     'test/unit/inspect/**',
-    'test/http/{compression,reference,reference-refused,unpacking}.test.ts',
+    'test/http/{compression,reference,reference-hostile,reference-refused,unpacking}.test.ts',
   ],
   http: ['test/unit/http/**', 'test/contract/**', 'test/http/!(connections|curl|log-output|process|workers).test.ts'],
 };

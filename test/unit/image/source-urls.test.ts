@@ -15,6 +15,13 @@ const codeOf = (work: () => unknown): unknown => {
   }
 };
 
+test.each([
+  [200, `/${'k'.repeat(199)}`],
+  [201, `/${'k'.repeat(199)}…`],
+])('of a path of %i characters at most 200 are shown', (length, shown) => {
+  expect(placeOf(new URL(`https://artifacts.example/${'k'.repeat(length - 1)}`)).path).toBe(shown);
+});
+
 describe('parseSourceUrl', () => {
   test.each([
     'https://artifacts.example/kernels/vmlinux',
