@@ -5,7 +5,7 @@
  *     npm run bench:check -- VMLINUX    this file as well
  *
  * All routes get the same image, in turns; `POST /verify` gets its blob. Prints a table, and the same figures as one line of JSON.
- * Ends with status 1 when `/check` costs more than the dearest of the others.
+ * Ends with status 1 when `/check` costs more than the dearest of the others, by more than equal measurements differ.
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -14,6 +14,7 @@ import { REQUIREMENTS } from '../src/inspect/check.ts';
 import { ASKING_NOTES, kernel, xenString } from '../test/support/elf-builder.ts';
 import { post } from '../test/support/http.ts';
 import { startServer } from './process.ts';
+import { median } from './wrk.ts';
 
 const WARM_UP_ROUNDS = 20;
 const ROUNDS = 25;
@@ -41,9 +42,6 @@ function shuffled<T>(values: readonly T[]): T[] {
     .sort(([a], [b]) => a - b)
     .map(([, value]) => value);
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 const watch = new URL('./servers/watch-loop.ts', import.meta.url).href;
 const server = await startServer('bsdsyms', { LOG_LEVEL: 'warn' }, ['--import', watch]);

@@ -2,7 +2,6 @@
  * The parameters of routes and subcommands: their names, values and meaning. Queries, forms and the command line give
  * them as text; each is parsed here, once.
  */
-
 import { SYMBOL_BINDS, SYMBOL_TYPES, symbolBindNumbers, symbolTypeNumbers } from './elf/symbols.ts';
 import { U64_MAX } from './elf/u64.ts';
 import { REQUIREMENTS } from './inspect/check.ts';

@@ -29,8 +29,7 @@ const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
  * @throws Problem coding-unsupported
  */
 export function contentCodings(contentEncoding: string | undefined): readonly PackedFormat[] {
-  if (contentEncoding === undefined) return [];
-  const names = contentEncoding
+  const names = (contentEncoding ?? '')
     .split(',')
     .map((name) => name.trim().toLowerCase())
     .filter((name) => name !== '' && name !== 'identity');

@@ -34,7 +34,6 @@ export class BodyDigests {
    * @throws Problem bad-request for a field that cannot be read: ignoring it would leave the body unverified
    */
   static of(headers: IncomingHttpHeaders): BodyDigests | null {
-    if (headers['content-digest'] === undefined && headers['repr-digest'] === undefined) return null;
     const expected = FIELDS.flatMap((field) => readField(field, headers[field.toLowerCase()]));
     return expected.length === 0 ? null : new BodyDigests(expected);
   }

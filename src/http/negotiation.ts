@@ -20,7 +20,6 @@ export function negotiate<const T extends string>(
   offered: readonly [T, ...T[]],
   otherwise: T | null = null,
 ): T {
-  if (request.headers.accept === undefined) return offered[0];
   const chosen = accepts(request.raw).type([...offered]);
   const type = offered.find((candidate) => candidate === chosen) ?? otherwise;
   if (type === null) throw new Problem('not-acceptable', `This route answers with ${offered.join(' or ')}.`);

@@ -1,5 +1,4 @@
 /** Recognises ELF files that are not kernels, or were sent in place of a symbol blob. */
-
 import { ELF64, PT_INTERP, PT_LOAD } from '../elf/format.ts';
 import { identify, locateHeaders } from '../elf/headers.ts';
 import { U64_END } from '../elf/u64.ts';

@@ -1,5 +1,4 @@
 /** The loadable segments as they lie in guest memory: a bounded list, however many segments there are. */
-
 import type { ElfImage } from '../elf/headers.ts';
 import { lowerBound } from '../elf/lower-bound.ts';
 import { isStepEnd, runToEnd, type Steps } from '../elf/steps.ts';

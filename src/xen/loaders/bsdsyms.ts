@@ -4,7 +4,6 @@
  * The blob is a size word and a small ELF file: ELF header, section headers, tables. `three-headers` and `historical`
  * say how the loaders lay it out; what they share is here.
  */
-
 import { type ElfImage, enterStage, findSymbolTable, INIT_SEARCH, type SymbolTableRef } from '../../elf/headers.ts';
 import type { Recorded } from '../../elf/recorder.ts';
 import { runToEnd, type Steps } from '../../elf/steps.ts';

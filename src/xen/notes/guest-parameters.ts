@@ -1,5 +1,4 @@
 /** The names of Xen's notes, and what they say about a kernel. Source: xen/include/public/elfnote.h, by number and name. */
-
 import type { Recorded } from '../../elf/recorder.ts';
 import { U64_MAX } from '../../elf/u64.ts';
 import type { Region } from '../loaders/bsdsyms.ts';

@@ -1,5 +1,4 @@
 /** `__xen_guest`: the section that PV kernels had before there were notes. It holds `NAME=value,NAME=value`. */
-
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import type { StagedImage } from '../../elf/headers.ts';
 import { asciiBytes, ImageReader } from '../../elf/image-reader.ts';

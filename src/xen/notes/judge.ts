@@ -1,5 +1,4 @@
 /** Whether Xen's ELF library accepts a kernel, from what its notes say. Source: docs/loader.md. */
-
 import { EM_386, EM_ARM, EM_X86_64 } from '../../elf/format.ts';
 import { readMachine, type StagedImage } from '../../elf/headers.ts';
 import { U64_MAX } from '../../elf/u64.ts';

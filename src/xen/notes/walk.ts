@@ -2,7 +2,6 @@
  * Xen's notes, and whether Xen's ELF library accepts a kernel as a PV and as an HVM (PVH) guest. The walk asks for
  * blocks of the image, see `elf/image-reader.ts`. Its work is bounded by 65,536 notes and the section headers.
  */
-
 import type { ByteWalk } from '../../elf/byte-walk.ts';
 import { PT_NOTE, SHT_NOTE } from '../../elf/format.ts';
 import { type ElfImage, enterStage, type StagedImage } from '../../elf/headers.ts';

@@ -30,7 +30,7 @@ describe('no-warnings', () => {
     expect(await judge('no-warnings', ASKING)).toEqual([true, null, 'There is no warning.']);
   });
 
-  test('is not met with one, which is told', async () => {
+  test('is not met with one, which it names', async () => {
     expect(await judge('no-warnings', { ...ASKING, ...UNTERMINATED })).toEqual([
       false,
       'strtab-unterminated',
@@ -38,7 +38,7 @@ describe('no-warnings', () => {
     ]);
   });
 
-  test('is not met with several, of which the first is told and the others are named', async () => {
+  test('is not met with several: it describes the first and names the others', async () => {
     const { warnings } = await check(UNTERMINATED);
     expect(warnings.map(({ code }) => code)).toEqual(['no-xen-notes', 'strtab-unterminated']);
     expect(await judge('no-warnings', UNTERMINATED)).toEqual([
