@@ -14,6 +14,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const STRYKER = ['@stryker-mutator/core@10.1.1', '@stryker-mutator/vitest-runner@10.1.1'];
+/** For Stryker's own process, not for the tests: V8 of Node 26.10 aborts with `Zone Allocation failed` while it compiles there. */
+const UNCOMPILED = ['--no-opt', '--no-maglev'];
 /** Inside `node_modules`, so that the runner finds this project's vitest. */
 const HOME = fileURLToPath(new URL(`../node_modules/.cache/stryker-${STRYKER[0]?.split('@').at(-1)}`, import.meta.url));
 const PLUGIN = fileURLToPath(new URL('mutate/plugin.ts', import.meta.url));
@@ -100,7 +102,7 @@ function mutate(folder: string, testFiles: readonly string[], sample: string, se
     const configPath = join(directory, 'stryker.config.json');
     writeFileSync(configPath, JSON.stringify(config));
     const cli = join(HOME, 'node_modules', '@stryker-mutator', 'core', 'bin', 'stryker.js');
-    runOrThrow(process.execPath, [cli, 'run', configPath], {
+    runOrThrow(process.execPath, [...UNCOMPILED, cli, 'run', configPath], {
       ...process.env,
       MUTATE_SAMPLE: sample,
       MUTATE_SEED: seed,

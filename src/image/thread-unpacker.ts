@@ -71,6 +71,7 @@ class Thread {
     return this.#listeners.size;
   }
 
+  /** After `close` the thread ignores what it is sent for a stream. */
   order(order: Order, transfer: readonly ArrayBuffer[] = []): void {
     this.#worker.postMessage(order, [...transfer]);
   }
@@ -128,7 +129,12 @@ export class ThreadUnpacker implements Listener {
     this.#reached.promise.catch(() => {});
     this.#thread.attach(this.#id, this);
     this.#hold(PIECES * PIECE_BYTES);
-    this.#order({ id: this.#id, kind: 'open', format, options: { maxWindowBytes, ignoreTrailing, passChecksums } });
+    this.#thread.order({
+      id: this.#id,
+      kind: 'open',
+      format,
+      options: { maxWindowBytes, ignoreTrailing, passChecksums },
+    });
   }
 
   /** Unpacked bytes of the first member; null before its end. */
@@ -153,7 +159,7 @@ export class ThreadUnpacker implements Listener {
     await this.#reach();
     this.#reached = Promise.withResolvers();
     this.#reached.promise.catch(() => {});
-    this.#order({ id: this.#id, kind: 'input', bytes }, [bytes.buffer]);
+    this.#thread.order({ id: this.#id, kind: 'input', bytes }, [bytes.buffer]);
     await this.#reach();
   }
 
@@ -162,7 +168,7 @@ export class ThreadUnpacker implements Listener {
     await this.#reach();
     this.#reached = Promise.withResolvers();
     this.#reached.promise.catch(() => {});
-    this.#order({ id: this.#id, kind: 'end' });
+    this.#thread.order({ id: this.#id, kind: 'end' });
     await this.#reach();
     this.#close();
   }
@@ -186,7 +192,7 @@ export class ThreadUnpacker implements Listener {
         this.#reached.resolve();
         break;
       case 'memory':
-        if (this.#hold(PIECES * PIECE_BYTES + report.bytes)) this.#order({ id: this.#id, kind: 'granted' });
+        if (this.#hold(PIECES * PIECE_BYTES + report.bytes)) this.#thread.order({ id: this.#id, kind: 'granted' });
         else this.#fail(explain({ kind: 'no-memory', neededBytes: report.bytes, limitBytes: memory.limit }));
         break;
       case 'piece':
@@ -220,7 +226,7 @@ export class ThreadUnpacker implements Listener {
     if (this.#failure !== null) return;
     try {
       await this.#options.take(new Uint8Array(buffer, 0, length));
-      this.#order({ id: this.#id, kind: 'taken', buffer }, [buffer]);
+      this.#thread.order({ id: this.#id, kind: 'taken', buffer }, [buffer]);
     } catch (error) {
       this.#fail(error as Error);
     }
@@ -240,12 +246,8 @@ export class ThreadUnpacker implements Listener {
 
   #close(): void {
     if (this.#closed) return;
-    this.#order({ id: this.#id, kind: 'close' });
+    this.#thread.order({ id: this.#id, kind: 'close' });
     this.#closed = true;
-  }
-
-  #order(order: Order, transfer: readonly ArrayBuffer[] = []): void {
-    if (!this.#closed) this.#thread.order(order, transfer);
   }
 
   /** Holds this many bytes in all. @returns false when the budget has no room */

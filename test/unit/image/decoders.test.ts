@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { DecodeError, type DecoderOptions, Input } from '../../../src/image/unpack/decoder.ts';
 import { DECODERS, type DecodedFormat } from '../../../src/image/unpack/formats.ts';
 import { Sha256 } from '../../../src/image/unpack/sha256.ts';
+import { bzip2OfOneRun, lzmaOfKnownSize } from '../../support/packers.ts';
 import { readCompressedVectors } from '../../support/vectors.ts';
 
 const MIB = 1024 * 1024;
@@ -240,4 +241,35 @@ test('SHA-256 is that of the system', () => {
     hash.update(bytes.subarray(length / 3));
     expect(Buffer.from(hash.digest()).toString('hex')).toBe(sha256(bytes));
   }
+});
+
+describe('lzma: a file with its size in the header and no end mark', () => {
+  const bytes = decode('lzma', oneOf('lzma')).bytes.subarray(0, 5000);
+  const packed = lzmaOfKnownSize(bytes);
+
+  test.each([packed.length, 100, 7, 1])('is unpacked from pieces of %i bytes', (pieceBytes) => {
+    const decoded = decode('lzma', packed, pieceBytes);
+    expect([decoded.members, Buffer.compare(decoded.bytes, bytes)]).toEqual([1, 0]);
+  });
+
+  test.each([
+    ['one byte of it is missing', packed.subarray(0, -1), 'cut'],
+    ['something follows', Buffer.concat([packed, Buffer.from('x')]), 'trailing-data'],
+    ['the header names less', withSize(packed, bytes.length - 1), 'damaged'],
+    ['the header names more', withSize(packed, bytes.length + 1), 'cut'],
+  ])('is refused when %s', (_what, file, fault) => {
+    expect(faultOf(() => decode('lzma', file, 50))).toBe(fault);
+  });
+
+  function withSize(file: Buffer, size: number): Buffer {
+    const changed = Buffer.from(file);
+    changed.writeBigUInt64LE(BigInt(size), 5);
+    return changed;
+  }
+});
+
+test('bzip2: a block may be full to its last byte, and no fuller', () => {
+  const { packed, bytes } = bzip2OfOneRun(100_000);
+  expect(Buffer.compare(decode('bzip2', packed).bytes, bytes)).toBe(0);
+  expect(faultOf(() => decode('bzip2', bzip2OfOneRun(100_005).packed))).toBe('damaged');
 });
