@@ -7,15 +7,14 @@
  * Stryker makes the changes and runs the tests. It is installed into a folder of its own on first use, as nothing else needs it.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { proseIgnorer, rankOf } from './mutate/plugin.ts';
 
 const STRYKER = ['@stryker-mutator/core@10.1.1', '@stryker-mutator/vitest-runner@10.1.1'];
-/** For Stryker's own process, not for the tests: V8 of Node 26.10 aborts with `Zone Allocation failed` while it compiles there. */
-const UNCOMPILED = ['--no-opt', '--no-maglev'];
 /** Inside `node_modules`, so that the runner finds this project's vitest. */
 const HOME = fileURLToPath(new URL(`../node_modules/.cache/stryker-${STRYKER[0]?.split('@').at(-1)}`, import.meta.url));
 const PLUGIN = fileURLToPath(new URL('mutate/plugin.ts', import.meta.url));
@@ -72,7 +71,52 @@ function runOrThrow(program: string, args: readonly string[], env: NodeJS.Proces
   if (status !== 0) throw error ?? new Error(`${program} ended with status ${status}`);
 }
 
-function mutate(folder: string, testFiles: readonly string[], sample: string, seed: string): Report {
+/** A mutant as the instrumenter describes it: lines from 0. */
+interface Candidate {
+  readonly fileName: string;
+  readonly mutatorName: string;
+  readonly replacement: string;
+  readonly location: { readonly start: Position; readonly end: Position };
+}
+interface Instrumenter {
+  instrument(files: readonly object[], options: object): Promise<{ readonly mutants: readonly Candidate[] }>;
+}
+
+/** Only `npm run openapi` loads them; its check compares all that they say with openapi.yaml. */
+const HELD_BY_A_FILE = ['src/http/operations.ts', 'src/http/schemas.ts'];
+
+/** Of the places that are tried, some turn out to be tables. */
+const CANDIDATES_PER_SAMPLED = 1.5;
+
+/**
+ * The places of a folder to be tried. Stryker gets these alone: it passes mutants on with the names of all tests that reach them,
+ * which is a gigabyte for all mutants of `http`, more than V8 can make a message of.
+ */
+async function choosePlaces(folder: string, sample: number, seed: string): Promise<string[]> {
+  const path = join(HOME, 'node_modules', '@stryker-mutator', 'instrumenter', 'dist', 'src', 'index.js');
+  const { Instrumenter } = (await import(path)) as { Instrumenter: new (logger: object) => Instrumenter };
+  const silent = { debug: () => {}, info: () => {}, warn: () => {}, isDebugEnabled: () => false };
+  const names = globSync(`src/${folder}/**/*.ts`).filter((name) => !HELD_BY_A_FILE.includes(name));
+  const files = names.map((name) => ({
+    name: resolve(name),
+    content: readFileSync(name, 'utf8'),
+    mutate: true,
+  }));
+  const { mutants } = await new Instrumenter(silent).instrument(files, {
+    plugins: null,
+    ignorers: [proseIgnorer],
+    excludedMutations: [],
+  });
+  const ranked = mutants.map((mutant) => ({ mutant, rank: rankOf(mutant, seed) }));
+  ranked.sort((a, b) => (a.rank < b.rank ? -1 : 1));
+  return ranked.slice(0, Math.ceil(sample * CANDIDATES_PER_SAMPLED)).map(({ mutant }) => {
+    const { start, end } = mutant.location;
+    const at = ({ line, column }: Position): string => `${line + 1}:${column}`;
+    return `${relative('.', mutant.fileName)}:${at(start)}-${at(end)}`;
+  });
+}
+
+async function mutate(folder: string, testFiles: readonly string[], sample: string, seed: string): Promise<Report> {
   const directory = mkdtempSync(join(tmpdir(), 'bsdsyms-mutate-'));
   try {
     const fileName = join(directory, 'report.json');
@@ -81,7 +125,7 @@ function mutate(folder: string, testFiles: readonly string[], sample: string, se
       plugins: ['@stryker-mutator/vitest-runner', PLUGIN],
       checkers: ['sample'],
       ignorers: ['prose'],
-      mutate: [`src/${folder}/**/*.ts`],
+      mutate: await choosePlaces(folder, Number(sample), seed),
       testFiles,
       concurrency: 1,
       // As vitest does by itself: tests count the open files of their process.
@@ -102,7 +146,7 @@ function mutate(folder: string, testFiles: readonly string[], sample: string, se
     const configPath = join(directory, 'stryker.config.json');
     writeFileSync(configPath, JSON.stringify(config));
     const cli = join(HOME, 'node_modules', '@stryker-mutator', 'core', 'bin', 'stryker.js');
-    runOrThrow(process.execPath, [...UNCOMPILED, cli, 'run', configPath], {
+    runOrThrow(process.execPath, [cli, 'run', configPath], {
       ...process.env,
       MUTATE_SAMPLE: sample,
       MUTATE_SEED: seed,
@@ -151,7 +195,7 @@ const summary: string[] = [];
 for (const folder of positionals.length > 0 ? positionals : Object.keys(TESTS)) {
   const tests = TESTS[folder];
   if (tests === undefined) throw new Error(`no such folder: ${folder}; there are ${Object.keys(TESTS).join(', ')}`);
-  summary.push(tell(folder, mutate(folder, values.tests ?? tests, values.sample, values.seed)));
+  summary.push(tell(folder, await mutate(folder, values.tests ?? tests, values.sample, values.seed)));
 }
 console.log(`\nSample of ${values.sample} for each folder, seed ${values.seed}`);
 console.log(summary.join('\n'));

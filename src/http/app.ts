@@ -16,7 +16,6 @@ import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
 import { Budget } from '../image/budget.ts';
 import type { Resolve } from '../image/remote/origin.ts';
 import { Spool } from '../image/spool.ts';
-import { ImageError } from '../inspect/image-error.ts';
 import { Access } from './access.ts';
 import { Admission, type AdmissionControl } from './admission.ts';
 import { clientKey, trustAddresses } from './client-address.ts';
@@ -47,7 +46,7 @@ import type { UploadOptions } from './upload.ts';
 import type { Guard, UploadServices } from './upload-route.ts';
 
 const packageFile = new URL('../../package.json', import.meta.url);
-const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as Record<string, string>;
+const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { readonly version: string };
 
 export const RATE_WINDOW_MS = 60_000;
 /** A request id of a caller is taken over only if it cannot do harm in a log or a header. */
@@ -105,7 +104,7 @@ export async function buildApp(
     admission: shared?.admission ?? new Admission(config),
     stallTimeoutMs: config.stallTimeoutMs,
     unpack: true,
-    references: openReferences(config, logger, version ?? '', resolve),
+    references: openReferences(config, logger, version, resolve),
   };
   const metrics = new Metrics(upload);
   const refusals = new Refusals(metrics);
@@ -168,15 +167,15 @@ export async function buildApp(
   const guard = await guardUploads(server, config, metrics, shared?.rateLimitStore);
 
   const methods = answerOtherMethods(server);
-  const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard, version: version ?? '' };
+  const services: UploadServices = { config, lifecycle, upload, metrics, refusals, guard, version };
   bsdsymsRoutes(server, services);
   kernelRoutes(server, services);
   symbolsRoute(server, services);
   verifyRoute(server, services);
   checkRoute(server, services);
   problemRoutes(server);
-  serviceRoutes(server, lifecycle, config, version ?? '');
-  pageRoutes(server, config.page === 'on', version ?? '');
+  serviceRoutes(server, lifecycle, config, version);
+  pageRoutes(server, config.page === 'on', version);
   metricsRoute(
     server,
     shared?.collectMetrics ?? (() => metrics.registry.metrics()),
@@ -200,9 +199,8 @@ async function openSpool({ spoolDir, spoolBudgetBytes }: Config): Promise<Spool>
   try {
     return await Spool.open(spoolDir, spoolBudgetBytes);
   } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
-    const cause = error.cause instanceof Error ? error.cause.message : error.message;
-    throw new ConfigError(`${SETTINGS.spoolDir.name}: ${spoolDir} cannot be used (${cause})`);
+    const { cause = error } = error as Error;
+    throw new ConfigError(`${SETTINGS.spoolDir.name}: ${spoolDir} cannot be used (${(cause as Error).message})`);
   }
 }
 

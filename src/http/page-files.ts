@@ -69,17 +69,21 @@ async function bundleSource(): Promise<(readonly [string, Buffer])[]> {
   return Array.from(await bundlePage(), ([name, text]) => [name, Buffer.from(text)] as const);
 }
 
-let loading: Promise<PageFiles> | null = null;
-
-/** Loads all files, when they are first asked for. After a failure they are loaded again. @throws what goes wrong */
-export async function loadPage(): Promise<PageFiles> {
-  loading ??= (isCompiled ? readCompiled() : bundleSource()).then(
-    (files) => new Map(files.map(([name, bytes]) => [name, new PageFile(name, bytes)])),
-  );
-  try {
-    return await loading;
-  } catch (error) {
-    loading = null;
-    throw error;
-  }
+/** Loads once for all callers, when it is first asked for; after a failure again for the next one. @throws what `load` throws */
+export function loadOnce<Loaded>(load: () => Promise<Loaded>): () => Promise<Loaded> {
+  let loading: Promise<Loaded> | null = null;
+  return async () => {
+    loading ??= load();
+    try {
+      return await loading;
+    } catch (error) {
+      loading = null;
+      throw error;
+    }
+  };
 }
+
+export const loadPage = loadOnce(async (): Promise<PageFiles> => {
+  const files = await (isCompiled ? readCompiled() : bundleSource());
+  return new Map(files.map(([name, bytes]) => [name, new PageFile(name, bytes)]));
+});

@@ -20,6 +20,8 @@ describe('an address', () => {
     ['::FFFF:c000:0201', '192.0.2.1'],
     ['[::ffff:192.0.2.1]:80', '192.0.2.1'],
     ['::', '::'],
+    // Only looks like an IPv4 address in IPv6.
+    ['::ffff:1:2:3', '::ffff:1:2:3'],
   ])('%j is read', (written, text) => {
     expect(parseAddress(written)).toEqual({ text, family: text.includes(':') ? 'ipv6' : 'ipv4' });
   });

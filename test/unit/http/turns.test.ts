@@ -1,8 +1,8 @@
 /** Turns of requests, with a bare server of Node's. What the service makes of them: test/http/pipelining.test.ts. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer, IncomingMessage, type RequestListener, type Server, ServerResponse } from 'node:http';
+import { type AddressInfo, Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { connectionOf, type TurnOptions, takeTurns } from '../../../src/http/turns.ts';
 import { head, RawConnection } from '../../support/raw-http.ts';
@@ -293,4 +293,16 @@ test('a socket that never got as far as HTTP has no turns', async () => {
   const connection = await start(() => {});
   expect(connectionOf({} as Socket)).toBeUndefined();
   connection.destroy();
+});
+
+test('a connection whose first request waits for the next turn of the event loop is busy', () => {
+  const { open: openTurns, listener } = takeTurns(() => {}, { lingerTimeoutMs: 600_000 });
+  const sockets = Array.from({ length: 100 }, () => new Socket());
+  for (const socket of sockets) {
+    const request = new IncomingMessage(socket);
+    openTurns(socket);
+    listener(request, new ServerResponse(request));
+  }
+  expect(sockets.some((socket) => (connectionOf(socket)?.waiting ?? 0) > 0)).toBe(true);
+  expect(sockets.every((socket) => connectionOf(socket)?.busy)).toBe(true);
 });
