@@ -83,7 +83,9 @@ interface Instrumenter {
 }
 
 /** Only `npm run openapi` loads them; its check compares all that they say with openapi.yaml. */
-const HELD_BY_A_FILE = ['src/http/operations.ts', 'src/http/schemas.ts'];
+const HELD_BY_A_FILE: ReadonlySet<string> = new Set(['src/http/operations.ts', 'src/http/schemas.ts']);
+
+const writePosition = ({ line, column }: Position): string => `${line + 1}:${column}`;
 
 /** Of the places that are tried, some turn out to be tables. */
 const CANDIDATES_PER_SAMPLED = 1.5;
@@ -96,7 +98,7 @@ async function choosePlaces(folder: string, sample: number, seed: string): Promi
   const path = join(HOME, 'node_modules', '@stryker-mutator', 'instrumenter', 'dist', 'src', 'index.js');
   const { Instrumenter } = (await import(path)) as { Instrumenter: new (logger: object) => Instrumenter };
   const silent = { debug: () => {}, info: () => {}, warn: () => {}, isDebugEnabled: () => false };
-  const names = globSync(`src/${folder}/**/*.ts`).filter((name) => !HELD_BY_A_FILE.includes(name));
+  const names = globSync(`src/${folder}/**/*.ts`).filter((name) => !HELD_BY_A_FILE.has(name));
   const files = names.map((name) => ({
     name: resolve(name),
     content: readFileSync(name, 'utf8'),
@@ -111,8 +113,7 @@ async function choosePlaces(folder: string, sample: number, seed: string): Promi
   ranked.sort((a, b) => (a.rank < b.rank ? -1 : 1));
   return ranked.slice(0, Math.ceil(sample * CANDIDATES_PER_SAMPLED)).map(({ mutant }) => {
     const { start, end } = mutant.location;
-    const at = ({ line, column }: Position): string => `${line + 1}:${column}`;
-    return `${relative('.', mutant.fileName)}:${at(start)}-${at(end)}`;
+    return `${relative('.', mutant.fileName)}:${writePosition(start)}-${writePosition(end)}`;
   });
 }
 

@@ -2,7 +2,7 @@ import { expect, test, vi } from 'vitest';
 import { loadOnce } from '../../../src/http/page-files.ts';
 
 test('what was loaded is not loaded again, not even while it is being loaded', async () => {
-  const load = vi.fn(() => Promise.resolve({}));
+  const load = vi.fn<() => Promise<object>>(() => Promise.resolve({}));
   const loadIt = loadOnce(load);
   const [first, second] = await Promise.all([loadIt(), loadIt()]);
   expect(second).toBe(first);

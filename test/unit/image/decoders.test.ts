@@ -243,6 +243,13 @@ test('SHA-256 is that of the system', () => {
   }
 });
 
+/** An lzma file with another size in its header. */
+function withSize(file: Buffer, size: number): Buffer {
+  const changed = Buffer.from(file);
+  changed.writeBigUInt64LE(BigInt(size), 5);
+  return changed;
+}
+
 describe('lzma: a file with its size in the header and no end mark', () => {
   const bytes = decode('lzma', oneOf('lzma')).bytes.subarray(0, 5000);
   const packed = lzmaOfKnownSize(bytes);
@@ -260,12 +267,6 @@ describe('lzma: a file with its size in the header and no end mark', () => {
   ])('is refused when %s', (_what, file, fault) => {
     expect(faultOf(() => decode('lzma', file, 50))).toBe(fault);
   });
-
-  function withSize(file: Buffer, size: number): Buffer {
-    const changed = Buffer.from(file);
-    changed.writeBigUInt64LE(BigInt(size), 5);
-    return changed;
-  }
 });
 
 test('bzip2: a block may be full to its last byte, and no fuller', () => {
