@@ -118,7 +118,8 @@ export async function receiveImage(
 ): Promise<Upload | null> {
   const { codings, bodyBytes, maxBodyBytes, digests } = checkHeaders(request, options);
   const { admission, store, unpack, stallTimeoutMs } = options;
-  const isForm = request.isMultipart() && request.method !== 'GET';
+  // Never with GET, whose body Fastify does not look at.
+  const isForm = request.isMultipart();
   if (!isForm && urlOf(parameters) !== null) refuseBody(request.raw);
   else if (request.method === 'GET') {
     throw new Problem(

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { kernel } from '../support/elf-builder.ts';
 import { imageForm, imagePart, multipart } from '../support/forms.ts';
 import { json, post, postForm, send } from '../support/http.ts';
+import { scrape } from '../support/prometheus.ts';
 import { head, RawConnection } from '../support/raw-http.ts';
 import { type LogLine, type Service, startService, uploading } from '../support/service.ts';
 
@@ -76,6 +77,20 @@ describe('the line of a request', () => {
     await uploading(service);
     connection.destroy();
     expect(await service.logged({ msg: 'request' })).toMatchObject({ status: 499, code: 'client-gone' });
+  });
+
+  test('has the duration that the metrics have, in milliseconds', async () => {
+    const one = await startService();
+    try {
+      await send(one, '/version');
+      const { durationMs } = (await one.logged({ msg: 'request', route: '/version' })) as {
+        readonly durationMs: number;
+      };
+      const sum = (await scrape(one)).sum('bsdsyms_http_request_duration_seconds_sum', { route: '/version' });
+      expect(durationMs).toBeCloseTo(sum * 1000, 2);
+    } finally {
+      await one.close();
+    }
   });
 
   test('of a path that is badly encoded', async () => {

@@ -628,7 +628,7 @@ const entry = (members: Readonly<Record<string, unknown>>): unknown => ({ issuer
 
 describe('a file that cannot be used stops the start', () => {
   test.each<[string, () => unknown, RegExp]>([
-    ['no JSON', () => '{', /not JSON/],
+    ['no JSON', () => '{', /it is not JSON/],
     ['a list', () => [], /no object/],
     ['no issuers', () => ({}), /issuers/],
     ['an empty list', () => ({ issuers: [] }), /issuers/],

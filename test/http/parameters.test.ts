@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run } from '../support/command.ts';
 import { kernel } from '../support/elf-builder.ts';
 import { imageForm, multipart } from '../support/forms.ts';
-import { json, post, postForm } from '../support/http.ts';
+import { json, post, postForm, send } from '../support/http.ts';
 import { mustLoad } from '../support/load.ts';
 import { type Service, startService } from '../support/service.ts';
 import { TemporaryDirectory } from '../support/temporary.ts';
@@ -193,4 +193,13 @@ test('one address in two spellings is one value', async () => {
     code: 'parameter-conflict',
     detail: 'loadAddress was given as "0x5001" and as "20480".',
   });
+});
+
+test('what is said of a code for parameters lists them, and of another code does not', async () => {
+  const { text } = await send(service, '/problems/parameter-invalid');
+  expect(text).toMatch(/^\/bsdsyms loadAddress: .+$/m);
+  expect(text).toMatch(/^\/layout compareWith: .+ Values: .*xen-4\.6/m);
+  const other = await send(service, '/problems/not-elf');
+  expect(other.text).not.toContain('loadAddress:');
+  expect(other.text).not.toMatch(/\n\n$/);
 });

@@ -225,6 +225,12 @@ describe('wrong requests', () => {
     expect(origin.requests).toEqual([]);
   });
 
+  test('the form of a GET is not read', async () => {
+    const { body, contentType } = multipart([imagePart(image)]);
+    const headers = { 'Content-Type': contentType, 'Content-Length': body.length };
+    expect(verdict(await send(service, '/layout', { headers, body }))).toEqual(problem(400, 'no-image'));
+  });
+
   test.each(IMAGE_ROUTES)('GET %s without imageUrl has no image', async (route) => {
     expect(verdict(await send(service, route), 'imageUrl')).toEqual(problem(400, 'no-image'));
   });

@@ -29,6 +29,7 @@ describe('a request is over', () => {
   test('once its connection was closed, whatever becomes of the response', () => {
     whenOver(request, response, over);
     socket.emit('close');
+    expect(over).toHaveBeenCalledTimes(1);
     response.emit('close');
     expect(over).toHaveBeenCalledTimes(1);
   });
