@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { proseIgnorer, rankOf } from './mutate/plugin.ts';
+import { type Mutant as MadeMutant, proseIgnorer, sampleOf } from './mutate/plugin.ts';
 
 const STRYKER = ['@stryker-mutator/core@10.1.1', '@stryker-mutator/vitest-runner@10.1.1'];
 /** Inside `node_modules`, so that the runner finds this project's vitest. */
@@ -71,19 +71,12 @@ function runOrThrow(program: string, args: readonly string[], env: NodeJS.Proces
   if (status !== 0) throw error ?? new Error(`${program} ended with status ${status}`);
 }
 
-/** A mutant as the instrumenter describes it: lines from 0. */
-interface Candidate {
-  readonly fileName: string;
-  readonly mutatorName: string;
-  readonly replacement: string;
-  readonly location: { readonly start: Position; readonly end: Position };
-}
 interface Instrumenter {
-  instrument(files: readonly object[], options: object): Promise<{ readonly mutants: readonly Candidate[] }>;
+  instrument(files: readonly object[], options: object): Promise<{ readonly mutants: readonly MadeMutant[] }>;
 }
 
 /** Only `npm run openapi` loads them; its check compares all that they say with openapi.yaml. */
-const HELD_BY_A_FILE: ReadonlySet<string> = new Set(['src/http/operations.ts', 'src/http/schemas.ts']);
+const DESCRIPTIONS: ReadonlySet<string> = new Set(['src/http/operations.ts', 'src/http/schemas.ts']);
 
 const writePosition = ({ line, column }: Position): string => `${line + 1}:${column}`;
 
@@ -98,7 +91,7 @@ async function choosePlaces(folder: string, sample: number, seed: string): Promi
   const path = join(HOME, 'node_modules', '@stryker-mutator', 'instrumenter', 'dist', 'src', 'index.js');
   const { Instrumenter } = (await import(path)) as { Instrumenter: new (logger: object) => Instrumenter };
   const silent = { debug: () => {}, info: () => {}, warn: () => {}, isDebugEnabled: () => false };
-  const names = globSync(`src/${folder}/**/*.ts`).filter((name) => !HELD_BY_A_FILE.has(name));
+  const names = globSync(`src/${folder}/**/*.ts`).filter((name) => !DESCRIPTIONS.has(name));
   const files = names.map((name) => ({
     name: resolve(name),
     content: readFileSync(name, 'utf8'),
@@ -109,12 +102,10 @@ async function choosePlaces(folder: string, sample: number, seed: string): Promi
     ignorers: [proseIgnorer],
     excludedMutations: [],
   });
-  const ranked = mutants.map((mutant) => ({ mutant, rank: rankOf(mutant, seed) }));
-  ranked.sort((a, b) => (a.rank < b.rank ? -1 : 1));
-  return ranked.slice(0, Math.ceil(sample * CANDIDATES_PER_SAMPLED)).map(({ mutant }) => {
-    const { start, end } = mutant.location;
-    return `${relative('.', mutant.fileName)}:${writePosition(start)}-${writePosition(end)}`;
-  });
+  return sampleOf(mutants, Math.ceil(sample * CANDIDATES_PER_SAMPLED), seed).map(
+    ({ fileName, location: { start, end } }) =>
+      `${relative('.', fileName)}:${writePosition(start)}-${writePosition(end)}`,
+  );
 }
 
 async function mutate(folder: string, testFiles: readonly string[], sample: string, seed: string): Promise<Report> {

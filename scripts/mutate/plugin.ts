@@ -1,13 +1,22 @@
 /** What Stryker is given: which mutants of a folder are tried, and which are not made at all. */
 import { createHash } from 'node:crypto';
 
-/** As much of a mutant as is looked at here. */
-interface Mutant {
-  readonly id: string;
+interface Position {
+  readonly line: number;
+  readonly column: number;
+}
+
+/** As much of a mutant as is looked at here. Lines count from 0. */
+export interface Mutant {
   readonly fileName: string;
   readonly mutatorName: string;
   readonly replacement: string;
-  readonly location: { readonly start: { readonly line: number; readonly column: number } };
+  readonly location: { readonly start: Position; readonly end: Position };
+}
+
+/** A mutant that Stryker is about to try. */
+interface PlannedMutant extends Mutant {
+  readonly id: string;
 }
 
 interface CheckResult {
@@ -36,14 +45,12 @@ class Sampler {
     return Promise.resolve();
   }
 
-  group(mutants: readonly Mutant[]): Promise<string[][]> {
-    const ranked = mutants.map(({ id, ...mutant }) => ({ id, rank: rankOf(mutant, MUTATE_SEED) }));
-    ranked.sort((a, b) => (a.rank < b.rank ? -1 : 1));
-    for (const { id } of ranked.slice(0, SAMPLE)) this.#taken.add(id);
+  group(mutants: readonly PlannedMutant[]): Promise<string[][]> {
+    for (const { id } of sampleOf(mutants, SAMPLE, MUTATE_SEED)) this.#taken.add(id);
     return Promise.resolve([mutants.map(({ id }) => id)]);
   }
 
-  check(mutants: readonly Mutant[]): Promise<Record<string, CheckResult>> {
+  check(mutants: readonly PlannedMutant[]): Promise<Record<string, CheckResult>> {
     const results = mutants.map(({ id }): [string, CheckResult] => [
       id,
       { status: this.#taken.has(id) ? 'passed' : 'compileError', reason: 'not in the sample' },
@@ -52,11 +59,14 @@ class Sampler {
   }
 }
 
-/** What orders mutants at random. @param seed for another order */
-export function rankOf(
-  { fileName, mutatorName, replacement, location: { start } }: Omit<Mutant, 'id'>,
-  seed: string,
-): string {
+/** So many of the mutants, at random. The same for the same seed. */
+export function sampleOf<Sampled extends Mutant>(mutants: readonly Sampled[], count: number, seed: string): Sampled[] {
+  const ranked = mutants.map((mutant) => ({ mutant, rank: rankOf(mutant, seed) }));
+  ranked.sort((a, b) => (a.rank < b.rank ? -1 : 1));
+  return ranked.slice(0, count).map(({ mutant }) => mutant);
+}
+
+function rankOf({ fileName, mutatorName, replacement, location: { start } }: Mutant, seed: string): string {
   const file = fileName.slice(fileName.lastIndexOf('/src/'));
   const identity = [seed, file, start.line, start.column, mutatorName, replacement].join('\n');
   return createHash('sha256').update(identity).digest('hex');

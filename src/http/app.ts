@@ -16,6 +16,7 @@ import { type Config, ConfigError, nameFailure, SETTINGS } from '../config.ts';
 import { Budget } from '../image/budget.ts';
 import type { Resolve } from '../image/remote/origin.ts';
 import { Spool } from '../image/spool.ts';
+import { ImageError } from '../inspect/image-error.ts';
 import { Access } from './access.ts';
 import { Admission, type AdmissionControl } from './admission.ts';
 import { clientKey, trustAddresses } from './client-address.ts';
@@ -199,8 +200,9 @@ async function openSpool({ spoolDir, spoolBudgetBytes }: Config): Promise<Spool>
   try {
     return await Spool.open(spoolDir, spoolBudgetBytes);
   } catch (error) {
-    const { cause = error } = error as Error;
-    throw new ConfigError(`${SETTINGS.spoolDir.name}: ${spoolDir} cannot be used (${(cause as Error).message})`);
+    if (!(error instanceof ImageError)) throw error;
+    const cause = error.cause instanceof Error ? error.cause.message : error.message;
+    throw new ConfigError(`${SETTINGS.spoolDir.name}: ${spoolDir} cannot be used (${cause})`);
   }
 }
 

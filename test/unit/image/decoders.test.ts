@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { DecodeError, type DecoderOptions, Input } from '../../../src/image/unpack/decoder.ts';
 import { DECODERS, type DecodedFormat } from '../../../src/image/unpack/formats.ts';
 import { Sha256 } from '../../../src/image/unpack/sha256.ts';
-import { bzip2OfOneRun, lzmaOfKnownSize } from '../../support/packers.ts';
+import { bzip2OfOneRun, lzmaOfKnownSize } from '../../support/packed.ts';
 import { readCompressedVectors } from '../../support/vectors.ts';
 
 const MIB = 1024 * 1024;
